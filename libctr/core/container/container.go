@@ -1,0 +1,39 @@
+// Package container names the records of containers; what runs is a task.
+package container
+
+import (
+	"context"
+	"time"
+
+	"github.com/containerd/typeurl/v2"
+)
+
+// Container is a record; ID is unique in its namespace.
+type Container struct {
+	ID          string
+	Labels      map[string]string
+	Image       string
+	Runtime     Runtime
+	Spec        typeurl.Any // runtime-spec, JSON
+	SnapshotKey string
+	Snapshotter string
+	SandboxID   string
+	Extensions  map[string]typeurl.Any
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+}
+
+// Runtime names the shim ("io.containerd.gantry.v2") and its options.
+type Runtime struct {
+	Name    string
+	Options typeurl.Any
+}
+
+// Store keeps containers. Safe for concurrent use.
+type Store interface {
+	Get(ctx context.Context, id string) (Container, error)
+	List(ctx context.Context, filters ...string) ([]Container, error)
+	Create(ctx context.Context, c Container) (Container, error)
+	Update(ctx context.Context, c Container, fieldpaths ...string) (Container, error)
+	Delete(ctx context.Context, id string) error
+}

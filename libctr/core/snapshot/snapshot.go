@@ -1,0 +1,61 @@
+// Package snapshot names filesystem states and the snapshotter that keeps them.
+// A snapshot is active (prepared, writable), a view (read-only) or committed
+// (immutable, may be a parent). Keys and names share one space per namespace.
+package snapshot
+
+import (
+	"context"
+	"time"
+
+	"gantry/libctr/core/mount"
+)
+
+// Kind says what may be done with a snapshot.
+type Kind uint8
+
+const (
+	KindUnknown Kind = iota
+	KindView
+	KindActive
+	KindCommitted
+)
+
+// Info describes a snapshot.
+type Info struct {
+	Kind      Kind
+	Name      string // key or name
+	Parent    string // "" for a base
+	Labels    map[string]string
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// Usage is what a snapshot adds on disk, its parents not counted.
+type Usage struct {
+	Inodes int64
+	Size   int64 // bytes
+}
+
+// LabelRef on Prepare names the snapshot that the caller means to commit to: the
+// answer is AlreadyExists when it is there.
+const LabelRef = "containerd.io/snapshot.ref"
+
+// Snapshotter keeps snapshots. Safe for concurrent use.
+type Snapshotter interface {
+	Stat(ctx context.Context, key string) (Info, error)
+	// Update replaces the labels named by fieldpaths ("labels", "labels.KEY"), all when none are given.
+	Update(ctx context.Context, info Info, fieldpaths ...string) (Info, error)
+	Usage(ctx context.Context, key string) (Usage, error)
+	// Mounts of an active snapshot or view.
+	Mounts(ctx context.Context, key string) ([]mount.Mount, error)
+	Prepare(ctx context.Context, key, parent string, labels map[string]string) ([]mount.Mount, error)
+	View(ctx context.Context, key, parent string, labels map[string]string) ([]mount.Mount, error)
+	// Commit turns the active snapshot key into the committed name; key is gone then.
+	Commit(ctx context.Context, name, key string, labels map[string]string) error
+	// Remove fails with FailedPrecondition while the snapshot has children.
+	Remove(ctx context.Context, key string) error
+	Walk(ctx context.Context, fn func(Info) error, filters ...string) error
+	// Cleanup frees what removed snapshots left on disk.
+	Cleanup(ctx context.Context) error
+	Close() error
+}
