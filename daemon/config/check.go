@@ -1,0 +1,160 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+)
+
+// check reports every problem of c.
+func (c *Config) check() error {
+	return errors.Join(slices.Concat(
+		c.checkAccess(), c.checkDefaults(), c.checkNetwork(), c.checkRegistry())...)
+}
+
+func (c *Config) checkAccess() (errs []error) {
+	for _, h := range c.Hosts {
+		proto, rest, ok := strings.Cut(h, "://")
+		if !ok || !slices.Contains([]string{"unix", "tcp", "fd"}, proto) || (proto == "unix" && rest == "") {
+			errs = append(errs, fmt.Errorf("invalid bind address (%s): want unix://PATH, tcp://HOST:PORT or fd://", h))
+		}
+		if proto == "tcp" && !c.UseTLS() && !c.TLS.Set && !c.TLSVerify.Set {
+			errs = append(errs, fmt.Errorf("%s: a tcp address without TLS verification is refused: anyone who reaches it is root here; give --tlsverify with certificates, or --tls=false to say that this is meant", h))
+		}
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error", "fatal"}, c.LogLevel) {
+		errs = append(errs, fmt.Errorf("invalid logging level: %s", c.LogLevel))
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		errs = append(errs, fmt.Errorf("invalid log format: %s", c.LogFormat))
+	}
+	if c.Namespace == "" {
+		errs = append(errs, errors.New("containerd-namespace must not be empty"))
+	}
+	if c.ShutdownTimeout < -1 {
+		errs = append(errs, fmt.Errorf("invalid shutdown timeout: %d", c.ShutdownTimeout))
+	}
+	if err := CheckAPIVersion(c.MinAPIVersion); err != nil {
+		errs = append(errs, err)
+	}
+	return errs
+}
+
+// The API versions served.
+const (
+	OldestAPIVersion = "1.24"
+	NewestAPIVersion = "1.51"
+)
+
+// CheckAPIVersion says whether v can be the oldest version served.
+func CheckAPIVersion(v string) error {
+	var major, minor int
+	if n, err := fmt.Sscanf(v, "%d.%d", &major, &minor); n != 2 || err != nil || major != 1 || minor < 24 || minor > 51 || fmt.Sprintf("%d.%d", major, minor) != v {
+		return fmt.Errorf("minimum API version %q is not between %s and %s", v, OldestAPIVersion, NewestAPIVersion)
+	}
+	return nil
+}
+
+func (c *Config) checkDefaults() (errs []error) {
+	if !slices.Contains([]string{"overlayfs", "native"}, c.StorageDriver) {
+		errs = append(errs, fmt.Errorf("storage driver %q is not supported: want overlayfs or native", c.StorageDriver))
+	}
+	if c.IpcMode != "private" && c.IpcMode != "shareable" {
+		errs = append(errs, fmt.Errorf("IPC mode %q is not supported as a default value for default-ipc-mode: want private or shareable", c.IpcMode))
+	}
+	if !slices.Contains([]string{"", "private", "host"}, c.CgroupnsMode) {
+		errs = append(errs, fmt.Errorf("default cgroup namespace mode (%v) is invalid; use \"host\" or \"private\"", c.CgroupnsMode))
+	}
+	if c.CgroupDriver != "cgroupfs" {
+		errs = append(errs, fmt.Errorf("native.cgroupdriver=%s is not supported: want cgroupfs", c.CgroupDriver))
+	}
+	if c.ShmSize <= 0 {
+		errs = append(errs, fmt.Errorf("invalid default shm size: %d", c.ShmSize))
+	}
+	if !slices.Contains([]string{"json-file", "none"}, c.LogDriver) {
+		errs = append(errs, fmt.Errorf("log driver %q is not supported: want json-file or none", c.LogDriver))
+	}
+	for _, l := range c.Labels {
+		if k, _, ok := strings.Cut(l, "="); !ok || k == "" {
+			errs = append(errs, fmt.Errorf("bad attribute format: %s", l))
+		}
+	}
+	for _, name := range sortedKeys(c.Runtimes) {
+		r := c.Runtimes[name]
+		switch {
+		case r.Path == "" && r.Type == "":
+			errs = append(errs, fmt.Errorf("runtime %s: either a path or a runtimeType is needed", name))
+		case r.Type != "" && (r.Path != "" || len(r.Args) > 0):
+			errs = append(errs, fmt.Errorf("runtime %s: path and runtimeArgs exclude runtimeType", name))
+		case r.Path != "" && len(r.Options) > 0:
+			errs = append(errs, fmt.Errorf("runtime %s: options need a runtimeType", name))
+		}
+	}
+	if p := c.SeccompProfile; p != "builtin" && p != "unconfined" {
+		if _, err := os.Stat(p); err != nil {
+			errs = append(errs, fmt.Errorf("opening seccomp profile (%s) failed: %w", p, err))
+		}
+	}
+	return errs
+}
+
+func (c *Config) checkNetwork() (errs []error) {
+	if c.BIP != "" {
+		if p, err := netip.ParsePrefix(c.BIP); err != nil || !p.Addr().Is4() {
+			errs = append(errs, fmt.Errorf("invalid --bip %q: want an IPv4 address with a prefix length", c.BIP))
+		}
+		if c.Bridge == "none" {
+			errs = append(errs, errors.New("you specified --bip with --bridge none: they exclude each other"))
+		}
+	}
+	if len(c.Bridge) > 15 || strings.ContainsAny(c.Bridge, "/ \t\n") {
+		errs = append(errs, fmt.Errorf("invalid bridge name %q", c.Bridge))
+	}
+	if c.MTU < 68 || c.MTU > 65535 {
+		errs = append(errs, fmt.Errorf("invalid MTU: %d", c.MTU))
+	}
+	if c.FirewallBackend != "" && c.FirewallBackend != "nftables" {
+		errs = append(errs, fmt.Errorf("firewall backend %q is not supported: want nftables", c.FirewallBackend))
+	}
+	for _, d := range c.DNS {
+		if _, err := netip.ParseAddr(d); err != nil {
+			errs = append(errs, fmt.Errorf("%s is not an ip address", d))
+		}
+	}
+	for _, p := range c.AddressPools {
+		if !p.Base.IsValid() || p.Size < p.Base.Bits() || p.Size > p.Base.Addr().BitLen() {
+			errs = append(errs, fmt.Errorf("invalid address pool base=%v,size=%d", p.Base, p.Size))
+		}
+	}
+	return errs
+}
+
+func (c *Config) checkRegistry() (errs []error) {
+	if c.MaxDownloads < 1 {
+		errs = append(errs, fmt.Errorf("invalid max concurrent downloads: %d", c.MaxDownloads))
+	}
+	if c.DownloadAttempts < 1 {
+		errs = append(errs, fmt.Errorf("invalid max download attempts: %d", c.DownloadAttempts))
+	}
+	for _, m := range c.Mirrors {
+		if u, err := url.Parse(m); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			errs = append(errs, fmt.Errorf("invalid mirror: %q must be an http or https URL", m))
+		}
+	}
+	return errs
+}
+
+// UseTLS says whether tcp sockets speak TLS.
+func (c *Config) UseTLS() bool { return c.TLS.Value || c.TLSVerify.Value }
+
+// Level is the level of the daemon's log, in the words of --log-level.
+func (c *Config) Level() string {
+	if c.Debug {
+		return "debug"
+	}
+	return c.LogLevel
+}

@@ -1,0 +1,139 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+func file(t *testing.T, text string) string {
+	t.Helper()
+	p := filepath.Join(t.TempDir(), "daemon.json")
+	if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestLoad(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		args []string
+		json string
+		want func(*Config) bool
+	}{
+		{"defaults", nil, "", func(c *Config) bool {
+			return c.LiveRestore && c.Hosts[0] == DefaultHost && c.Namespace == "moby" && c.StorageDriver == "overlayfs"
+		}},
+		{"flags", []string{"-H", "unix:///a", "-H", "unix:///b", "--label", "x=y", "--live-restore=false", "-D", "--default-shm-size", "1m"}, "",
+			func(c *Config) bool {
+				return reflect.DeepEqual(c.Hosts, []string{"unix:///a", "unix:///b"}) && c.Labels[0] == "x=y" &&
+					!c.LiveRestore && c.Level() == "debug" && c.ShmSize == 1<<20
+			}},
+		{"file", nil, `{"hosts":["unix:///f"],"log-opts":{"max-size":"1m"},"mtu":1400,"default-shm-size":"8m","proxies":{"no-proxy":"x"}}`,
+			func(c *Config) bool {
+				return c.Hosts[0] == "unix:///f" && c.LogOpts["max-size"] == "1m" && c.MTU == 1400 && c.ShmSize == 8<<20 && c.NoProxy == "x"
+			}},
+		{"bom and blanks", nil, "\xef\xbb\xbf  \n", func(c *Config) bool { return c.MTU == 1500 }},
+		{"pools", []string{"--default-address-pool", "base=10.9.0.0/16,size=24"}, "",
+			func(c *Config) bool {
+				return c.AddressPools[0].Base.String() == "10.9.0.0/16" && c.AddressPools[0].Size == 24
+			}},
+		{"pools in the file", nil, `{"default-address-pools":[{"base":"10.9.0.0/16","size":24}]}`,
+			func(c *Config) bool { return c.AddressPools[0].Size == 24 }},
+		{"ulimits", []string{"--default-ulimit", "nofile=5:10"}, "", func(c *Config) bool { return c.Ulimits["nofile"].Hard == 10 }},
+		{"runtime", []string{"--add-runtime", "x=/bin/x"}, "", func(c *Config) bool { return c.Runtimes["x"].Path == "/bin/x" }},
+		{"alias overlay2", []string{"-s", "overlay2"}, "", func(c *Config) bool { return c.StorageDriver == "overlayfs" }},
+		{"tcp when it is meant", []string{"-H", "tcp://127.0.0.1:2375", "--tls=false"}, "", func(c *Config) bool { return !c.UseTLS() }},
+		{"accepted with a warning", []string{"--userland-proxy-path=/x"}, `{"cpu-rt-period":5}`, func(c *Config) bool { return len(c.Warnings) == 2 }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c, err := Load(append(tc.args, "--config-file", file(t, tc.json)), io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !tc.want(c) {
+				t.Errorf("got %+v", c)
+			}
+		})
+	}
+}
+
+func TestLoadErrors(t *testing.T) {
+	for _, tc := range []struct {
+		name, json, want string
+		args             []string
+	}{
+		{name: "unknown key", json: `{"nope":1,"also":2}`, want: "the following directives don't match any configuration option: also, nope"},
+		{name: "flag and file", args: []string{"--debug"}, json: `{"debug":false}`, want: "the following directives are specified both as a flag and in the configuration file: debug: (from flag: true, from file: false)"},
+		{name: "not JSON", json: `{`, want: "unexpected end of JSON input"},
+		{name: "two values", json: `{} {}`, want: "invalid character"},
+		{name: "refused flag", args: []string{"--userns-remap", "default"}, want: "--userns-remap is not supported by this engine"},
+		{name: "refused key", json: `{"authorization-plugins":["x"]}`, want: "authorization-plugins is not supported by this engine"},
+		{name: "unknown flag", args: []string{"--nope"}, want: "unknown flag: --nope"},
+		{name: "argument", args: []string{"x"}, want: "unknown argument: x"},
+		{name: "bad host", args: []string{"-H", "http://x"}, want: "invalid bind address (http://x)"},
+		{name: "open tcp", args: []string{"-H", "tcp://127.0.0.1:2375"}, want: "without TLS verification is refused"},
+		{name: "bad level", args: []string{"-l", "loud"}, want: "invalid logging level: loud"},
+		{name: "bip without a bridge", args: []string{"-b", "none", "--bip", "10.0.0.1/8"}, want: "exclude each other"},
+		{name: "version too old", json: `{"min-api-version":"1.12"}`, want: `minimum API version "1.12"`},
+		{name: "every problem at once", args: []string{"--mtu", "1", "-l", "loud"}, want: "invalid MTU: 1"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := Load(append(tc.args, "--config-file", file(t, tc.json)), io.Discard)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want it to contain %q", err, tc.want)
+			}
+		})
+	}
+	if _, err := Load([]string{"--config-file", "/nonexistent/daemon.json"}, io.Discard); err == nil {
+		t.Error("a named file that is missing must be an error")
+	}
+}
+
+func TestHelp(t *testing.T) {
+	var out bytes.Buffer
+	if _, err := Load([]string{"--help"}, &out); !errors.Is(err, pflag.ErrHelp) {
+		t.Fatal(err)
+	}
+	if s := out.String(); !strings.Contains(s, "--live-restore") || strings.Contains(s, "userns-remap") {
+		t.Error(s)
+	}
+}
+
+func TestReload(t *testing.T) {
+	p := file(t, `{"debug":false,"mtu":1500,"runtimes":{"a":{"path":"/a"}}}`)
+	args := []string{"--config-file", p}
+	c, err := Load(args, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(p, []byte(`{"debug":true,"mtu":1400,"runtimes":{"a":{"path":"/b"}},"labels":["k=v"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	next, changed, ignored, err := c.Reload(args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(changed)
+	if want := []string{"debug", "labels", "runtimes"}; !slices.Equal(changed, want) {
+		t.Errorf("changed %v, want %v", changed, want)
+	}
+	if !slices.Equal(ignored, []string{"mtu"}) || next.MTU != 1500 || !next.Debug || next.Runtimes["a"].Path != "/b" {
+		t.Errorf("ignored %v, next %+v", ignored, next)
+	}
+	if err := os.WriteFile(p, []byte(`{"debug":`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := c.Reload(args); err == nil || c.Debug {
+		t.Error("a bad file must be refused and change nothing")
+	}
+}
