@@ -1,0 +1,171 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+
+	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
+	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Options say how a new cgroup is made.
+type Options struct {
+	// Systemd asks systemd for a scope instead of making directories; not
+	// implemented yet.
+	Systemd bool
+	// Rootless tolerates EACCES, EPERM and EROFS on hierarchies that this process
+	// may not write, as long as no limit needs them.
+	Rootless bool
+}
+
+// Warning says what was left out, in words for the user.
+type Warning = string
+
+// Stats are a cgroup's counters; exactly one of the two is set, by the host's kind.
+type Stats struct {
+	V1 *v1.Metrics // v1 and hybrid
+	V2 *v2.Metrics
+}
+
+// Manager is one container's cgroup.
+type Manager struct {
+	drv driver
+}
+
+// driver is what v1 (with hybrid) and v2 do differently.
+type driver interface {
+	paths() map[string]string
+	exists() bool
+	create() error
+	set(res *specs.LinuxResources, first bool) ([]Warning, error)
+	joinFDs() ([]*os.File, error)
+	dirFD() (*os.File, error)
+	addPid(pid int) error
+	pids() ([]int, error)
+	freeze(ctx context.Context) error
+	thaw(ctx context.Context) error
+	frozen() (bool, error)
+	kill(ctx context.Context) error
+	remove(ctx context.Context) error
+	stats() (*Stats, error)
+	oom() (<-chan struct{}, func(), error)
+	oomKilled() (uint64, error)
+}
+
+// New names the cgroup at path (a spec's linux.cgroupsPath); nothing is made
+// before Create. An empty path is refused: the caller chooses a default.
+// Classes: InvalidArgument, NotImplemented (Systemd), Unavailable (no cgroups
+// are mounted).
+func New(path string, opts Options) (*Manager, error) {
+	if opts.Systemd {
+		return nil, fmt.Errorf("cgroup %q: the systemd driver: %w", path, errdefs.ErrNotImplemented)
+	}
+	host, err := readHost()
+	if err != nil {
+		return nil, err
+	}
+	dirs, err := host.dirs(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Manager{drv: newDriver(host, dirs, opts.Rootless)}, nil
+}
+
+// Load takes up a cgroup made earlier, by what its Paths gave. The directories
+// may be gone.
+func Load(paths map[string]string) (*Manager, error) {
+	host, err := readHost()
+	if err != nil {
+		return nil, err
+	}
+	dirs, err := host.load(paths)
+	if err != nil {
+		return nil, err
+	}
+	return &Manager{drv: newDriver(host, dirs, false)}, nil
+}
+
+func newDriver(h *host, dirs []dir, rootless bool) driver {
+	if h.kind == V2 {
+		return &unified{mount: dirs[0].mount, path: dirs[0].path, rootless: rootless}
+	}
+	return &legacy{dirs: dirs, own: h.own, rootless: rootless}
+}
+
+// Create makes the directories; those that exist are taken over as they are.
+// What was made is removed again on error.
+func (m *Manager) Create() error { return m.drv.create() }
+
+// Set applies all limits and the device rules; call it before the first process
+// joins. The devices that every container has (null, zero, full, random,
+// urandom, tty, ptmx, pts, console) and mknod are added to the device rules;
+// everything else is denied unless res allows it. Nil sets the device rules only.
+// Classes: InvalidArgument, Unavailable (a limit's controller is not there).
+func (m *Manager) Set(res *specs.LinuxResources) ([]Warning, error) { return m.drv.set(res, true) }
+
+// Update applies what res sets and leaves the rest, the device rules too unless
+// res has some, which then replace the old ones without a gap for what both
+// allow.
+func (m *Manager) Update(res *specs.LinuxResources) error {
+	_, err := m.drv.set(res, false)
+	return err
+}
+
+// JoinFDs opens the files that a process joins by writing "0", one per v1
+// directory, write-only and close-on-exec; the caller closes them. Nil on v2.
+func (m *Manager) JoinFDs() ([]*os.File, error) { return m.drv.joinFDs() }
+
+// DirFD opens the v2 directory for CLONE_INTO_CGROUP; the caller closes it. Nil
+// on v1 and hybrid.
+func (m *Manager) DirFD() (*os.File, error) { return m.drv.dirFD() }
+
+// AddPid moves a process with all its threads in.
+func (m *Manager) AddPid(pid int) error { return m.drv.addPid(pid) }
+
+// Pids lists the processes here and in the cgroups below, in no order.
+// Class: NotFound.
+func (m *Manager) Pids() ([]int, error) { return m.drv.pids() }
+
+// Freeze stops all processes and returns when the kernel says that they are
+// stopped; when ctx ends first, they are thawed again.
+func (m *Manager) Freeze(ctx context.Context) error { return m.drv.freeze(ctx) }
+
+// Thaw undoes Freeze.
+func (m *Manager) Thaw(ctx context.Context) error { return m.drv.thaw(ctx) }
+
+// Frozen says whether Freeze is in force (complete or under way).
+func (m *Manager) Frozen() (bool, error) { return m.drv.frozen() }
+
+// Kill sends SIGKILL to every process here and below, thaws, and returns once
+// each has got it; they may not be reaped yet. No cgroup, no processes: no error.
+func (m *Manager) Kill(ctx context.Context) error { return m.drv.kill(ctx) }
+
+// Delete removes the directories and those below, waiting a bounded time for
+// dying processes to leave. Gone already is no error.
+func (m *Manager) Delete(ctx context.Context) error { return m.drv.remove(ctx) }
+
+// Paths gives the directories by controller; see the package comment for the keys.
+func (m *Manager) Paths() map[string]string { return maps.Clone(m.drv.paths()) }
+
+// Exists says whether any of the directories is there.
+func (m *Manager) Exists() bool { return m.drv.exists() }
+
+// Stats reads the counters; what the host does not count stays zero or nil.
+func (m *Manager) Stats() (*Stats, error) { return m.drv.stats() }
+
+// OOM tells when the kernel has run out of the cgroup's memory: on v1 when
+// it is out, on v2 when it has killed. Events that come close together may be
+// told once. The channel is closed when the cgroup goes away or stop is called;
+// stop waits until nothing is left behind. Call it once the cgroup exists.
+// Class: NotImplemented without a memory controller.
+func (m *Manager) OOM() (events <-chan struct{}, stop func(), err error) { return m.drv.oom() }
+
+// OOMKilled counts the processes that were killed for lack of memory.
+func (m *Manager) OOMKilled() (uint64, error) { return m.drv.oomKilled() }
+
+var errNoDir = errors.New("no such cgroup")
