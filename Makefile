@@ -1,0 +1,63 @@
+# Gantry. `make demo` shows one container start through every layer, `make test`
+# passes every test; both need root, Go, gcc and git, and fetch the rest themselves.
+
+SHELL    := /bin/bash
+BIN      := bin
+CACHE    := .build
+GO       ?= go
+VERSION  := $(shell cat VERSION 2>/dev/null || echo 0.0.0)
+COMMIT   := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X gantry/api/version.Version=$(VERSION) -X gantry/api/version.Commit=$(COMMIT)
+BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+
+BINARIES := gantryd containerd-shim-gantry-v2 grun gantry-init
+
+.PHONY: build demo test soak check bench install clean tools FORCE
+
+build: $(addprefix $(BIN)/,$(BINARIES))
+
+# The Go tool knows best what is stale.
+$(BIN)/%: FORCE
+	@$(BUILD) -o $@ ./cmd/$*
+$(BIN)/containerd-shim-gantry-v2: FORCE
+	@$(BUILD) -tags no_grpc -o $@ ./cmd/containerd-shim-gantry-v2
+
+## demo: run one container on a private engine and print every hop of its start
+demo: build $(CACHE)/docker
+	@$(GO) run ./contrib/demo --bin $(BIN) --docker $(CACHE)/docker
+
+## test: everything, root tests with real containers included
+test: build tools
+	@contrib/test.sh
+
+## soak: the long proofs at full length
+soak: build tools
+	@GANTRY_SOAK=1 contrib/test.sh
+
+## check: what must pass before a commit
+check:
+	@contrib/check.sh
+
+bench: build tools
+	@echo "see contrib/bench/README.md"
+
+# What only tests and the demo need: pinned clients, built as Go modules, and
+# Debian's packages where the machine lacks them.
+tools: $(CACHE)/docker
+	@contrib/tools/install.sh
+
+$(CACHE)/docker: contrib/tools/docker/go.mod contrib/tools/docker/go.sum
+	@mkdir -p $(CACHE)
+	cd contrib/tools/docker && CGO_ENABLED=0 $(GO) build -trimpath \
+		-ldflags "-s -w -X github.com/docker/cli/cli/version.Version=$$($(GO) list -m -f '{{.Version}}' github.com/docker/cli | tr -d v | cut -d+ -f1)" \
+		-o $(CURDIR)/$@ github.com/docker/cli/cmd/docker
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/usr/lib/systemd/system
+	install -m 755 $(addprefix $(BIN)/,$(BINARIES)) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 contrib/systemd/gantry.service contrib/systemd/gantry.socket $(DESTDIR)/usr/lib/systemd/system
+
+clean:
+	rm -rf $(BIN) $(CACHE)

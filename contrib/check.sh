@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# gofmt, vet, staticcheck, import direction.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+unformatted=$(gofmt -l $(git ls-files '*.go'))
+[ -z "$unformatted" ] || { echo "not gofmt-ed:"; echo "$unformatted"; exit 1; }
+go vet ./...
+go test -count=1 .
+go tool -modfile=contrib/tools/staticcheck/go.mod staticcheck ./...

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Every test of the repository, with the race detector. Root tests run when root;
+# each skip prints its reason and is counted at the end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PATH=$PWD/bin:$PWD/.build:$PATH:/usr/sbin:/sbin
+export GANTRY_BIN=$PWD/bin
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+CGO_ENABLED=1 go test -race -p 2 -timeout 14m -v ./... >"$log" 2>&1 || status=$?
+grep -E '^(ok|FAIL|panic:|---? FAIL|\?)' "$log" | grep -v 'no test files' || true
+if [ $status -ne 0 ]; then
+	echo "----- output of what failed"
+	grep -vE '^(=== |ok |\?|--- (PASS|SKIP)|    --- PASS)' "$log" | tail -n 400
+fi
+echo "----- skipped"
+grep -A1 -E '^ *--- SKIP' "$log" || true
+passed=$(grep -cE '^ *--- PASS' "$log" || true)
+failed=$(grep -cE '^ *--- FAIL' "$log" || true)
+skipped=$(grep -cE '^ *--- SKIP' "$log" || true)
+echo "$passed passed, $failed failed, $skipped skipped"
+exit $status
