@@ -1,0 +1,108 @@
+// Package client speaks the containerd gRPC API and offers it as the interfaces
+// of libctr/core, over a unix socket or in memory, to our core or to a real
+// containerd. One file per noun; an accessor of Client returns the proxy.
+//
+// The interceptors of this package carry the namespace, the lease and the
+// request id of a context as headers, and turn every status that comes back into
+// an error with a class (api/errdefs) and the server's text. Proxies therefore
+// return errors as they get them.
+package client
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// MaxMessageSize bounds one gRPC message, in bytes, both ways; containerd's figure.
+const MaxMessageSize = 16 << 20
+
+// Client is a connection to a core. It connects when first used and again when
+// the connection is lost. Safe for concurrent use.
+type Client struct {
+	conn *grpc.ClientConn
+	ns   string
+}
+
+type options struct {
+	dial      func(ctx context.Context) (net.Conn, error)
+	namespace string
+	tracer    trace.TracerProvider
+	grpc      []grpc.DialOption
+}
+
+// Option changes how New connects.
+type Option func(*options)
+
+// WithDialer makes the connection through dial, an embedded server's for one;
+// the address is then a name only.
+func WithDialer(dial func(ctx context.Context) (net.Conn, error)) Option {
+	return func(o *options) { o.dial = dial }
+}
+
+// WithNamespace is the namespace of calls whose context has none.
+func WithNamespace(ns string) Option { return func(o *options) { o.namespace = ns } }
+
+// WithTracing makes a span of every call.
+func WithTracing(tp trace.TracerProvider) Option { return func(o *options) { o.tracer = tp } }
+
+// WithGRPC passes further options to gRPC.
+func WithGRPC(opts ...grpc.DialOption) Option {
+	return func(o *options) { o.grpc = append(o.grpc, opts...) }
+}
+
+// New returns a client of the core at address, the path of a unix socket with or
+// without "unix://". It does not wait for the server: see Ready.
+func New(address string, opts ...Option) (*Client, error) {
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	path := strings.TrimPrefix(address, "unix://")
+	if o.dial == nil {
+		if path == "" {
+			return nil, fmt.Errorf("dial core: empty address")
+		}
+		o.dial = func(ctx context.Context) (net.Conn, error) { return dialUnix(ctx, path) }
+	}
+	conn, err := grpc.NewClient("passthrough:///core", o.dialOptions()...)
+	if err != nil {
+		return nil, fmt.Errorf("dial core %s: %w", path, err)
+	}
+	return &Client{conn: conn, ns: o.namespace}, nil
+}
+
+func (o options) dialOptions() []grpc.DialOption {
+	dial := o.dial
+	retry := backoff.DefaultConfig
+	retry.BaseDelay, retry.MaxDelay = 100*time.Millisecond, 3*time.Second
+	opts := []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) }),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: 5 * time.Second}),
+		grpc.WithDefaultCallOptions(
+			grpc.MaxCallRecvMsgSize(MaxMessageSize), grpc.MaxCallSendMsgSize(MaxMessageSize)),
+		grpc.WithNoProxy(),
+		grpc.WithUnaryInterceptor(unary(o.namespace)),
+		grpc.WithStreamInterceptor(stream(o.namespace)),
+	}
+	if o.tracer != nil {
+		opts = append(opts, grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithTracerProvider(o.tracer))))
+	}
+	return append(opts, o.grpc...)
+}
+
+// Conn is the connection itself, for services that have no proxy here. Errors
+// that calls on it return have their class already.
+func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
+
+// Close ends the connection and every call on it.
+func (c *Client) Close() error { return c.conn.Close() }

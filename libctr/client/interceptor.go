@@ -1,0 +1,78 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"gantry/api/reqctx"
+	"gantry/api/rpcstatus"
+	"gantry/libctr/core/lease"
+)
+
+// The headers that cross the API; the first two are containerd's.
+const (
+	headerNamespace = "containerd-namespace"
+	headerLease     = "containerd-lease"
+	headerRequestID = "gantry-request-id"
+)
+
+// outgoing returns ctx with its namespace (or the default one), lease and
+// request id as headers. Headers the caller has set itself stay.
+func outgoing(ctx context.Context, namespace string) context.Context {
+	if ns := reqctx.Namespace(ctx); ns != "" {
+		namespace = ns
+	}
+	set, _ := metadata.FromOutgoingContext(ctx)
+	var pairs []string
+	add := func(key, value string) {
+		if value != "" && len(set.Get(key)) == 0 {
+			pairs = append(pairs, key, value)
+		}
+	}
+	add(headerNamespace, namespace)
+	add(headerLease, lease.From(ctx))
+	add(headerRequestID, reqctx.RequestID(ctx))
+	if len(pairs) == 0 {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, pairs...)
+}
+
+func unary(namespace string) grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		return rpcstatus.From(invoke(outgoing(ctx, namespace), method, req, reply, cc, opts...))
+	}
+}
+
+func stream(namespace string) grpc.StreamClientInterceptor {
+	return func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		s, err := open(outgoing(ctx, namespace), desc, cc, method, opts...)
+		if err != nil {
+			return nil, rpcstatus.From(err)
+		}
+		return classedStream{s}, nil
+	}
+}
+
+// classedStream gives the errors of a stream their class; io.EOF stays itself.
+type classedStream struct{ grpc.ClientStream }
+
+func (s classedStream) SendMsg(m any) error { return streamError(s.ClientStream.SendMsg(m)) }
+func (s classedStream) RecvMsg(m any) error { return streamError(s.ClientStream.RecvMsg(m)) }
+func (s classedStream) CloseSend() error    { return streamError(s.ClientStream.CloseSend()) }
+
+func (s classedStream) Header() (metadata.MD, error) {
+	md, err := s.ClientStream.Header()
+	return md, streamError(err)
+}
+
+func streamError(err error) error {
+	if errors.Is(err, io.EOF) {
+		return err
+	}
+	return rpcstatus.From(err)
+}
