@@ -1,0 +1,253 @@
+// Package engine runs the built gantryd on directories, a bridge and a socket of
+// its own, and drives it with the real docker CLI.
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"gantry/internal/testutil/leak"
+	"gantry/internal/testutil/need"
+)
+
+// Engine is a running gantryd. The zero value is not usable; see Start.
+type Engine struct {
+	Dir    string // holds data/, exec/ and the socket
+	Bridge string
+	Subnet string // of the bridge, "10.213.7"
+	t      testing.TB
+	args   []string
+	docker string
+	cmd    *exec.Cmd
+	log    *os.File
+	before leak.State
+}
+
+// serial makes names and subnets of engines in one test binary differ.
+var serial atomic.Uint32
+
+// Start runs gantryd with further arguments and waits until it answers. At the end
+// of the test its containers are removed, it is stopped, and nothing of it may be left.
+func Start(t testing.TB, args ...string) *Engine {
+	t.Helper()
+	need.Root(t, "runs real containers")
+	// A short path: unix sockets have 108 bytes.
+	dir, err := os.MkdirTemp("/tmp", "gantry-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := (uint32(os.Getpid())*16 + serial.Add(1)) % 62000
+	e := &Engine{
+		Dir: dir, t: t, args: args, docker: need.Command(t, "docker"),
+		Bridge: fmt.Sprintf("gt%d", n), Subnet: fmt.Sprintf("10.%d.%d", 10+n/256, n%256),
+	}
+	if e.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
+		t.Fatal(err)
+	}
+	e.before = leak.Take(dir, e.Bridge)
+	t.Cleanup(e.close)
+	e.Launch()
+	return e
+}
+
+// Binary returns the path of one of the built programs.
+func Binary(t testing.TB, name string) string {
+	t.Helper()
+	if dir := os.Getenv("GANTRY_BIN"); dir != "" {
+		return filepath.Join(dir, name)
+	}
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; wd != "/"; wd = filepath.Dir(wd) {
+		if _, err := os.Stat(filepath.Join(wd, "go.mod")); err == nil {
+			p := filepath.Join(wd, "bin", name)
+			if _, err := os.Stat(p); err != nil {
+				t.Fatalf("%s is not built: run make build", p)
+			}
+			return p
+		}
+	}
+	t.Fatal("not inside the module")
+	return ""
+}
+
+// Socket is the path of the API socket.
+func (e *Engine) Socket() string { return filepath.Join(e.Dir, "docker.sock") }
+
+// CoreSocket is the path of the core's gRPC socket.
+func (e *Engine) CoreSocket() string { return filepath.Join(e.Dir, "exec", "core", "core.sock") }
+
+// Launch starts the daemon's process, also again after Kill or Terminate.
+func (e *Engine) Launch() {
+	e.t.Helper()
+	args := append([]string{
+		"--data-root", filepath.Join(e.Dir, "data"), "--exec-root", filepath.Join(e.Dir, "exec"),
+		"-H", "unix://" + e.Socket(), "--pidfile", filepath.Join(e.Dir, "pid"),
+		"--config-file", filepath.Join(e.Dir, "daemon.json"), "-D",
+		"--bridge", e.Bridge, "--bip", e.Subnet + ".1/24",
+	}, e.args...)
+	if _, err := os.Stat(filepath.Join(e.Dir, "daemon.json")); errors.Is(err, os.ErrNotExist) {
+		os.WriteFile(filepath.Join(e.Dir, "daemon.json"), []byte("{}"), 0o600)
+	}
+	e.cmd = exec.Command(Binary(e.t, "gantryd"), args...)
+	e.cmd.Stdout, e.cmd.Stderr = e.log, e.log
+	if err := e.cmd.Start(); err != nil {
+		e.t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	cmd := e.cmd
+	go func() { exited <- cmd.Wait() }()
+	deadline := time.After(30 * time.Second)
+	for {
+		if r, err := e.HTTP().Get("http://gantry/_ping"); err == nil {
+			r.Body.Close()
+			if r.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		select {
+		case err := <-exited:
+			e.t.Fatalf("gantryd ended: %v\n%s", err, e.Log())
+		case <-deadline:
+			e.t.Fatalf("gantryd does not answer\n%s", e.Log())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// PID of the daemon's process.
+func (e *Engine) PID() int { return e.cmd.Process.Pid }
+
+// Kill ends the daemon as a crash would.
+func (e *Engine) Kill() { e.end(syscall.SIGKILL) }
+
+// Terminate asks the daemon to end and waits until it has.
+func (e *Engine) Terminate() { e.end(syscall.SIGTERM) }
+
+func (e *Engine) end(sig syscall.Signal) {
+	e.t.Helper()
+	pid := e.cmd.Process.Pid
+	e.cmd.Process.Signal(sig)
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			return
+		}
+	}
+	e.t.Errorf("gantryd (pid %d) did not end on %v\n%s", pid, sig, e.Log())
+	e.cmd.Process.Kill()
+}
+
+// Log is what the daemon has written so far, its end when it is long.
+func (e *Engine) Log() string {
+	raw, _ := os.ReadFile(e.log.Name())
+	if len(raw) > 32<<10 {
+		raw = raw[len(raw)-32<<10:]
+	}
+	return string(raw)
+}
+
+// HTTP returns a client whose every request goes to the API socket.
+func (e *Engine) HTTP() *http.Client {
+	return &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", e.Socket())
+		},
+	}}
+}
+
+// Result is how a docker command ended.
+type Result struct {
+	Code           int
+	Stdout, Stderr string
+}
+
+// Cmd prepares a docker command against this engine.
+func (e *Engine) Cmd(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, e.docker, args...)
+	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+e.Socket(), "DOCKER_CONFIG="+filepath.Join(e.Dir, "client"), "DOCKER_CONTEXT=")
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+// Docker runs a docker command, at most two minutes.
+func (e *Engine) Docker(args ...string) Result { return e.DockerIn("", args...) }
+
+// DockerIn runs a docker command with stdin.
+func (e *Engine) DockerIn(stdin string, args ...string) Result {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := e.Cmd(ctx, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
+		e.t.Fatalf("docker %s: %v\n%s\ndaemon:\n%s", strings.Join(args, " "), err, errs.String(), e.Log())
+	}
+	return Result{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
+}
+
+// Must runs a docker command that must succeed and returns its trimmed stdout.
+func (e *Engine) Must(args ...string) string {
+	e.t.Helper()
+	r := e.Docker(args...)
+	if r.Code != 0 {
+		e.t.Fatalf("docker %s: exit %d\n%s%s\ndaemon:\n%s", strings.Join(args, " "), r.Code, r.Stdout, r.Stderr, e.Log())
+	}
+	return strings.TrimSpace(r.Stdout)
+}
+
+// Load gives the engine an image from a docker-archive or OCI tar.
+func (e *Engine) Load(tar []byte) {
+	e.t.Helper()
+	if r := e.DockerIn(string(tar), "load", "-q"); r.Code != 0 {
+		e.t.Fatalf("docker load: %s\ndaemon:\n%s", r.Stderr, e.Log())
+	}
+}
+
+// Clean removes every container and volume and checks that nothing of them is left.
+func (e *Engine) Clean(t testing.TB) {
+	t.Helper()
+	if ids := strings.Fields(e.Docker("ps", "-aq").Stdout); len(ids) > 0 {
+		if r := e.Docker(append([]string{"rm", "-fv"}, ids...)...); r.Code != 0 {
+			t.Errorf("docker rm: %s", r.Stderr)
+		}
+	}
+	e.Docker("volume", "prune", "-af")
+	leak.Check(t, e.before, e.Dir, e.Bridge)
+}
+
+func (e *Engine) close() {
+	if e.cmd == nil {
+		return
+	}
+	if syscall.Kill(e.cmd.Process.Pid, 0) == nil {
+		e.Clean(e.t)
+		e.Terminate()
+	}
+	if e.t.Failed() {
+		e.t.Logf("the daemon's log:\n%s", e.Log())
+	}
+	leak.Check(e.t, e.before, e.Dir, e.Bridge)
+	leak.RemoveBridge(e.t, e.Bridge)
+	e.log.Close()
+	if err := os.RemoveAll(e.Dir); err != nil {
+		e.t.Error(err)
+	}
+}
