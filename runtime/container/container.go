@@ -1,0 +1,104 @@
+// Package container runs OCI bundles: it creates, starts, signals, pauses and
+// deletes containers, and keeps what it must know of each in
+// <root>/<id>/state.json.
+//
+// Creating a container clones a child of the calling process, which stays its
+// parent. The package never reaps a process that it has handed out; when Create
+// or Exec fails it reaps its own child by pidfd.
+//
+// A Container may be used by several goroutines. Operations on one container
+// are serialised across processes by a lock on its state directory, except
+// State, Pids, Stats and Kill, which never wait.
+package container
+
+import (
+	"os"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"gantry/runtime/rootfs"
+)
+
+// Mount is one mount of the container's root.
+type Mount = rootfs.Mount
+
+// CreateOptions says what to create and with which files.
+type CreateOptions struct {
+	ID     string
+	Bundle string      // directory of config.json; relative root paths are relative to it
+	Root   string      // directory of all state directories, such as /run/grun
+	Spec   *specs.Spec // nil: Bundle/config.json
+	Rootfs []Mount     // the container's root, mounted in its own mount namespace; none: Spec.Root.Path is ready
+
+	// Stdin, Stdout and Stderr stay the caller's; nil is /dev/null. Ignored with
+	// process.terminal.
+	Stdin, Stdout, Stderr *os.File
+	ExtraFiles            []*os.File // file descriptors 3 and up of the process
+
+	Warn          func(msg string) // told what was clamped or left out; may be nil
+	SystemdCgroup bool             // linux.cgroupsPath is "slice:prefix:name"
+	NoPivot       bool             // move the root mount instead of pivot_root, for an initramfs
+	NoNewKeyring  bool             // keep the caller's session keyring
+	OOMScoreAdj   *int             // used when the spec names none: what the caller had before it changed its own
+}
+
+// Container is a created container, by this process or another.
+type Container struct {
+	root string
+	id   string
+
+	mu      sync.Mutex
+	rec     record   // guarded by mu
+	pidfd   *os.File // guarded by mu; nil when the process was gone at Load
+	console *os.File // set by Create only
+	warn    func(string)
+}
+
+// ID is the container's name, unique within its root.
+func (c *Container) ID() string { return c.id }
+
+// Pid is the process id of the container's init in our pid namespace, also
+// after it has ended.
+func (c *Container) Pid() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec.Pid
+}
+
+// PidFD refers to the container's init; it stays the container's and becomes
+// readable when the init ends. Nil for a loaded container whose init was gone.
+func (c *Container) PidFD() *os.File {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pidfd
+}
+
+// Console is the master of the init's terminal after Create with
+// process.terminal, else nil. The caller owns it.
+func (c *Container) Console() *os.File { return c.console }
+
+// ExecOptions says what to run beside the init.
+type ExecOptions struct {
+	Process               *specs.Process
+	Stdin, Stdout, Stderr *os.File // as in CreateOptions
+	ExtraFiles            []*os.File
+	Warn                  func(msg string)
+	OOMScoreAdj           *int
+}
+
+// Process is a further process of a container, already running. The caller
+// reaps it and owns the files.
+type Process struct {
+	Pid     int
+	PidFD   *os.File
+	Console *os.File // nil without a terminal
+}
+
+// Created is when the container was created.
+func (c *Container) Created() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec.Created
+}
