@@ -1,0 +1,107 @@
+package seccomp
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+//go:generate go run gentable.go
+
+// row is one system call's number on each architecture.
+type row struct {
+	name string
+	nr   [columns]int32
+}
+
+// The columns of table.
+const (
+	colX86_64 = iota
+	colX86
+	colX32
+	colAarch64
+	colArm
+	colRiscv64
+	colLoong64
+	colPpc64le
+	columns
+)
+
+// x32Bit marks x32's numbers; they come in under AUDIT_ARCH_X86_64.
+const x32Bit = 0x40000000
+
+// number gives a call's number on an architecture.
+func number(name string, col int) (uint32, bool) {
+	i, ok := slices.BinarySearchFunc(table[:], name, func(r row, n string) int { return strings.Compare(r.name, n) })
+	if !ok || table[i].nr[col] < 0 {
+		return 0, false
+	}
+	return uint32(table[i].nr[col]), true
+}
+
+// abi is one set of numbers under one audit architecture. All are little-endian,
+// which condition relies on.
+type abi struct {
+	audit uint32
+	col   int
+}
+
+// abis are the architectures that can be filtered; others of the spec's names
+// are left out with a warning, so that their calls are killed.
+var abis = map[specs.Arch]abi{
+	specs.ArchX86_64:      {unix.AUDIT_ARCH_X86_64, colX86_64},
+	specs.ArchX86:         {unix.AUDIT_ARCH_I386, colX86},
+	specs.ArchX32:         {unix.AUDIT_ARCH_X86_64, colX32},
+	specs.ArchAARCH64:     {unix.AUDIT_ARCH_AARCH64, colAarch64},
+	specs.ArchARM:         {unix.AUDIT_ARCH_ARM, colArm},
+	specs.ArchRISCV64:     {unix.AUDIT_ARCH_RISCV64, colRiscv64},
+	specs.ArchLOONGARCH64: {unix.AUDIT_ARCH_LOONGARCH64, colLoong64},
+	specs.ArchPPC64LE:     {unix.AUDIT_ARCH_PPC64LE, colPpc64le},
+}
+
+// foreign are the spec's names that are valid but have no table here.
+var foreign = []specs.Arch{
+	specs.ArchMIPS, specs.ArchMIPS64, specs.ArchMIPS64N32, specs.ArchMIPSEL,
+	specs.ArchMIPSEL64, specs.ArchMIPSEL64N32, specs.ArchPPC, specs.ArchPPC64,
+	specs.ArchS390, specs.ArchS390X, specs.ArchPARISC, specs.ArchPARISC64,
+	specs.ArchM68K, specs.ArchSH, specs.ArchSHEB,
+}
+
+var natives = map[string]specs.Arch{
+	"amd64": specs.ArchX86_64, "386": specs.ArchX86, "arm64": specs.ArchAARCH64,
+	"arm": specs.ArchARM, "riscv64": specs.ArchRISCV64,
+	"loong64": specs.ArchLOONGARCH64, "ppc64le": specs.ArchPPC64LE,
+}
+
+// Native is the architecture that this program is built for.
+func Native() (specs.Arch, error) {
+	a, ok := natives[runtime.GOARCH]
+	if !ok {
+		return "", fmt.Errorf("seccomp on %s: %w", runtime.GOARCH, errdefs.ErrNotImplemented)
+	}
+	return a, nil
+}
+
+// resolve gives the architectures of a profile, native first (it is always in,
+// as with libseccomp), each once.
+func resolve(native specs.Arch, names []specs.Arch) (as []abi, warnings []string, err error) {
+	as = []abi{abis[native]}
+	for _, n := range names {
+		a, ok := abis[n]
+		switch {
+		case ok && !slices.Contains(as, a):
+			as = append(as, a)
+		case ok, n == "SCMP_ARCH_NATIVE":
+		case slices.Contains(foreign, n):
+			warnings = append(warnings, fmt.Sprintf("seccomp: calls of architecture %s are not filtered but killed", n))
+		default:
+			return nil, nil, fmt.Errorf("seccomp: unknown architecture %q: %w", n, errdefs.ErrInvalidArgument)
+		}
+	}
+	return as, warnings, nil
+}
