@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"gantry/libctr/undo"
+	"gantry/api/undo"
 )
 
 func TestRunsInReverseAndSurvivesCancel(t *testing.T) {
