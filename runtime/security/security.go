@@ -48,6 +48,12 @@ func Capabilities(c *specs.LinuxCapabilities) (CapSets, []Warning, error) {
 	return caps.Clamped(c)
 }
 
+// CapabilitiesInUserNS is Capabilities for a process that gets a user namespace
+// of its own, in which it has them all.
+func CapabilitiesInUserNS(c *specs.LinuxCapabilities) (CapSets, []Warning, error) {
+	return caps.ClampedInUserNS(c)
+}
+
 // LastCap is the highest capability the kernel knows; what lies between a
 // process's bounding set and it has to be dropped from there.
 func LastCap() (int, error) { return caps.Last() }
