@@ -1,0 +1,310 @@
+package metadata
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	containerdevents "github.com/containerd/containerd/api/events"
+	"github.com/opencontainers/go-digest"
+	"go.etcd.io/bbolt"
+
+	"gantry/api/errdefs"
+	"gantry/api/reqctx"
+	"gantry/libctr/core/content"
+)
+
+// How the scheduler paces itself: a deletion is followed by a collection once
+// settle has passed, anything else only after many writes.
+const (
+	settle         = 500 * time.Millisecond
+	mutationsToRun = 100
+)
+
+// ingestLife is how long an ingest that no lease holds outlives its last write.
+const ingestLife = 24 * time.Hour
+
+// Stats tells what one collection did.
+type Stats struct {
+	Removed  int           // records
+	Elapsed  time.Duration // all of it
+	Locked   time.Duration // while other writers waited
+	Reaching int           // records that stay
+}
+
+// collector counts what happened since the last collection.
+type collector struct {
+	turn    chan struct{} // one token: who has it collects
+	changes chan change   // wakes Run
+}
+
+type change uint8
+
+const (
+	changeMutation change = iota
+	changeDeletion
+)
+
+func (c *collector) init() {
+	c.turn = make(chan struct{}, 1)
+	c.changes = make(chan change, 2*mutationsToRun)
+}
+
+// mutated and deleted tell Run; they never block. When the channel is full, Run
+// has enough to do anyway; a deletion makes room for itself.
+func (c *collector) mutated() {
+	select {
+	case c.changes <- changeMutation:
+	default:
+	}
+}
+
+func (c *collector) deleted() {
+	for {
+		select {
+		case c.changes <- changeDeletion:
+			return
+		default:
+		}
+		select {
+		case <-c.changes:
+		default:
+		}
+	}
+}
+
+// freed tells the collector that something was let go; with sync it has run when
+// freed returns.
+func (db *DB) freed(ctx context.Context, sync bool) error {
+	if !sync {
+		db.collector.deleted()
+		return nil
+	}
+	_, err := db.Collect(ctx)
+	return err
+}
+
+// Run collects once at the start (for what a crash left) and then after changes,
+// until ctx ends.
+func (db *DB) Run(ctx context.Context) {
+	timer := time.NewTimer(settle)
+	defer timer.Stop()
+	armed, mutations := true, 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case ch := <-db.collector.changes:
+			mutations++
+			if !armed && (ch == changeDeletion || mutations >= mutationsToRun) {
+				timer.Reset(settle)
+				armed = true
+			}
+		case <-timer.C:
+			armed, mutations = false, 0
+			stats, err := db.Collect(ctx)
+			if err != nil && ctx.Err() == nil {
+				db.log.WarnContext(ctx, "collect garbage", "err", err)
+			} else if stats.Removed > 0 {
+				db.log.DebugContext(ctx, "collected garbage", "removed", stats.Removed, "elapsed", stats.Elapsed)
+			}
+		}
+	}
+}
+
+// Collect drops the records that nothing holds, then what the backends hold
+// without a record. Collections queue; a caller's own deletions are covered.
+func (db *DB) Collect(ctx context.Context) (stats Stats, err error) {
+	start := time.Now()
+	select {
+	case db.collector.turn <- struct{}{}:
+		defer func() { <-db.collector.turn }()
+	case <-ctx.Done():
+		return stats, ctx.Err()
+	}
+	dead, err := db.dead()
+	if err != nil {
+		return stats, fmt.Errorf("mark: %w", err)
+	}
+	if len(dead) > 0 {
+		locked := time.Now()
+		if dead, err = db.bury(ctx); err != nil {
+			return stats, fmt.Errorf("sweep records: %w", err)
+		}
+		stats.Locked = time.Since(locked)
+	}
+	stats.Removed = len(dead)
+	db.announce(ctx, dead)
+	if err := db.sweepBackends(ctx); err != nil {
+		return stats, err
+	}
+	stats.Elapsed = time.Since(start)
+	return stats, nil
+}
+
+// dead lists the records that nothing holds.
+func (db *DB) dead() (dead []node, err error) {
+	err = db.view(func(tx *bbolt.Tx) error {
+		g, err := loadGraph(tx, db.now())
+		if err == nil {
+			dead = g.dead()
+		}
+		return err
+	})
+	return dead, err
+}
+
+// bury marks again and drops, in one write transaction, so that nothing can take
+// hold of a record in between.
+func (db *DB) bury(ctx context.Context) (dead []node, err error) {
+	err = db.update(ctx, func(tx *bbolt.Tx) error {
+		g, err := loadGraph(tx, db.now())
+		if err != nil {
+			return err
+		}
+		dead = g.dead()
+		for _, n := range dead {
+			if err := db.drop(tx, n); err != nil {
+				return fmt.Errorf("%s: %w", n, err)
+			}
+		}
+		return nil
+	})
+	return dead, err
+}
+
+// drop deletes one record.
+func (db *DB) drop(tx *bbolt.Tx, n node) error {
+	switch n.kind {
+	case kindContent:
+		return bucket(tx, n.namespace, bucketContent).Delete([]byte(n.key))
+	case kindImage:
+		return bucket(tx, n.namespace, bucketImages).Delete([]byte(n.key))
+	case kindLease:
+		return bucket(tx, n.namespace, bucketLeases).DeleteBucket([]byte(n.key))
+	case kindSnapshot:
+		s := &snapshotter{db: db, name: n.snapshotter} // also of a backend that is not configured now
+		r, err := s.get(tx, n.namespace, n.key)
+		if err != nil {
+			return err
+		}
+		return s.drop(tx, n.namespace, n.key, r)
+	}
+	return nil
+}
+
+// announce publishes the removal of snapshots and images.
+func (db *DB) announce(ctx context.Context, dead []node) {
+	if db.events == nil {
+		return
+	}
+	for _, n := range dead {
+		ctx := reqctx.WithNamespace(ctx, n.namespace)
+		var err error
+		switch n.kind {
+		case kindSnapshot:
+			err = db.events.Publish(ctx, "/snapshot/remove", &containerdevents.SnapshotRemove{Key: n.key, Snapshotter: n.snapshotter})
+		case kindImage:
+			err = db.events.Publish(ctx, "/images/delete", &containerdevents.ImageDelete{Name: n.key})
+		}
+		if err != nil {
+			db.log.WarnContext(ctx, "publish removal", "node", n.String(), "err", err)
+		}
+	}
+}
+
+// sweepBackends removes what is in a backend without a record.
+func (db *DB) sweepBackends(ctx context.Context) error {
+	for _, s := range db.snapshotters {
+		if err := s.sweep(ctx); err != nil {
+			return err
+		}
+	}
+	if db.content.backend == nil {
+		return nil
+	}
+	if err := db.content.sweepBlobs(ctx); err != nil {
+		return fmt.Errorf("sweep content: %w", err)
+	}
+	if err := db.content.sweepIngests(ctx); err != nil {
+		return fmt.Errorf("sweep ingests: %w", err)
+	}
+	return nil
+}
+
+func (s *contentStore) sweepBlobs(ctx context.Context) error {
+	recorded := make(map[digest.Digest]bool)
+	err := s.db.view(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketV1).ForEachBucket(func(ns []byte) error {
+			return each(bucket(tx, string(ns), bucketContent), func(d string, _ []byte) error {
+				recorded[digest.Digest(d)] = true
+				return nil
+			})
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return s.backend.Walk(ctx, func(i content.Info) error {
+		if recorded[i.Digest] {
+			return nil
+		}
+		return s.sweepBlob(ctx, i.Digest)
+	})
+}
+
+// sweepBlob removes a blob that has no record, in the digest's lane, where none
+// can come meanwhile.
+func (s *contentStore) sweepBlob(ctx context.Context, d digest.Digest) error {
+	leave, err := s.db.lanes.enter(ctx, d.String())
+	if err != nil {
+		return err
+	}
+	defer leave()
+	recorded := false
+	err = s.db.view(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketV1).ForEachBucket(func(ns []byte) error {
+			if b := bucket(tx, string(ns), bucketContent); b != nil && b.Get([]byte(d)) != nil {
+				recorded = true
+			}
+			return nil
+		})
+	})
+	if err != nil || recorded {
+		return err
+	}
+	if err := s.backend.Delete(ctx, d); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	return nil
+}
+
+// sweepIngests drops ingests that were not written to for long and that no lease holds.
+func (s *contentStore) sweepIngests(ctx context.Context) error {
+	statuses, err := s.backend.ListStatuses(ctx)
+	if err != nil {
+		return err
+	}
+	var old []string
+	for _, st := range statuses {
+		if s.db.now().Sub(st.UpdatedAt) > ingestLife {
+			old = append(old, st.Ref)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	leased, err := s.leasedIngests()
+	if err != nil {
+		return err
+	}
+	for _, ref := range old {
+		if leased[ref] {
+			continue
+		}
+		if err := s.backend.Abort(ctx, ref); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,214 @@
+package metadata
+
+import (
+	"context"
+	"maps"
+	"strings"
+
+	containersapi "github.com/containerd/containerd/api/services/containers/v1"
+	"github.com/containerd/typeurl/v2"
+	"go.etcd.io/bbolt"
+	"google.golang.org/protobuf/proto"
+
+	"gantry/api/errdefs"
+	"gantry/libctr/core/container"
+	"gantry/libctr/core/wire"
+	"gantry/libctr/filter"
+	"gantry/libctr/label"
+)
+
+const bucketContainers = "containers"
+
+type containerStore struct{ db *DB }
+
+var _ container.Store = containerStore{}
+
+func (s containerStore) Get(ctx context.Context, id string) (out container.Container, err error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return out, err
+	}
+	err = s.db.view(func(tx *bbolt.Tx) error {
+		out, err = getContainer(tx, ns, id)
+		return err
+	})
+	return out, err
+}
+
+func getContainer(tx *bbolt.Tx, ns, id string) (container.Container, error) {
+	var m containersapi.Container
+	found, err := get(bucket(tx, ns, bucketContainers), id, &m)
+	if err == nil && !found {
+		err = errdefs.NotFound("container %q in namespace %q: not found", id, ns)
+	}
+	return wire.FromContainer(&m), err
+}
+
+func (s containerStore) List(ctx context.Context, filters ...string) ([]container.Container, error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	match, err := filter.Parse(filters...)
+	if err != nil {
+		return nil, err
+	}
+	var out []container.Container
+	err = s.db.view(func(tx *bbolt.Tx) error {
+		return each(bucket(tx, ns, bucketContainers), func(_ string, v []byte) error {
+			var m containersapi.Container
+			if err := proto.Unmarshal(v, &m); err != nil {
+				return err
+			}
+			if c := wire.FromContainer(&m); match.Match(containerFields(c)) {
+				out = append(out, c)
+			}
+			return nil
+		})
+	})
+	return out, err
+}
+
+func containerFields(c container.Container) filter.Fields {
+	return func(path []string) (string, bool) {
+		switch path[0] {
+		case "id":
+			return c.ID, true
+		case "image":
+			return c.Image, c.Image != ""
+		case "runtime":
+			return c.Runtime.Name, len(path) == 2 && path[1] == "name" && c.Runtime.Name != ""
+		case "labels":
+			return filter.Label(c.Labels, path[1:])
+		}
+		return "", false
+	}
+}
+
+func (s containerStore) Create(ctx context.Context, c container.Container) (container.Container, error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return c, err
+	}
+	if err := checkContainer(c); err != nil {
+		return c, err
+	}
+	c.Labels = label.Clean(c.Labels)
+	c.CreatedAt = s.db.now().UTC()
+	c.UpdatedAt = c.CreatedAt
+	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+		b, err := makeBucket(tx, ns, bucketContainers)
+		if err != nil {
+			return err
+		}
+		if b.Get([]byte(c.ID)) != nil {
+			return errdefs.AlreadyExists("container %q: already exists", c.ID)
+		}
+		return put(b, c.ID, wire.Container(c))
+	})
+	return c, err
+}
+
+func (s containerStore) Update(ctx context.Context, c container.Container, paths ...string) (out container.Container, err error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return out, err
+	}
+	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+		old, err := getContainer(tx, ns, c.ID)
+		if err != nil {
+			return err
+		}
+		if out, err = mergeContainer(old, c, paths); err != nil {
+			return err
+		}
+		out.UpdatedAt = s.db.now().UTC()
+		return put(bucket(tx, ns, bucketContainers), c.ID, wire.Container(out))
+	})
+	return out, err
+}
+
+// mergeContainer takes what the field paths name from c; all that may change when
+// there are none, and then what may not must be equal.
+func mergeContainer(old, c container.Container, paths []string) (container.Container, error) {
+	if len(paths) == 0 {
+		paths = []string{"labels", "spec", "extensions", "image", "snapshotkey"}
+		if old.Snapshotter != c.Snapshotter || old.Runtime.Name != c.Runtime.Name {
+			return old, errdefs.InvalidArgument("container %q: snapshotter and runtime name can't be changed", c.ID)
+		}
+	}
+	out := old
+	for _, path := range paths {
+		if err := mergeContainerField(&out, c, path); err != nil {
+			return old, err
+		}
+	}
+	return out, checkContainer(out)
+}
+
+func mergeContainerField(out *container.Container, c container.Container, path string) (err error) {
+	switch {
+	case path == "labels" || strings.HasPrefix(path, "labels."):
+		out.Labels, err = label.Update(out.Labels, c.Labels, path)
+	case path == "spec":
+		out.Spec = c.Spec
+	case path == "image":
+		out.Image = c.Image
+	case path == "snapshotkey" || path == "snapshot_key":
+		out.SnapshotKey = c.SnapshotKey
+	case path == "extensions":
+		out.Extensions = c.Extensions
+	case strings.HasPrefix(path, "extensions."):
+		key := strings.TrimPrefix(path, "extensions.")
+		out.Extensions = maps.Clone(out.Extensions)
+		if out.Extensions == nil {
+			out.Extensions = make(map[string]typeurl.Any)
+		}
+		if v := c.Extensions[key]; v != nil {
+			out.Extensions[key] = v
+		} else {
+			delete(out.Extensions, key)
+		}
+	default:
+		err = errdefs.InvalidArgument("container %q: cannot update field %q", c.ID, path)
+	}
+	return err
+}
+
+func checkContainer(c container.Container) error {
+	if err := checkIdentifier("container id", c.ID); err != nil {
+		return err
+	}
+	for name := range c.Extensions {
+		if name == "" {
+			return errdefs.InvalidArgument("container %q: extension key must not be empty", c.ID)
+		}
+	}
+	if c.Runtime.Name == "" {
+		return errdefs.InvalidArgument("container %q: runtime name must be set", c.ID)
+	}
+	if c.Spec == nil && c.SandboxID == "" {
+		return errdefs.InvalidArgument("container %q: spec must be set", c.ID)
+	}
+	if c.SnapshotKey != "" && c.Snapshotter == "" {
+		return errdefs.InvalidArgument("container %q: snapshotter must be set with a snapshot key", c.ID)
+	}
+	return label.Validate(c.Labels)
+}
+
+func (s containerStore) Delete(ctx context.Context, id string) error {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+		if _, err := getContainer(tx, ns, id); err != nil {
+			return err
+		}
+		return bucket(tx, ns, bucketContainers).Delete([]byte(id))
+	})
+	if err == nil {
+		s.db.collector.deleted()
+	}
+	return err
+}

@@ -1,0 +1,328 @@
+package metadata
+
+import (
+	"context"
+	"strings"
+
+	contentapi "github.com/containerd/containerd/api/services/content/v1"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.etcd.io/bbolt"
+	"google.golang.org/protobuf/proto"
+
+	"gantry/api/errdefs"
+	"gantry/libctr/core/content"
+	"gantry/libctr/core/wire"
+	"gantry/libctr/filter"
+	"gantry/libctr/label"
+)
+
+const bucketContent = "content"
+
+// contentStore gives each namespace its own view of one backend: a blob is there
+// once, and in each namespace that has a record of it.
+type contentStore struct {
+	db      *DB
+	backend content.Store
+}
+
+var _ content.Store = (*contentStore)(nil)
+
+// backendRef names an ingest of a namespace; namespaces have no slash.
+func backendRef(ns, ref string) string { return ns + "/" + ref }
+
+func (s *contentStore) Info(ctx context.Context, d digest.Digest) (info content.Info, err error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return info, err
+	}
+	err = s.db.view(func(tx *bbolt.Tx) error {
+		info, err = getBlob(tx, ns, d)
+		return err
+	})
+	return info, err
+}
+
+func getBlob(tx *bbolt.Tx, ns string, d digest.Digest) (content.Info, error) {
+	if err := d.Validate(); err != nil {
+		return content.Info{}, errdefs.InvalidArgument("digest %q: %w", d, err)
+	}
+	var m contentapi.Info
+	found, err := get(bucket(tx, ns, bucketContent), d.String(), &m)
+	if err == nil && !found {
+		err = errdefs.NotFound("content %v: not found", d)
+	}
+	return wire.FromContentInfo(&m), err
+}
+
+func (s *contentStore) Update(ctx context.Context, info content.Info, paths ...string) (out content.Info, err error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return out, err
+	}
+	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+		if out, err = getBlob(tx, ns, info.Digest); err != nil {
+			return err
+		}
+		if out.Labels, err = label.Update(out.Labels, info.Labels, paths...); err != nil {
+			return err
+		}
+		out.UpdatedAt = s.db.now().UTC()
+		return put(bucket(tx, ns, bucketContent), info.Digest.String(), wire.ContentInfo(out))
+	})
+	return out, err
+}
+
+func (s *contentStore) Walk(ctx context.Context, fn func(content.Info) error, filters ...string) error {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return err
+	}
+	match, err := filter.Parse(filters...)
+	if err != nil {
+		return err
+	}
+	var infos []content.Info
+	err = s.db.view(func(tx *bbolt.Tx) error {
+		return each(bucket(tx, ns, bucketContent), func(_ string, v []byte) error {
+			var m contentapi.Info
+			if err := proto.Unmarshal(v, &m); err != nil {
+				return err
+			}
+			if i := wire.FromContentInfo(&m); match.Match(contentFields(i)) {
+				infos = append(infos, i)
+			}
+			return nil
+		})
+	})
+	for _, info := range infos {
+		if err != nil {
+			break
+		}
+		if err = ctx.Err(); err == nil {
+			err = fn(info)
+		}
+	}
+	return err
+}
+
+func contentFields(i content.Info) filter.Fields {
+	return func(path []string) (string, bool) {
+		switch path[0] {
+		case "digest":
+			return i.Digest.String(), true
+		case "labels":
+			return filter.Label(i.Labels, path[1:])
+		}
+		return "", false
+	}
+}
+
+func (s *contentStore) Delete(ctx context.Context, d digest.Digest) error {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+		if _, err := getBlob(tx, ns, d); err != nil {
+			return err
+		}
+		return bucket(tx, ns, bucketContent).Delete([]byte(d))
+	})
+	if err == nil {
+		s.db.collector.deleted()
+	}
+	return err
+}
+
+func (s *contentStore) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
+	if _, err := s.Info(ctx, desc.Digest); err != nil {
+		return nil, err
+	}
+	return s.backend.ReaderAt(ctx, desc)
+}
+
+func (s *contentStore) Status(ctx context.Context, ref string) (content.Status, error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return content.Status{}, err
+	}
+	if err := checkKey("reference", ref); err != nil {
+		return content.Status{}, err
+	}
+	st, err := s.backend.Status(ctx, backendRef(ns, ref))
+	st.Ref = ref
+	return st, err
+}
+
+func (s *contentStore) ListStatuses(ctx context.Context, filters ...string) ([]content.Status, error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	match, err := filter.Parse(filters...)
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.backend.ListStatuses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []content.Status
+	for _, st := range all {
+		ref, ours := strings.CutPrefix(st.Ref, backendRef(ns, ""))
+		if !ours {
+			continue
+		}
+		st.Ref = ref
+		if match.Match(func(path []string) (string, bool) { return ref, path[0] == "ref" }) {
+			out = append(out, st)
+		}
+	}
+	return out, nil
+}
+
+func (s *contentStore) Abort(ctx context.Context, ref string) error {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return err
+	}
+	if err := checkKey("reference", ref); err != nil {
+		return err
+	}
+	return s.backend.Abort(ctx, backendRef(ns, ref))
+}
+
+func (s *contentStore) Writer(ctx context.Context, o content.WriterOptions) (content.Writer, error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkKey("reference", o.Ref); err != nil {
+		return nil, err
+	}
+	if d := o.Desc.Digest; d != "" {
+		exists, err := s.adopt(ctx, ns, o.Desc)
+		if err != nil {
+			return nil, err
+		}
+		if exists {
+			return nil, errdefs.AlreadyExists("content %v: already exists", d)
+		}
+	}
+	ref := o.Ref
+	o.Ref = backendRef(ns, ref)
+	w, err := s.backend.Writer(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return &contentWriter{Writer: w, store: s, open: ctx, ns: ns, ref: ref, expected: o.Desc.Digest}, nil
+}
+
+// adopt says whether the namespace has the blob: it takes one over that the
+// backend has for another namespace, if its size is the announced one. The lease
+// of ctx then holds it.
+func (s *contentStore) adopt(ctx context.Context, ns string, desc ocispec.Descriptor) (exists bool, err error) {
+	leave, err := s.db.lanes.enter(ctx, desc.Digest.String())
+	if err != nil {
+		return false, err
+	}
+	defer leave()
+	done := false
+	err = s.db.view(func(tx *bbolt.Tx) error {
+		_, err := getBlob(tx, ns, desc.Digest)
+		if errdefs.IsNotFound(err) {
+			return nil
+		}
+		exists, done = err == nil, held(ctx, tx, ns, typeContent, desc.Digest.String())
+		return err
+	})
+	if err != nil || exists && done {
+		return exists, err
+	}
+	info, err := s.backend.Info(ctx, desc.Digest)
+	if errdefs.IsNotFound(err) || err == nil && desc.Size != 0 && desc.Size != info.Size {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_, err = s.record(ctx, ns, content.Info{Digest: desc.Digest, Size: info.Size})
+	return err == nil, err
+}
+
+// record writes the blob's record unless it is there, and has the lease of ctx
+// hold it. The caller is in the digest's lane.
+func (s *contentStore) record(ctx context.Context, ns string, info content.Info) (existed bool, err error) {
+	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+		b, err := makeBucket(tx, ns, bucketContent)
+		if err != nil {
+			return err
+		}
+		d := info.Digest.String()
+		if err := hold(ctx, tx, ns, typeContent, d); err != nil {
+			return err
+		}
+		if existed = b.Get([]byte(d)) != nil; existed {
+			return nil
+		}
+		info.CreatedAt = s.db.now().UTC()
+		info.UpdatedAt = info.CreatedAt
+		return put(b, d, wire.ContentInfo(info))
+	})
+	return existed, err
+}
+
+// contentWriter commits to the backend, then to the namespace.
+type contentWriter struct {
+	content.Writer
+	store    *contentStore
+	open     context.Context // of Writer: its lease counts when Commit's context has none
+	ns, ref  string
+	expected digest.Digest
+}
+
+func (w *contentWriter) Status() (content.Status, error) {
+	st, err := w.Writer.Status()
+	st.Ref = w.ref
+	return st, err
+}
+
+func (w *contentWriter) Commit(ctx context.Context, size int64, expected digest.Digest, labels map[string]string) error {
+	if err := label.Validate(labels); err != nil {
+		return err
+	}
+	ctx = inheritLease(ctx, w.open)
+	st, err := w.Writer.Status()
+	if err != nil {
+		return err
+	}
+	d := w.digest(expected)
+	leave, err := w.store.db.lanes.enter(ctx, d.String())
+	if err != nil {
+		return err
+	}
+	defer leave()
+	err = w.Writer.Commit(ctx, size, expected, nil)
+	if err != nil && !errdefs.IsAlreadyExists(err) {
+		return err
+	}
+	// From here the blob is there, whoever wrote it: its record must follow.
+	existed, err := w.store.record(context.WithoutCancel(ctx), w.ns,
+		content.Info{Digest: d, Size: st.Offset, Labels: label.Clean(labels)})
+	if err == nil && existed {
+		err = errdefs.AlreadyExists("content %v: already exists", d)
+	}
+	return err
+}
+
+// digest is what the blob will be called if its commit succeeds.
+func (w *contentWriter) digest(expected digest.Digest) digest.Digest {
+	if expected != "" {
+		return expected
+	}
+	if w.expected != "" {
+		return w.expected
+	}
+	return w.Digest()
+}

@@ -1,0 +1,188 @@
+package metadata
+
+import (
+	"context"
+	"strings"
+
+	imagesapi "github.com/containerd/containerd/api/services/images/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"go.etcd.io/bbolt"
+	"google.golang.org/protobuf/proto"
+
+	"gantry/api/errdefs"
+	"gantry/libctr/core/image"
+	"gantry/libctr/core/wire"
+	"gantry/libctr/filter"
+	"gantry/libctr/label"
+)
+
+const bucketImages = "images"
+
+type imageStore struct{ db *DB }
+
+var _ image.Store = imageStore{}
+
+func (s imageStore) Get(ctx context.Context, name string) (out image.Image, err error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return out, err
+	}
+	err = s.db.view(func(tx *bbolt.Tx) error {
+		out, err = getImage(tx, ns, name)
+		return err
+	})
+	return out, err
+}
+
+func getImage(tx *bbolt.Tx, ns, name string) (image.Image, error) {
+	var m imagesapi.Image
+	found, err := get(bucket(tx, ns, bucketImages), name, &m)
+	if err == nil && !found {
+		err = errdefs.NotFound("image %q: not found", name)
+	}
+	return wire.FromImage(&m), err
+}
+
+func (s imageStore) List(ctx context.Context, filters ...string) ([]image.Image, error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	match, err := filter.Parse(filters...)
+	if err != nil {
+		return nil, err
+	}
+	var out []image.Image
+	err = s.db.view(func(tx *bbolt.Tx) error {
+		return each(bucket(tx, ns, bucketImages), func(_ string, v []byte) error {
+			var m imagesapi.Image
+			if err := proto.Unmarshal(v, &m); err != nil {
+				return err
+			}
+			if i := wire.FromImage(&m); match.Match(imageFields(i)) {
+				out = append(out, i)
+			}
+			return nil
+		})
+	})
+	return out, err
+}
+
+func imageFields(i image.Image) filter.Fields {
+	return func(path []string) (string, bool) {
+		switch {
+		case path[0] == "name":
+			return i.Name, true
+		case path[0] == "target" && len(path) == 2 && path[1] == "digest":
+			return i.Target.Digest.String(), true
+		case path[0] == "target" && len(path) == 2 && path[1] == "mediatype":
+			return i.Target.MediaType, true
+		case path[0] == "labels":
+			return filter.Label(i.Labels, path[1:])
+		case path[0] == "annotations":
+			return filter.Label(i.Target.Annotations, path[1:])
+		}
+		return "", false
+	}
+}
+
+func (s imageStore) Create(ctx context.Context, i image.Image) (image.Image, error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return i, err
+	}
+	if err := checkImage(i); err != nil {
+		return i, err
+	}
+	i.Labels = label.Clean(i.Labels)
+	i.CreatedAt = s.db.now().UTC()
+	i.UpdatedAt = i.CreatedAt
+	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+		b, err := makeBucket(tx, ns, bucketImages)
+		if err != nil {
+			return err
+		}
+		if b.Get([]byte(i.Name)) != nil {
+			return errdefs.AlreadyExists("image %q: already exists", i.Name)
+		}
+		return put(b, i.Name, wire.Image(i))
+	})
+	return i, err
+}
+
+func (s imageStore) Update(ctx context.Context, i image.Image, paths ...string) (out image.Image, err error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return out, err
+	}
+	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+		old, err := getImage(tx, ns, i.Name)
+		if err != nil {
+			return err
+		}
+		if out, err = mergeImage(old, i, paths); err != nil {
+			return err
+		}
+		out.UpdatedAt = s.db.now().UTC()
+		return put(bucket(tx, ns, bucketImages), i.Name, wire.Image(out))
+	})
+	if err == nil {
+		s.db.collector.deleted() // the old target may be free
+	}
+	return out, err
+}
+
+func mergeImage(old, i image.Image, paths []string) (out image.Image, err error) {
+	if len(paths) == 0 {
+		paths = []string{"labels", "target"}
+	}
+	out = old
+	for _, path := range paths {
+		switch {
+		case path == "target":
+			out.Target = i.Target
+		case path == "labels" || strings.HasPrefix(path, "labels."):
+			out.Labels, err = label.Update(out.Labels, i.Labels, path)
+		case path == "annotations" || strings.HasPrefix(path, "annotations."):
+			out.Target.Annotations, err = label.Update(out.Target.Annotations, i.Target.Annotations,
+				"labels"+strings.TrimPrefix(path, "annotations"))
+		default:
+			err = errdefs.InvalidArgument("image %q: cannot update field %q", i.Name, path)
+		}
+		if err != nil {
+			return old, err
+		}
+	}
+	return out, checkImage(out)
+}
+
+func checkImage(i image.Image) error {
+	if err := checkKey("image name", i.Name); err != nil {
+		return err
+	}
+	if err := label.Validate(i.Labels); err != nil {
+		return err
+	}
+	return checkTarget(i.Target)
+}
+
+func (s imageStore) Delete(ctx context.Context, name string, sync bool, target *ocispec.Descriptor) error {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+		i, err := getImage(tx, ns, name)
+		if err != nil {
+			return err
+		}
+		if target != nil && target.Digest != i.Target.Digest {
+			return errdefs.NotFound("image %q has target %v, not %v", name, i.Target.Digest, target.Digest)
+		}
+		return bucket(tx, ns, bucketImages).Delete([]byte(name))
+	})
+	if err != nil {
+		return err
+	}
+	return s.db.freed(ctx, sync)
+}

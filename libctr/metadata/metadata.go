@@ -1,0 +1,260 @@
+// Package metadata keeps the core's records in one bbolt file, and collects what
+// no record holds any more.
+//
+//	meta/version                                  : decimal schema version, see migrations
+//	v1/<namespace>/labels/<key>                   : value
+//	v1/<namespace>/containers/<id>                : containerd.services.containers.v1.Container
+//	v1/<namespace>/images/<name>                  : containerd.services.images.v1.Image
+//	v1/<namespace>/content/<digest>               : containerd.services.content.v1.Info
+//	v1/<namespace>/snapshots/<snapshotter>/keys/<key>              : JSON, see snapshotRecord
+//	v1/<namespace>/snapshots/<snapshotter>/children/<parent>\0<key> : ""
+//	v1/<namespace>/leases/<id>/lease              : containerd.services.leases.v1.Lease
+//	v1/<namespace>/leases/<id>/resources/<type>\0<id> : ""
+//
+// Messages are protobuf, those of github.com/containerd/containerd/api. Ingests
+// have no records: an ingest of a namespace is the backend's ingest
+// "<namespace>/<ref>", kept for 24 hours after its last write.
+//
+// # Write transactions
+//
+// Each costs bbolt's two fdatasyncs; none is open across a call to a backend.
+//
+//	container create, update, delete             1
+//	image create, update, delete                 1
+//	namespace create, delete, set label          1
+//	lease create, delete, add or delete resource 1
+//	content commit                               1  after the backend's two fsyncs
+//	content writer of a blob that is there       1  0 when the namespace has it and no lease is to be noted
+//	content update, delete                       1
+//	snapshot prepare, view, commit               1  after the backend's own (overlay: 1, commit also syncfs)
+//	snapshot update, remove                      1  remove: the backend's own follows at collection
+//	collection                                   1  0 when there is nothing to sweep
+//
+// # Two stores, no common transaction
+//
+// Content and snapshots live in a backend and have a record here. A thing is made
+// in the backend first and recorded then; it is forgotten here first and removed
+// from the backend by the collector. A crash in between leaves a thing without a
+// record, never the other way round (but for an active snapshot between the two
+// halves of its commit, whose record then only waits to be removed), and the
+// collector takes it away. What is made but not yet recorded is protected by the
+// lane of its digest, or by the snapshotter's pending set.
+//
+// Lock order: collector lane, lane of a digest or name, bbolt's writer lock;
+// mutexes cover memory only.
+package metadata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"google.golang.org/protobuf/proto"
+
+	"gantry/libctr/core/container"
+	"gantry/libctr/core/content"
+	"gantry/libctr/core/event"
+	"gantry/libctr/core/image"
+	"gantry/libctr/core/lease"
+	"gantry/libctr/core/namespace"
+	"gantry/libctr/core/snapshot"
+)
+
+// Options say what a DB works on.
+type Options struct {
+	Content      content.Store                   // the blobs' backend
+	Snapshotters map[string]snapshot.Snapshotter // the snapshots' backends by name, "overlayfs"
+	Events       event.Publisher                 // hears of snapshots that the collector removes; nil is nobody
+	Log          *slog.Logger
+	Now          func() time.Time // nil is time.Now; expiry goes by it
+}
+
+// DB is the open file and its backends. Safe for concurrent use.
+type DB struct {
+	bolt         *bbolt.DB
+	content      *contentStore
+	snapshotters map[string]*snapshotter
+	events       event.Publisher
+	log          *slog.Logger
+	now          func() time.Time
+	lanes        lanes
+	collector    collector
+}
+
+// Open opens or makes the file at path, and brings its schema up to date.
+func Open(path string, o Options) (*DB, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	b, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 10 * time.Second, FreelistType: bbolt.FreelistMapType})
+	if err != nil {
+		return nil, fmt.Errorf("open metadata %s: %w", path, err)
+	}
+	if err := migrate(b); err != nil {
+		b.Close()
+		return nil, fmt.Errorf("open metadata %s: %w", path, err)
+	}
+	db := &DB{bolt: b, events: o.Events, log: o.Log, now: o.Now, snapshotters: make(map[string]*snapshotter)}
+	db.collector.init()
+	db.content = &contentStore{db: db, backend: o.Content}
+	for name, backend := range o.Snapshotters {
+		db.snapshotters[name] = newSnapshotter(db, name, backend)
+	}
+	return db, nil
+}
+
+// Close waits for open transactions. The backends stay open; they are the caller's.
+func (db *DB) Close() error { return db.bolt.Close() }
+
+// Containers, Images, Leases, Namespaces and Content are the stores on this file;
+// they work in the namespace of the context.
+func (db *DB) Containers() container.Store { return containerStore{db} }
+func (db *DB) Images() image.Store         { return imageStore{db} }
+func (db *DB) Leases() lease.Manager       { return leaseManager{db} }
+func (db *DB) Namespaces() namespace.Store { return namespaceStore{db} }
+func (db *DB) Content() content.Store      { return db.content }
+
+// Snapshotter returns the namespaced snapshotter of that name, nil when there is none.
+func (db *DB) Snapshotter(name string) snapshot.Snapshotter {
+	if s, ok := db.snapshotters[name]; ok {
+		return s
+	}
+	return nil
+}
+
+// Snapshotters returns all of them by name.
+func (db *DB) Snapshotters() map[string]snapshot.Snapshotter {
+	out := make(map[string]snapshot.Snapshotter, len(db.snapshotters))
+	for name, s := range db.snapshotters {
+		out[name] = s
+	}
+	return out
+}
+
+// migrations[n] brings version n+1 up to n+2; a new file starts at the newest.
+var migrations []func(*bbolt.Tx) error
+
+var (
+	bucketMeta = []byte("meta")
+	bucketV1   = []byte("v1")
+	keyVersion = []byte("version")
+)
+
+var errNewer = errors.New("the file is of a newer version")
+
+func migrate(b *bbolt.DB) error {
+	newest := len(migrations) + 1
+	version := 0
+	err := b.View(func(tx *bbolt.Tx) (err error) {
+		if meta := tx.Bucket(bucketMeta); meta != nil {
+			version, err = strconv.Atoi(string(meta.Get(keyVersion)))
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("read schema version: %w", err)
+	case version == newest:
+		return nil
+	case version > newest:
+		return fmt.Errorf("schema version %d: %w than %d", version, errNewer, newest)
+	}
+	return b.Update(func(tx *bbolt.Tx) error {
+		for v := version; v > 0 && v < newest; v++ {
+			if err := migrations[v-1](tx); err != nil {
+				return fmt.Errorf("migrate schema version %d: %w", v, err)
+			}
+		}
+		if _, err := tx.CreateBucketIfNotExists(bucketV1); err != nil {
+			return err
+		}
+		meta, err := tx.CreateBucketIfNotExists(bucketMeta)
+		if err != nil {
+			return err
+		}
+		return meta.Put(keyVersion, []byte(strconv.Itoa(newest)))
+	})
+}
+
+// view runs a read transaction; fn must do no I/O of its own.
+func (db *DB) view(fn func(tx *bbolt.Tx) error) error { return db.bolt.View(fn) }
+
+// update runs one write transaction; fn must do no I/O of its own. The collector
+// hears of it, see (*DB).Run.
+func (db *DB) update(ctx context.Context, fn func(tx *bbolt.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := db.bolt.Update(fn); err != nil {
+		return err
+	}
+	db.collector.mutated()
+	return nil
+}
+
+// bucket walks down from v1/<ns>; nil when a step is missing.
+func bucket(tx *bbolt.Tx, ns string, path ...string) *bbolt.Bucket {
+	b := tx.Bucket(bucketV1).Bucket([]byte(ns))
+	for _, name := range path {
+		if b == nil {
+			return nil
+		}
+		b = b.Bucket([]byte(name))
+	}
+	return b
+}
+
+// makeBucket is bucket, making what is missing: so a record makes its namespace.
+func makeBucket(tx *bbolt.Tx, ns string, path ...string) (*bbolt.Bucket, error) {
+	b, err := tx.Bucket(bucketV1).CreateBucketIfNotExists([]byte(ns))
+	for _, name := range path {
+		if err != nil {
+			return nil, err
+		}
+		b, err = b.CreateBucketIfNotExists([]byte(name))
+	}
+	return b, err
+}
+
+// get decodes the record key of b into m; found is false when there is none. b may be nil.
+func get(b *bbolt.Bucket, key string, m proto.Message) (found bool, err error) {
+	if b == nil || key == "" {
+		return false, nil
+	}
+	v := b.Get([]byte(key))
+	if v == nil {
+		return false, nil
+	}
+	if err := proto.Unmarshal(v, m); err != nil {
+		return false, fmt.Errorf("decode record %q: %w", key, err)
+	}
+	return true, nil
+}
+
+func put(b *bbolt.Bucket, key string, m proto.Message) error {
+	v, err := proto.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("encode record %q: %w", key, err)
+	}
+	return b.Put([]byte(key), v)
+}
+
+// each decodes every record of b with fn; b may be nil.
+func each(b *bbolt.Bucket, fn func(key string, value []byte) error) error {
+	if b == nil {
+		return nil
+	}
+	return b.ForEach(func(k, v []byte) error {
+		if v == nil {
+			return nil // a bucket
+		}
+		return fn(string(k), v)
+	})
+}

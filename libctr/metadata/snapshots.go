@@ -1,0 +1,547 @@
+package metadata
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"gantry/api/errdefs"
+	"gantry/libctr/core/lease"
+	"gantry/libctr/core/mount"
+	"gantry/libctr/core/snapshot"
+	"gantry/libctr/filter"
+	"gantry/libctr/label"
+)
+
+const (
+	bucketSnapshots = "snapshots"
+	bucketKeys      = "keys"
+	bucketChildren  = "children"
+)
+
+// inherited is the prefix of the labels that the backend is told too.
+const inherited = "containerd.io/snapshot/"
+
+// snapshotRecord is the value of v1/<ns>/snapshots/<snapshotter>/keys/<key>.
+type snapshotRecord struct {
+	Backend string            `json:"backend"` // the backend's key: <ns>/<random>/<key>
+	Kind    snapshot.Kind     `json:"kind"`
+	Parent  string            `json:"parent,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Created time.Time         `json:"created"`
+	Updated time.Time         `json:"updated"`
+}
+
+func (r snapshotRecord) info(key string) snapshot.Info {
+	return snapshot.Info{Kind: r.Kind, Name: key, Parent: r.Parent, Labels: r.Labels, CreatedAt: r.Created, UpdatedAt: r.Updated}
+}
+
+// snapshotter gives each namespace its own keys in one backend.
+type snapshotter struct {
+	db      *DB
+	name    string
+	backend snapshot.Snapshotter
+
+	mu      sync.Mutex
+	pending map[string]bool // backend keys not recorded yet; guarded by mu
+}
+
+var _ snapshot.Snapshotter = (*snapshotter)(nil)
+
+func newSnapshotter(db *DB, name string, backend snapshot.Snapshotter) *snapshotter {
+	return &snapshotter{db: db, name: name, backend: backend, pending: make(map[string]bool)}
+}
+
+func (s *snapshotter) keys(tx *bbolt.Tx, ns string) *bbolt.Bucket {
+	return bucket(tx, ns, bucketSnapshots, s.name, bucketKeys)
+}
+
+func (s *snapshotter) children(tx *bbolt.Tx, ns string) *bbolt.Bucket {
+	return bucket(tx, ns, bucketSnapshots, s.name, bucketChildren)
+}
+
+func (s *snapshotter) makeBuckets(tx *bbolt.Tx, ns string) error {
+	for _, name := range []string{bucketKeys, bucketChildren} {
+		if _, err := makeBucket(tx, ns, bucketSnapshots, s.name, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *snapshotter) get(tx *bbolt.Tx, ns, key string) (r snapshotRecord, err error) {
+	return getSnapshot(s.keys(tx, ns), key)
+}
+
+func getSnapshot(keys *bbolt.Bucket, key string) (r snapshotRecord, err error) {
+	var v []byte
+	if keys != nil && key != "" {
+		v = keys.Get([]byte(key))
+	}
+	if v == nil {
+		return r, errdefs.NotFound("snapshot %q: not found", key)
+	}
+	if err := json.Unmarshal(v, &r); err != nil {
+		return r, fmt.Errorf("decode snapshot %q: %w", key, err)
+	}
+	return r, nil
+}
+
+// put writes the record and its entry among the parent's children.
+func (s *snapshotter) put(tx *bbolt.Tx, ns, key string, r snapshotRecord) error {
+	v, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	if r.Parent != "" {
+		if err := s.children(tx, ns).Put(childKey(r.Parent, key), nil); err != nil {
+			return err
+		}
+	}
+	return s.keys(tx, ns).Put([]byte(key), v)
+}
+
+// drop takes the record and its entry among the parent's children away.
+func (s *snapshotter) drop(tx *bbolt.Tx, ns, key string, r snapshotRecord) error {
+	if r.Parent != "" {
+		if err := s.children(tx, ns).Delete(childKey(r.Parent, key)); err != nil {
+			return err
+		}
+	}
+	return s.keys(tx, ns).Delete([]byte(key))
+}
+
+func childKey(parent, key string) []byte { return []byte(parent + "\x00" + key) }
+
+// look reads one record in a transaction of its own.
+func (s *snapshotter) look(ctx context.Context, key string) (r snapshotRecord, err error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return r, err
+	}
+	err = s.db.view(func(tx *bbolt.Tx) error {
+		r, err = s.get(tx, ns, key)
+		return err
+	})
+	return r, err
+}
+
+func (s *snapshotter) Stat(ctx context.Context, key string) (snapshot.Info, error) {
+	r, err := s.look(ctx, key)
+	return r.info(key), err
+}
+
+func (s *snapshotter) Update(ctx context.Context, info snapshot.Info, paths ...string) (out snapshot.Info, err error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return out, err
+	}
+	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+		r, err := s.get(tx, ns, info.Name)
+		if err != nil {
+			return err
+		}
+		if r.Labels, err = label.Update(r.Labels, info.Labels, paths...); err != nil {
+			return err
+		}
+		r.Updated = s.db.now().UTC()
+		out = r.info(info.Name)
+		return s.put(tx, ns, info.Name, r)
+	})
+	return out, err
+}
+
+func (s *snapshotter) Usage(ctx context.Context, key string) (snapshot.Usage, error) {
+	r, err := s.look(ctx, key)
+	if err != nil {
+		return snapshot.Usage{}, err
+	}
+	return s.backend.Usage(ctx, r.Backend)
+}
+
+func (s *snapshotter) Mounts(ctx context.Context, key string) ([]mount.Mount, error) {
+	r, err := s.look(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return s.backend.Mounts(ctx, r.Backend)
+}
+
+func (s *snapshotter) Prepare(ctx context.Context, key, parent string, labels map[string]string) ([]mount.Mount, error) {
+	return s.create(ctx, snapshot.KindActive, key, parent, labels)
+}
+
+func (s *snapshotter) View(ctx context.Context, key, parent string, labels map[string]string) ([]mount.Mount, error) {
+	return s.create(ctx, snapshot.KindView, key, parent, labels)
+}
+
+func (s *snapshotter) create(ctx context.Context, kind snapshot.Kind, key, parent string, labels map[string]string) ([]mount.Mount, error) {
+	ns, err := s.check(ctx, key, labels)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.target(ctx, ns, labels[snapshot.LabelRef]); err != nil {
+		return nil, err
+	}
+	var p snapshotRecord
+	if parent != "" {
+		if p, err = s.look(ctx, parent); err != nil {
+			return nil, fmt.Errorf("parent of snapshot %q: %w", key, err)
+		}
+	}
+	now := s.db.now().UTC()
+	r := snapshotRecord{
+		Backend: s.begin(ns, key), Kind: kind, Parent: parent,
+		Labels: label.Clean(labels), Created: now, Updated: now,
+	}
+	defer s.end(r.Backend)
+
+	build := s.backend.Prepare
+	if kind == snapshot.KindView {
+		build = s.backend.View
+	}
+	if err := s.free(ns, key); err != nil {
+		return nil, err // before the backend has done its work
+	}
+	mounts, err := build(ctx, r.Backend, p.Backend, backendLabels(labels))
+	if err != nil {
+		return nil, err
+	}
+	err = s.db.update(ctx, func(tx *bbolt.Tx) error { return s.add(ctx, tx, ns, key, r, p.Backend) })
+	if err != nil {
+		s.undo(ctx, r.Backend)
+		return nil, err
+	}
+	return mounts, nil
+}
+
+// free fails with AlreadyExists when the key is taken.
+func (s *snapshotter) free(ns, key string) error {
+	return s.db.view(func(tx *bbolt.Tx) error { return s.absent(tx, ns, key) })
+}
+
+func (s *snapshotter) absent(tx *bbolt.Tx, ns, key string) error {
+	_, err := s.get(tx, ns, key)
+	switch {
+	case errdefs.IsNotFound(err):
+		return nil
+	case err == nil:
+		return errdefs.AlreadyExists("snapshot %q: already exists", key)
+	}
+	return err
+}
+
+// add records a snapshot that the backend has made on the parent's backend key.
+func (s *snapshotter) add(ctx context.Context, tx *bbolt.Tx, ns, key string, r snapshotRecord, parentBackend string) error {
+	if err := s.makeBuckets(tx, ns); err != nil {
+		return err
+	}
+	if err := s.absent(tx, ns, key); err != nil {
+		return err
+	}
+	if r.Parent != "" {
+		p, err := s.get(tx, ns, r.Parent)
+		if err != nil || p.Backend != parentBackend {
+			return errdefs.NotFound("parent snapshot %q: removed meanwhile", r.Parent)
+		}
+	}
+	if err := hold(ctx, tx, ns, typeSnapshots+s.name, key); err != nil {
+		return err
+	}
+	return s.put(tx, ns, key, r)
+}
+
+// target fails with AlreadyExists when the snapshot that the caller wants to
+// commit to is there; the lease of ctx then holds it.
+func (s *snapshotter) target(ctx context.Context, ns, name string) error {
+	if name == "" {
+		return nil
+	}
+	exists, done := false, false
+	err := s.db.view(func(tx *bbolt.Tx) error {
+		_, err := s.get(tx, ns, name)
+		if errdefs.IsNotFound(err) {
+			return nil
+		}
+		exists, done = err == nil, held(ctx, tx, ns, typeSnapshots+s.name, name)
+		return err
+	})
+	if err != nil || !exists {
+		return err
+	}
+	if !done {
+		err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+			if _, err := s.get(tx, ns, name); err != nil {
+				return err
+			}
+			return hold(ctx, tx, ns, typeSnapshots+s.name, name)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return errdefs.AlreadyExists("target snapshot %q: already exists", name)
+}
+
+func (s *snapshotter) Commit(ctx context.Context, name, key string, labels map[string]string) error {
+	ns, err := s.check(ctx, name, labels)
+	if err != nil {
+		return err
+	}
+	// One commit to a name at a time: the second must fail before its snapshot is spent.
+	leave, err := s.db.lanes.enter(ctx, s.name+"\x00"+ns+"\x00"+name)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	old, err := s.look(ctx, key)
+	if err != nil {
+		return err
+	}
+	if old.Kind != snapshot.KindActive {
+		return errdefs.FailedPrecondition("snapshot %q is not active", key)
+	}
+	if err := s.free(ns, name); err != nil {
+		return err
+	}
+	now := s.db.now().UTC()
+	r := snapshotRecord{
+		Backend: s.begin(ns, name), Kind: snapshot.KindCommitted, Parent: old.Parent,
+		Labels: label.Clean(labels), Created: now, Updated: now,
+	}
+	defer s.end(r.Backend)
+	if err := s.backend.Commit(ctx, r.Backend, old.Backend, backendLabels(labels)); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx) // half done: the record must follow
+	return s.db.update(ctx, func(tx *bbolt.Tx) error {
+		cur, err := s.get(tx, ns, key)
+		if err != nil {
+			return err
+		}
+		if cur.Backend != old.Backend {
+			return errdefs.NotFound("snapshot %q: replaced meanwhile", key)
+		}
+		if err := s.absent(tx, ns, name); err != nil {
+			return err
+		}
+		if err := s.drop(tx, ns, key, cur); err != nil {
+			return err
+		}
+		if err := hold(ctx, tx, ns, typeSnapshots+s.name, name); err != nil {
+			return err
+		}
+		return s.put(tx, ns, name, r)
+	})
+}
+
+func (s *snapshotter) Remove(ctx context.Context, key string) error {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+		r, err := s.get(tx, ns, key)
+		if err != nil {
+			return err
+		}
+		prefix := childKey(key, "")
+		if k, _ := s.children(tx, ns).Cursor().Seek(prefix); bytes.HasPrefix(k, prefix) {
+			return errdefs.FailedPrecondition("snapshot %q has children", key)
+		}
+		return s.drop(tx, ns, key, r)
+	})
+	if err == nil {
+		s.db.collector.deleted()
+	}
+	return err
+}
+
+func (s *snapshotter) Walk(ctx context.Context, fn func(snapshot.Info) error, filters ...string) error {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return err
+	}
+	match, err := filter.Parse(filters...)
+	if err != nil {
+		return err
+	}
+	var infos []snapshot.Info
+	err = s.db.view(func(tx *bbolt.Tx) error {
+		return each(s.keys(tx, ns), func(key string, v []byte) error {
+			var r snapshotRecord
+			if err := json.Unmarshal(v, &r); err != nil {
+				return fmt.Errorf("decode snapshot %q: %w", key, err)
+			}
+			if i := r.info(key); match.Match(snapshotFields(i)) {
+				infos = append(infos, i)
+			}
+			return nil
+		})
+	})
+	for _, info := range infos {
+		if err != nil {
+			break
+		}
+		if err = ctx.Err(); err == nil {
+			err = fn(info)
+		}
+	}
+	return err
+}
+
+func snapshotFields(i snapshot.Info) filter.Fields {
+	kinds := map[snapshot.Kind]string{snapshot.KindView: "view", snapshot.KindActive: "active", snapshot.KindCommitted: "committed"}
+	return func(path []string) (string, bool) {
+		switch path[0] {
+		case "kind":
+			name, ok := kinds[i.Kind]
+			return name, ok
+		case "name":
+			return i.Name, true
+		case "parent":
+			return i.Parent, true
+		case "labels":
+			return filter.Label(i.Labels, path[1:])
+		}
+		return "", false
+	}
+}
+
+// Cleanup removes from the backend what no namespace has a record of.
+func (s *snapshotter) Cleanup(ctx context.Context) error { return s.sweep(ctx) }
+
+// Close does nothing: the backend is its opener's to close.
+func (s *snapshotter) Close() error { return nil }
+
+// sweep removes backend snapshots without a record, children first. The order of
+// the three looks counts: a key that was listed is either still pending at the
+// second look or has its record at the third.
+func (s *snapshotter) sweep(ctx context.Context) error {
+	var listed []snapshot.Info
+	err := s.backend.Walk(ctx, func(i snapshot.Info) error {
+		listed = append(listed, i)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("sweep snapshots of %s: %w", s.name, err)
+	}
+	s.mu.Lock()
+	keep := maps.Clone(s.pending)
+	s.mu.Unlock()
+	if err := s.db.view(func(tx *bbolt.Tx) error { return s.recorded(tx, keep) }); err != nil {
+		return fmt.Errorf("sweep snapshots of %s: %w", s.name, err)
+	}
+	for _, key := range unrecorded(listed, keep) {
+		err := s.backend.Remove(ctx, key)
+		if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) {
+			return fmt.Errorf("sweep snapshot %q of %s: %w", key, s.name, err)
+		}
+	}
+	return s.backend.Cleanup(ctx)
+}
+
+// recorded adds the backend keys of all namespaces to keys.
+func (s *snapshotter) recorded(tx *bbolt.Tx, keys map[string]bool) error {
+	return tx.Bucket(bucketV1).ForEachBucket(func(ns []byte) error {
+		return each(s.keys(tx, string(ns)), func(key string, v []byte) error {
+			var r snapshotRecord
+			if err := json.Unmarshal(v, &r); err != nil {
+				return fmt.Errorf("decode snapshot %q: %w", key, err)
+			}
+			keys[r.Backend] = true
+			return nil
+		})
+	})
+}
+
+// unrecorded lists what is not to be kept, each after all its children.
+func unrecorded(listed []snapshot.Info, keep map[string]bool) []string {
+	parent := make(map[string]string, len(listed))
+	for _, i := range listed {
+		parent[i.Name] = i.Parent
+	}
+	depth := func(key string) (n int) {
+		for key != "" && n <= len(parent) {
+			key = parent[key]
+			n++
+		}
+		return n
+	}
+	var out []string
+	depths := make(map[string]int)
+	for key := range parent {
+		if !keep[key] {
+			out = append(out, key)
+			depths[key] = depth(key)
+		}
+	}
+	slices.SortFunc(out, func(a, b string) int {
+		if d := depths[b] - depths[a]; d != 0 {
+			return d
+		}
+		return strings.Compare(a, b)
+	})
+	return out
+}
+
+// check validates what a new snapshot is called.
+func (s *snapshotter) check(ctx context.Context, key string, labels map[string]string) (ns string, err error) {
+	if ns, err = namespaceOf(ctx); err != nil {
+		return "", err
+	}
+	if err := checkKey("snapshot key", key); err != nil {
+		return "", err
+	}
+	return ns, label.Validate(labels)
+}
+
+// begin gives a backend key that sweep leaves alone until end.
+func (s *snapshotter) begin(ns, key string) string {
+	backend := ns + "/" + strings.ToLower(rand.Text()[:16]) + "/" + key
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending[backend] = true
+	return backend
+}
+
+func (s *snapshotter) end(backend string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.pending, backend)
+}
+
+// undo takes back what the backend made; what fails is left to the collector.
+func (s *snapshotter) undo(ctx context.Context, backend string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := s.backend.Remove(ctx, backend); err != nil {
+		s.db.log.WarnContext(ctx, "take back snapshot", "snapshotter", s.name, "key", backend, "err", err)
+		s.db.collector.deleted()
+	}
+}
+
+func backendLabels(labels map[string]string) map[string]string {
+	out := maps.Clone(labels)
+	maps.DeleteFunc(out, func(k, v string) bool { return v == "" || !strings.HasPrefix(k, inherited) })
+	return out
+}
+
+// inheritLease gives ctx the lease of from if it has none of its own.
+func inheritLease(ctx, from context.Context) context.Context {
+	if lease.From(ctx) == "" {
+		if id := lease.From(from); id != "" {
+			return lease.With(ctx, id)
+		}
+	}
+	return ctx
+}
