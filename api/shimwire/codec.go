@@ -1,6 +1,7 @@
 package shimwire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -132,6 +133,18 @@ func noEOF(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// Decode takes the first frame off b, as the shim's Append functions made it,
+// and returns its length.
+func Decode(b []byte) (f Frame, n int, err error) {
+	r := bytes.NewReader(b)
+	one, err := readRaw(r, nil)
+	if err != nil {
+		return Frame{}, 0, noEOF(err)
+	}
+	f, err = one.decode()
+	return f, len(b) - r.Len(), err
 }
 
 // decode makes a Frame of what the shim sent.
