@@ -27,7 +27,8 @@ func (s *Stack) Add(name string, run func(context.Context) error) {
 
 // OnError runs every undo, last first, when *errp is set, under a context that
 // keeps ctx's values but not its end, bounded by timeout. What an undo fails with
-// is joined to *errp, whose text comes first. Use it in a defer.
+// is kept in *errp for Failures; its text, which is for the user, stays the
+// same. Use it in a defer.
 func (s *Stack) OnError(ctx context.Context, timeout time.Duration, errp *error) {
 	if *errp == nil {
 		return
@@ -42,13 +43,13 @@ func (s *Stack) OnError(ctx context.Context, timeout time.Duration, errp *error)
 	s.steps = nil
 }
 
-// failed is an error whose undo failed too; the class and chain are the cause's.
+// failed is an error whose undo failed too; text, class and chain are the cause's.
 type failed struct{ cause, undo error }
 
-func (f failed) Error() string { return f.cause.Error() + " (then " + f.undo.Error() + ")" }
+func (f failed) Error() string { return f.cause.Error() }
 func (f failed) Unwrap() error { return f.cause }
 
-// Failures returns what undos failed with, outermost first.
+// Failures returns what the undos after err failed with, for the log.
 func Failures(err error) []error {
 	var out []error
 	var f failed

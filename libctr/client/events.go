@@ -12,6 +12,7 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/libctr/core/event"
+	"gantry/libctr/core/wire"
 )
 
 // Events publishes to and reads from the core's exchange.
@@ -32,7 +33,7 @@ func (e *events) Publish(ctx context.Context, topic string, ev any) error {
 	if err != nil {
 		return errdefs.InvalidArgument("event of topic %s: %w", topic, err)
 	}
-	_, err = e.rpc.Publish(ctx, &eventsapi.PublishRequest{Topic: topic, Event: anyToProto(a)})
+	_, err = e.rpc.Publish(ctx, &eventsapi.PublishRequest{Topic: topic, Event: wire.Any(a)})
 	return err
 }
 
@@ -41,7 +42,7 @@ func (e *events) Forward(ctx context.Context, env *event.Envelope) error {
 		Timestamp: timestamppb.New(env.Timestamp),
 		Namespace: env.Namespace,
 		Topic:     env.Topic,
-		Event:     anyToProto(env.Event),
+		Event:     wire.Any(env.Event),
 	}})
 	return err
 }
@@ -86,7 +87,7 @@ func relay(ctx context.Context, s eventsapi.Events_SubscribeClient, out chan<- *
 }
 
 func envelopeFromProto(p *types.Envelope) *event.Envelope {
-	env := &event.Envelope{Timestamp: toTime(p.GetTimestamp()), Namespace: p.GetNamespace(), Topic: p.GetTopic()}
+	env := &event.Envelope{Timestamp: wire.Time(p.GetTimestamp()), Namespace: p.GetNamespace(), Topic: p.GetTopic()}
 	if a := p.GetEvent(); a != nil {
 		env.Event = a
 	}

@@ -3,20 +3,17 @@ package client
 import (
 	"context"
 	"fmt"
-	"time"
 
 	tasksapi "github.com/containerd/containerd/api/services/tasks/v1"
-	"github.com/containerd/containerd/api/types"
 	runcoptions "github.com/containerd/containerd/api/types/runc/options"
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/typeurl/v2"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gantry/api/errdefs"
 	"gantry/api/reqctx"
-	"gantry/libctr/core/mount"
 	"gantry/libctr/core/task"
+	"gantry/libctr/core/wire"
 )
 
 // Tasks returns the core's tasks.
@@ -38,12 +35,13 @@ func (t *tasks) Create(ctx context.Context, o task.CreateOptions) (uint32, error
 	}
 	r, err := t.rpc.Create(ctx, &tasksapi.CreateTaskRequest{
 		ContainerID: o.ContainerID,
-		Rootfs:      mountsToProto(o.Rootfs),
+		Rootfs:      wire.Mounts(o.Rootfs),
 		Stdin:       o.IO.Stdin,
 		Stdout:      o.IO.Stdout,
 		Stderr:      o.IO.Stderr,
 		Terminal:    o.IO.Terminal,
 		Options:     options,
+		RuntimePath: o.ShimPath,
 	})
 	return r.GetPid(), err
 }
@@ -52,7 +50,7 @@ func (t *tasks) Create(ctx context.Context, o task.CreateOptions) (uint32, error
 // into the runc options, as containerd's own client does.
 func createOptions(o task.CreateOptions) (*anypb.Any, error) {
 	if o.Checkpoint == "" {
-		return anyToProto(o.Options), nil
+		return wire.Any(o.Options), nil
 	}
 	var opts runcoptions.Options
 	if o.Options != nil {
@@ -62,7 +60,7 @@ func createOptions(o task.CreateOptions) (*anypb.Any, error) {
 	}
 	opts.CriuImagePath = o.Checkpoint
 	a, err := typeurl.MarshalAny(&opts)
-	return anyToProto(a), err
+	return wire.Any(a), err
 }
 
 func (t *tasks) Start(ctx context.Context, id, execID string) (uint32, error) {
@@ -81,7 +79,7 @@ func (t *tasks) Delete(ctx context.Context, id, execID string) (task.Exit, error
 	if err != nil {
 		return task.Exit{}, err
 	}
-	return task.Exit{PID: r.GetPid(), Code: r.GetExitStatus(), At: toTime(r.GetExitedAt())}, nil
+	return task.Exit{PID: r.GetPid(), Code: r.GetExitStatus(), At: wire.Time(r.GetExitedAt())}, nil
 }
 
 func (t *tasks) Get(ctx context.Context, id, execID string) (task.State, error) {
@@ -122,7 +120,7 @@ func (t *tasks) Exec(ctx context.Context, o task.ExecOptions) error {
 		Stdout:      o.IO.Stdout,
 		Stderr:      o.IO.Stderr,
 		Terminal:    o.IO.Terminal,
-		Spec:        anyToProto(o.Spec),
+		Spec:        wire.Any(o.Spec),
 	})
 	return err
 }
@@ -164,7 +162,7 @@ func (t *tasks) Pids(ctx context.Context, id string) ([]task.Process, error) {
 
 func (t *tasks) Update(ctx context.Context, id string, resources typeurl.Any, annotations map[string]string) error {
 	_, err := t.rpc.Update(ctx, &tasksapi.UpdateTaskRequest{
-		ContainerID: id, Resources: anyToProto(resources), Annotations: annotations})
+		ContainerID: id, Resources: wire.Any(resources), Annotations: annotations})
 	return err
 }
 
@@ -197,7 +195,7 @@ func (t *tasks) Checkpoint(ctx context.Context, id, path string, options typeurl
 		}
 		options = a
 	}
-	_, err := t.rpc.Checkpoint(ctx, &tasksapi.CheckpointTaskRequest{ContainerID: id, Options: anyToProto(options)})
+	_, err := t.rpc.Checkpoint(ctx, &tasksapi.CheckpointTaskRequest{ContainerID: id, Options: wire.Any(options)})
 	return err
 }
 
@@ -206,7 +204,7 @@ func (t *tasks) Wait(ctx context.Context, id, execID string) (task.Exit, error) 
 	if err != nil {
 		return task.Exit{}, err
 	}
-	return task.Exit{Code: r.GetExitStatus(), At: toTime(r.GetExitedAt())}, nil
+	return task.Exit{Code: r.GetExitStatus(), At: wire.Time(r.GetExitedAt())}, nil
 }
 
 func stateFromProto(p *tasktypes.Process) task.State {
@@ -217,32 +215,6 @@ func stateFromProto(p *tasktypes.Process) task.State {
 		IO: task.IO{
 			Stdin: p.GetStdin(), Stdout: p.GetStdout(), Stderr: p.GetStderr(), Terminal: p.GetTerminal()},
 		ExitStatus: p.GetExitStatus(),
-		ExitedAt:   toTime(p.GetExitedAt()),
+		ExitedAt:   wire.Time(p.GetExitedAt()),
 	}
-}
-
-// toTime is the zero time for an absent or zero timestamp.
-func toTime(t *timestamppb.Timestamp) time.Time {
-	if t == nil || (t.GetSeconds() == 0 && t.GetNanos() == 0) {
-		return time.Time{}
-	}
-	return t.AsTime()
-}
-
-func anyToProto(a typeurl.Any) *anypb.Any {
-	if a == nil {
-		return nil
-	}
-	if pb, ok := a.(*anypb.Any); ok {
-		return pb
-	}
-	return &anypb.Any{TypeUrl: a.GetTypeUrl(), Value: a.GetValue()}
-}
-
-func mountsToProto(mounts []mount.Mount) []*types.Mount {
-	out := make([]*types.Mount, len(mounts))
-	for i, m := range mounts {
-		out[i] = &types.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options}
-	}
-	return out
 }

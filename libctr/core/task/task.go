@@ -36,6 +36,7 @@ type CreateOptions struct {
 	IO          IO
 	Checkpoint  string      // directory, "" is none
 	Options     typeurl.Any // runtime options
+	ShimPath    string      // absolute path of the shim binary, "" is found by the runtime's name
 }
 
 // State is what a shim answers about a process.

@@ -1,0 +1,195 @@
+package task
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/typeurl/v2"
+	"github.com/moby/sys/mountinfo"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"gantry/api/errdefs"
+)
+
+// Names in a bundle; see the package comment.
+const (
+	fileConfig    = "config.json"
+	fileBootstrap = "bootstrap.json"
+	fileAddress   = "address"
+	fileBinary    = "shim-binary-path"
+	fileLog       = "log"
+	dirRootfs     = "rootfs"
+	linkWork      = "work"
+)
+
+// bundle is one task's directory and its work directory.
+type bundle struct {
+	ns, id string
+	path   string // <state>/<ns>/<id>
+	work   string // <root>/<ns>/<id>
+}
+
+func (m *Manager) bundleOf(ns, id string) *bundle {
+	return &bundle{ns: ns, id: id,
+		path: filepath.Join(m.cfg.State, ns, id), work: filepath.Join(m.cfg.Root, ns, id)}
+}
+
+// create makes the directories and writes the spec. On failure nothing is left.
+func (b *bundle) create(spec typeurl.Any) (err error) {
+	if spec == nil || len(spec.GetValue()) == 0 {
+		return errdefs.InvalidArgument("container %s has no spec", b.id)
+	}
+	for _, dir := range []string{filepath.Dir(b.path), filepath.Dir(b.work)} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return fmt.Errorf("make bundle: %w", err)
+		}
+	}
+	if err := os.Mkdir(b.path, 0o700); err != nil {
+		if errors.Is(err, os.ErrExist) {
+			return errdefs.AlreadyExists("bundle %s exists", b.path)
+		}
+		return fmt.Errorf("make bundle: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.remove(context.Background()))
+		}
+	}()
+	return b.fill(spec.GetValue())
+}
+
+func (b *bundle) fill(spec []byte) error {
+	if err := os.Mkdir(filepath.Join(b.path, dirRootfs), 0o711); err != nil {
+		return fmt.Errorf("make bundle: %w", err)
+	}
+	if err := b.openToContainerRoot(spec); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(b.work); err != nil { // a stale one, of a boot before
+		return fmt.Errorf("make bundle: %w", err)
+	}
+	if err := os.Mkdir(b.work, 0o711); err != nil {
+		return fmt.Errorf("make bundle: %w", err)
+	}
+	if err := os.Symlink(b.work, filepath.Join(b.path, linkWork)); err != nil {
+		return fmt.Errorf("make bundle: %w", err)
+	}
+	if err := unix.Mkfifo(filepath.Join(b.path, fileLog), 0o600); err != nil {
+		return fmt.Errorf("make bundle: mkfifo %s: %w", fileLog, err)
+	}
+	if err := os.WriteFile(filepath.Join(b.path, fileConfig), spec, 0o644); err != nil {
+		return fmt.Errorf("make bundle: %w", err)
+	}
+	return nil
+}
+
+// openToContainerRoot lets the group that is the container's root in its user
+// namespace pass through the bundle to its rootfs; others stay out.
+func (b *bundle) openToContainerRoot(spec []byte) error {
+	gid, err := rootGID(spec)
+	if err != nil {
+		return errdefs.InvalidArgument("spec of container %s: %w", b.id, err)
+	}
+	if gid == 0 {
+		return nil
+	}
+	if err := os.Chown(b.path, -1, gid); err != nil {
+		return fmt.Errorf("make bundle: %w", err)
+	}
+	return os.Chmod(b.path, 0o710)
+}
+
+// rootGID returns the host's gid of the container's gid 0.
+func rootGID(spec []byte) (int, error) {
+	var s struct {
+		Linux *struct {
+			GIDMappings []specs.LinuxIDMapping `json:"gidMappings"`
+		} `json:"linux"`
+	}
+	if err := json.Unmarshal(spec, &s); err != nil {
+		return 0, err
+	}
+	if s.Linux == nil {
+		return 0, nil
+	}
+	for _, m := range s.Linux.GIDMappings {
+		if m.ContainerID == 0 && m.Size > 0 {
+			return int(m.HostID), nil
+		}
+	}
+	return 0, nil
+}
+
+// remove unmounts what is mounted in the bundle, then removes it and the work
+// directory. It first moves the bundle out of the way, so that a crash in between
+// leaves nothing that looks like a task. Removing what is gone is no error.
+func (b *bundle) remove(context.Context) error {
+	if err := b.unmount(); err != nil {
+		return err
+	}
+	hidden := filepath.Join(filepath.Dir(b.path), "."+b.id)
+	err := os.RemoveAll(hidden)
+	if err == nil {
+		err = os.Rename(b.path, hidden)
+	}
+	switch {
+	case err == nil:
+		err = os.RemoveAll(hidden)
+	case errors.Is(err, os.ErrNotExist):
+		err = nil
+	}
+	if e := os.RemoveAll(b.work); err == nil {
+		err = e
+	}
+	if err != nil {
+		return fmt.Errorf("remove bundle: %w", err)
+	}
+	return nil
+}
+
+// unmount detaches every mount below the bundle. An empty rootfs that can be
+// removed has none, so that the usual case reads no mount table.
+func (b *bundle) unmount() error {
+	err := unix.Rmdir(filepath.Join(b.path, dirRootfs))
+	if err == nil || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(b.path))
+	if err != nil {
+		return fmt.Errorf("read mounts of bundle: %w", err)
+	}
+	for i := len(mounts) - 1; i >= 0; i-- { // the table lists parents first
+		if mounts[i].Mountpoint == b.path || !strings.HasPrefix(mounts[i].Mountpoint, b.path+"/") {
+			continue
+		}
+		if err := unix.Unmount(mounts[i].Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("unmount %s: %w", mounts[i].Mountpoint, err)
+		}
+	}
+	return nil
+}
+
+// binary returns the path of the shim that was launched here, or "".
+func (b *bundle) binary() string {
+	data, err := os.ReadFile(filepath.Join(b.path, fileBinary))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
+}
+
+// writeFile puts a small file into the bundle whole or not at all. It is not
+// synced: a bundle does not outlive a boot.
+func (b *bundle) writeFile(name string, data []byte) error {
+	tmp := filepath.Join(b.path, "."+name)
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, filepath.Join(b.path, name))
+}

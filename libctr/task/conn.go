@@ -1,0 +1,151 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/containerd/ttrpc"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	"golang.org/x/sys/unix"
+
+	"gantry/api/errdefs"
+	"gantry/api/reqctx"
+	"gantry/api/rpcstatus"
+)
+
+// writeTimeout bounds a write to a shim that no longer reads. A write that
+// exceeds it ends the connection, since part of a frame may be out.
+const writeTimeout = 5 * time.Second
+
+// maxSocketPath is what fits sun_path with its NUL.
+const maxSocketPath = 107
+
+// conn is one connection to a shim. It speaks the task API in the version the
+// shim asked for; 2 and 3 have the same messages under another service name.
+type conn struct {
+	client  *ttrpc.Client
+	service string
+}
+
+// connect dials once. closed runs in its own goroutine when the connection has
+// ended, for whatever reason.
+func connect(ctx context.Context, b bootstrap, closed func()) (*conn, error) {
+	nc, err := dialShim(ctx, b.Address)
+	if err != nil {
+		return nil, fmt.Errorf("connect to shim at %s: %w", b.Address, err)
+	}
+	return &conn{
+		client:  ttrpc.NewClient(boundedWrites{nc}, ttrpc.WithOnClose(func() { go closed() })),
+		service: fmt.Sprintf("containerd.task.v%d.Task", b.Version),
+	}, nil
+}
+
+// dialShim takes "unix://PATH"; an address without a scheme is that of an old
+// shim, in the abstract name space.
+func dialShim(ctx context.Context, address string) (net.Conn, error) {
+	var d net.Dialer
+	path, ok := strings.CutPrefix(address, "unix://")
+	if !ok {
+		return d.DialContext(ctx, "unix", "@"+strings.TrimLeft(address, "@\x00"))
+	}
+	if len(path) <= maxSocketPath {
+		return d.DialContext(ctx, "unix", path)
+	}
+	dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(dir)
+	return d.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path)))
+}
+
+// boundedWrites is a connection whose writes fail, and end it, after writeTimeout.
+type boundedWrites struct{ net.Conn }
+
+func (c boundedWrites) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		_ = c.Close() // ends the reader too, which reports the loss
+	}
+	return n, err
+}
+
+// call makes one call, bounded by timeout (0: by ctx alone). It returns in time
+// even when the shim does not read from its socket; the sender then ends with
+// writeTimeout. resp belongs to the caller only when the error is nil.
+func (c *conn) call(ctx context.Context, timeout time.Duration, method string, req, resp any) error {
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	done := make(chan error, 1)
+	go func() { done <- c.client.Call(withMetadata(ctx), c.service, method, req, resp) }()
+	select {
+	case err := <-done:
+		return callError(err)
+	case <-ctx.Done():
+		return fmt.Errorf("shim does not answer %s: %w", method, ctx.Err())
+	}
+}
+
+// errClosed is what calls on a lost connection fail with.
+var errClosed = errdefs.Unavailable("connection to shim is closed")
+
+func callError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ttrpc.ErrClosed), errors.Is(err, ttrpc.ErrStreamClosed), errors.Is(err, net.ErrClosed),
+		errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
+		return errClosed
+	}
+	return rpcstatus.From(err)
+}
+
+// withMetadata puts the namespace, the request id and the trace of ctx beside the
+// request.
+func withMetadata(ctx context.Context) context.Context {
+	md := ttrpc.MD{}
+	if ns := reqctx.Namespace(ctx); ns != "" {
+		md.Set("containerd-namespace-ttrpc", ns)
+	}
+	if id := reqctx.RequestID(ctx); id != "" {
+		md.Set("gantry-request-id", id)
+	}
+	otel.GetTextMapPropagator().Inject(ctx, carrier(md))
+	return ttrpc.WithMetadata(ctx, md)
+}
+
+// carrier lets a trace propagator write ttrpc metadata.
+type carrier ttrpc.MD
+
+var _ propagation.TextMapCarrier = carrier{}
+
+func (c carrier) Get(key string) string {
+	if v, ok := ttrpc.MD(c).Get(key); ok {
+		return v[0]
+	}
+	return ""
+}
+
+func (c carrier) Set(key, value string) { ttrpc.MD(c).Set(key, value) }
+
+func (c carrier) Keys() []string {
+	keys := make([]string, 0, len(c))
+	for k := range c {
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+func (c *conn) close() { _ = c.client.Close() }

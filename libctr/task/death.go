@@ -1,0 +1,172 @@
+package task
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	eventtypes "github.com/containerd/containerd/api/events"
+	"github.com/containerd/typeurl/v2"
+	"golang.org/x/sys/unix"
+
+	"gantry/api/reqctx"
+	"gantry/libctr/core/event"
+	"gantry/libctr/core/task"
+	"gantry/libctr/core/wire"
+)
+
+// Topics of what the manager itself publishes.
+const (
+	topicExit   = "/tasks/exit"
+	topicDelete = "/tasks/delete"
+)
+
+// redialEvery is the pause between attempts to reach a shim that lives but takes
+// no connection.
+const redialEvery = 250 * time.Millisecond
+
+// Forward passes on a shim's event, having noted whether it is the exit of a
+// task's init: that is then not published a second time should the shim die.
+func (m *Manager) Forward(ctx context.Context, e *event.Envelope) error {
+	if err := m.cfg.Events.Forward(ctx, e); err != nil {
+		return err
+	}
+	if e.Topic == topicExit {
+		m.noteExit(e)
+	}
+	return nil
+}
+
+func (m *Manager) noteExit(e *event.Envelope) {
+	v, err := typeurl.UnmarshalAny(e.Event)
+	if err != nil {
+		return
+	}
+	exit, ok := v.(*eventtypes.TaskExit)
+	if !ok || exit.GetID() != exit.GetContainerID() {
+		return
+	}
+	if s := m.find(key{e.Namespace, exit.GetContainerID()}); s != nil {
+		s.ended(exitFromProto(exit.GetPid(), exit.GetExitStatus(), exit.GetExitedAt()))
+	}
+}
+
+// lost runs when the connection to a shim has ended: the shim is dialled again,
+// or buried when nothing listens any more.
+func (m *Manager) lost(s *shim) {
+	if !s.noteLost() {
+		return
+	}
+	m.background(func() {
+		if m.redial(s) {
+			return
+		}
+		if m.life.Err() == nil {
+			m.bury(s)
+		}
+	})
+}
+
+// redial tries until the shim is connected again (true) or known to be dead.
+func (m *Manager) redial(s *shim) bool {
+	s.dialling.Lock()
+	defer s.dialling.Unlock()
+	if time.Since(s.attached) < time.Second && !m.pause(redialEvery) { // lost as soon as it stood
+		return false
+	}
+	for {
+		ctx, cancel := context.WithTimeout(m.life, stateTimeout)
+		err := s.attach(ctx, m.lost)
+		cancel()
+		if err == nil {
+			s.log.Warn("connection to shim was lost and is back")
+			return true
+		}
+		if dead(err) || m.life.Err() != nil {
+			return false
+		}
+		s.log.Warn("shim takes no connection", "err", err)
+		if !m.pause(redialEvery) {
+			return false
+		}
+	}
+}
+
+// pause returns false when the manager closes first.
+func (m *Manager) pause(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-m.life.Done():
+		return false
+	}
+}
+
+// dead says whether a failed dial means that nobody listens.
+func dead(err error) bool {
+	return errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOENT)
+}
+
+// bury cleans up after a shim that died with its task: the binary's delete call,
+// the exit event if the shim did not get to send it, the delete event, the bundle.
+// The exit is published in time even when the delete call is not done.
+func (m *Manager) bury(s *shim) {
+	if !s.claim() {
+		return
+	}
+	ctx := reqctx.WithNamespace(m.life, s.ns)
+	s.log.WarnContext(ctx, "shim is dead, cleaning up", "pid", s.initPID())
+
+	told := make(chan task.Exit, 1)
+	go func() { // ends with the delete call, which has a deadline
+		told <- m.exitByBinary(ctx, s)
+	}()
+	var e task.Exit
+	waiting := false
+	select {
+	case e = <-told:
+	case <-time.After(exitWithin):
+		e, waiting = task.Exit{Code: unknownStatus, At: time.Now().UTC()}, true
+	}
+	if m.life.Err() != nil {
+		return // the next start finds the bundle
+	}
+	e, known := s.ended(e)
+	close(s.gone)
+	if !known {
+		m.publish(ctx, s, topicExit, &eventtypes.TaskExit{
+			ContainerID: s.id, ID: s.id, Pid: e.PID, ExitStatus: e.Code, ExitedAt: wire.Timestamp(e.At)})
+	}
+	if waiting {
+		<-told
+	}
+	m.publish(ctx, s, topicDelete, &eventtypes.TaskDelete{
+		ContainerID: s.id, Pid: e.PID, ExitStatus: e.Code, ExitedAt: wire.Timestamp(e.At)})
+	s.leave()
+	if err := s.bundle.remove(ctx); err != nil {
+		s.log.ErrorContext(ctx, "remove bundle of a dead shim", "err", err)
+	}
+	m.drop(s.key)
+	close(s.buried)
+}
+
+// exitByBinary runs the delete call; how the init ended is a guess when it fails.
+func (m *Manager) exitByBinary(ctx context.Context, s *shim) task.Exit {
+	ctx, cancel := context.WithTimeout(ctx, binaryTimeout)
+	defer cancel()
+	e, err := m.runDelete(ctx, s.bundle, s.binary)
+	if err != nil {
+		s.log.ErrorContext(ctx, "clean up after dead shim", "err", err)
+		e = task.Exit{Code: unknownStatus}
+	}
+	if e.At.IsZero() || e.At.Unix() <= 0 {
+		e.At = time.Now().UTC()
+	}
+	return e
+}
+
+func (m *Manager) publish(ctx context.Context, s *shim, topic string, ev any) {
+	if err := m.cfg.Events.Publish(ctx, topic, ev); err != nil {
+		s.log.ErrorContext(ctx, "publish event", "topic", topic, "err", err)
+	}
+}

@@ -1,0 +1,69 @@
+package task
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"gantry/api/errdefs"
+)
+
+// aliases are runtime names of old whose binaries are gone; the runc shim v2 does
+// their work.
+var aliases = map[string]string{
+	"io.containerd.runtime.v1.linux": "io.containerd.runc.v2",
+	"io.containerd.runc.v1":          "io.containerd.runc.v2",
+}
+
+// binaryName returns the shim of a runtime: "io.containerd.runc.v2" is
+// "containerd-shim-runc-v2".
+func binaryName(runtime string) (string, error) {
+	if alias, ok := aliases[runtime]; ok {
+		runtime = alias
+	}
+	parts := strings.Split(runtime, ".")
+	if len(parts) < 2 || strings.Contains(runtime, "/") {
+		return "", errdefs.InvalidArgument("invalid runtime name %s, correct runtime name should be either format like `io.containerd.runc.v2` or a full path to the binary", runtime)
+	}
+	name, version := parts[len(parts)-2], parts[len(parts)-1]
+	if name == "" || version == "" {
+		return "", errdefs.InvalidArgument("invalid runtime name %s: empty part", runtime)
+	}
+	return "containerd-shim-" + name + "-" + version, nil
+}
+
+// resolve finds the shim binary of a runtime: an absolute path is taken as it
+// is, a name is looked for in dir first, then in PATH.
+func resolve(runtime, dir string) (string, error) {
+	if runtime == "" {
+		return "", errdefs.InvalidArgument("no runtime name")
+	}
+	if filepath.IsAbs(runtime) {
+		if !executable(runtime) {
+			return "", errdefs.InvalidArgument("runtime %s: no executable file", runtime)
+		}
+		return filepath.Clean(runtime), nil
+	}
+	name, err := binaryName(runtime)
+	if err != nil {
+		return "", err
+	}
+	if path := filepath.Join(dir, name); dir != "" && executable(path) {
+		return path, nil
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", errdefs.NotFound("runtime %q binary not installed %q: %w", runtime, name, os.ErrNotExist)
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return "", fmt.Errorf("path of runtime %s: %w", runtime, err)
+	}
+	return path, nil
+}
+
+func executable(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o111 != 0
+}
