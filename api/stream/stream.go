@@ -13,6 +13,10 @@ type Client struct {
 	// Stdout and Stderr write to the client, framed when the stream is multiplexed,
 	// else both to the same raw connection. Safe for concurrent use.
 	Stdout, Stderr io.Writer
+	// Gone is closed once the client has hung up: both directions have ended, where
+	// a half close ends Stdin alone. Not every transport can tell; a failing write
+	// says the same.
+	Gone <-chan struct{}
 	// Close ends the connection and unblocks Stdin.
 	Close func() error
 }

@@ -17,7 +17,8 @@ type Backend interface {
 	Version(ctx context.Context) (types.Version, error)
 	DiskUsage(ctx context.Context, kinds []types.DiskUsageObject) (*types.DiskUsage, error)
 	Auth(ctx context.Context, a *registry.AuthConfig) (status, token string, err error)
-	// Events calls emit for each event from since on, until until (zero: live, without
-	// end) or ctx ends. A zero since means live only.
-	Events(ctx context.Context, since, until time.Time, f filters.Args, emit func(events.Message) error) error
+	// Events calls open once it listens, so that no event after it is missed, and then
+	// emit for each event from since on, until until (zero: live, without end) or ctx
+	// ends. A zero since means live only. Bad filters are told before open.
+	Events(ctx context.Context, since, until time.Time, f filters.Args, open func() error, emit func(events.Message) error) error
 }

@@ -1,0 +1,188 @@
+// Package server serves the Engine API: it matches paths with and without a version,
+// leads each request through the middleware to its route, writes the errors that
+// handlers return, and stops without cutting off what must be finished.
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/gorilla/mux"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
+
+	"gantry/api/rest"
+	"gantry/router/httputil"
+	"gantry/router/middleware"
+	"gantry/router/route"
+)
+
+// Config is what a server needs besides its routes.
+type Config struct {
+	Version       string // the engine's, for the Server header
+	Experimental  bool
+	MinAPIVersion string // the oldest version served, rest.MinVersion when empty
+	Log           *slog.Logger
+	Tracer        trace.Tracer // nil takes the global provider's
+}
+
+// Server serves one set of routes on any number of listeners. It is safe for
+// concurrent use.
+type Server struct {
+	cfg      Config
+	http     *http.Server
+	handlers tracker
+	drain    context.Context    // ends when the server begins to stop
+	startOff context.CancelFunc // ends drain
+	base     context.Context    // parent of all requests; ends when the server has run out of patience
+	cutOff   context.CancelFunc // ends base
+}
+
+// New returns a server for the rows of all resources. It fails for a configuration
+// that cannot be served.
+func New(cfg Config, resources ...route.Resource) (*Server, error) {
+	if cfg.MinAPIVersion == "" {
+		cfg.MinAPIVersion = rest.MinVersion
+	}
+	if err := rest.CheckMinVersion(cfg.MinAPIVersion); err != nil {
+		return nil, err
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Tracer == nil {
+		cfg.Tracer = otel.Tracer("gantry/router")
+	}
+	s := &Server{cfg: cfg}
+	s.base, s.cutOff = context.WithCancel(context.Background())
+	s.drain, s.startOff = context.WithCancel(context.Background())
+	s.http = &http.Server{
+		Handler:           s.handler(resources),
+		BaseContext:       func(net.Listener) context.Context { return s.base },
+		ReadHeaderTimeout: 5 * time.Minute, // a guard against idle half-open requests; dockerd's figure
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// Handler is the whole API as one handler.
+func (s *Server) Handler() http.Handler { return s.http.Handler }
+
+// Serve accepts connections on l until Shutdown and then returns nil. It owns l.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Shutdown closes the listeners, ends the streams, and waits for all other requests
+// until ctx ends; what is still going on then is cut off and ctx's error returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.startOff()
+	err := s.http.Shutdown(ctx)
+	if err == nil {
+		err = s.handlers.wait(ctx) // hijacked connections, which net/http has let go
+	}
+	s.cutOff()
+	if err != nil {
+		_ = s.http.Close()
+	}
+	return err
+}
+
+func (s *Server) handler(resources []route.Resource) http.Handler {
+	m := mux.NewRouter().SkipClean(true) // splitVersion does it
+	for _, res := range resources {
+		for _, rt := range res.Routes() {
+			m.Path(rt.Path).Methods(rt.Method).Handler(s.route(rt))
+		}
+	}
+	m.NotFoundHandler = http.HandlerFunc(httputil.PageNotFound)
+	m.MethodNotAllowedHandler = m.NotFoundHandler
+	return middleware.Chain(splitVersion(m),
+		middleware.RequestID(),
+		middleware.Log(s.cfg.Log),
+		middleware.Headers(s.cfg.Version, s.cfg.Experimental),
+		middleware.Recover(s.cfg.Log),
+	)
+}
+
+// route adapts one row: its life, its error.
+func (s *Server) route(rt route.Route) http.Handler {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer s.handlers.add()()
+		ctx, cancel := s.life(r.Context(), rt.Life)
+		defer cancel()
+		if err := rt.Handler(ctx, w, r.WithContext(ctx)); err != nil {
+			s.fail(ctx, w, r, err)
+		}
+	})
+	return middleware.Chain(h,
+		middleware.Version(s.cfg.MinAPIVersion),
+		middleware.Trace(s.cfg.Tracer, rt.Method+" "+rt.Path),
+	)
+}
+
+func (s *Server) life(ctx context.Context, l route.Life) (context.Context, context.CancelFunc) {
+	switch l {
+	case route.Detached:
+		return context.WithoutCancel(ctx), func() {}
+	case route.Stream:
+		ctx, cancel := context.WithCancel(ctx)
+		stop := context.AfterFunc(s.drain, cancel)
+		return ctx, func() { stop(); cancel() }
+	}
+	return ctx, func() {}
+}
+
+// splitVersion takes "/v1.44" off the front of a path, so that every route is matched
+// once, without it. A path that is not clean is redirected, as gorilla/mux does.
+func splitVersion(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := cleanPath(r.URL.Path); p != r.URL.Path {
+			u := *r.URL
+			u.Path, u.RawPath = p, ""
+			w.Header().Set("Location", u.String())
+			w.WriteHeader(http.StatusMovedPermanently)
+			return
+		}
+		v, rest, ok := cutVersion(r.URL.Path)
+		if !ok {
+			next.ServeHTTP(w, r)
+			return
+		}
+		r = r.WithContext(middleware.WithPathVersion(r.Context(), v))
+		u := *r.URL
+		u.Path, u.RawPath = rest, ""
+		r.URL = &u
+		next.ServeHTTP(w, r)
+	})
+}
+
+// cleanPath is the path without "//" and dots, the form that routes match.
+func cleanPath(p string) string {
+	clean := path.Clean("/" + p)
+	if strings.HasSuffix(p, "/") && clean != "/" {
+		clean += "/"
+	}
+	return clean
+}
+
+func cutVersion(p string) (version, rest string, ok bool) {
+	after, ok := strings.CutPrefix(p, "/v")
+	if !ok {
+		return "", "", false
+	}
+	end := strings.IndexByte(after, '/')
+	if end <= 0 || strings.Trim(after[:end], "0123456789.") != "" {
+		return "", "", false
+	}
+	return after[:end], after[end:], true
+}
