@@ -1,0 +1,180 @@
+// Package image gives the core's images, blobs and snapshots Docker's meaning.
+//
+// An image is a record of the core: a name and a target descriptor, a manifest or
+// an index. Its id is the target's digest. Names are normalised references
+// ("docker.io/library/busybox:latest"); an image that has lost its last name stays
+// under "moby-dangling@sha256:…", as in Docker's containerd image store, so that
+// both engines read each other's records.
+//
+// Blobs are tied together by garbage collection labels (see labels.go): an index to
+// its manifests, a manifest to its config and layers, a config to the snapshot of its
+// layers. Whatever is not reachable from a record or a lease goes at the core's next
+// collection, so every operation that makes something works under a lease.
+//
+// Snapshots of layers are named by chain id and shared by all images.
+//
+// Locks: records, chains and a transfer's are never held together, and none of them
+// while a progress function runs, except that a layer may be told to be extracting.
+package image
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/platforms"
+	"github.com/docker/docker/api/types/events"
+	"github.com/opencontainers/go-digest"
+
+	"gantry/daemon/registry"
+	"gantry/libctr/core/content"
+	"gantry/libctr/core/diff"
+	"gantry/libctr/core/image"
+	"gantry/libctr/core/lease"
+	"gantry/libctr/core/snapshot"
+)
+
+// Core is the part of the core that images live in.
+type Core struct {
+	Content   content.Store
+	Images    image.Store
+	Snapshots snapshot.Snapshotter
+	Applier   diff.Applier
+	Leases    lease.Manager
+}
+
+// Publisher takes Docker's events; it never blocks.
+type Publisher interface {
+	Publish(typ events.Type, action events.Action, actor events.Actor)
+}
+
+// Config is constant after New.
+type Config struct {
+	// Snapshotter is the core's name of Core.Snapshots; "" is overlayfs.
+	Snapshotter string
+	// MaxDownloads bounds the layers that are fetched at the same time by the whole
+	// daemon; 0 is 3.
+	MaxDownloads int
+	// MaxDownloadAttempts is how often one blob is tried, 0 is 5.
+	MaxDownloadAttempts int
+	// RetryDelay is the pause after the first failed attempt, doubled each time; 0 is 1 s.
+	RetryDelay time.Duration
+	// Registry says how registries are reached.
+	Registry registry.Config
+}
+
+// User is a container as images see it.
+type User struct {
+	ContainerID string
+	Running     bool
+	ImageID     digest.Digest
+	Ref         string        // the reference the container was created with
+	Manifest    digest.Digest // of the platform it runs, "" when not known
+}
+
+// Service implements router/image.Backend and what containers need of images.
+// Safe for concurrent use.
+type Service struct {
+	Core
+	cfg    Config
+	events Publisher
+	log    *slog.Logger
+
+	host       platforms.MatchComparer
+	registries *registry.Client
+	users      atomic.Pointer[func(digest.Digest) []User]
+	blobs      *blobCache
+	usages     sync.Map  // chain id (string) → snapshot.Usage of a committed snapshot, immutable
+	chains     keyedLock // one unpack per chain id
+	records    keyedLock // key "": changes of records that take several calls
+	transfers  *transfers
+	held       leaseSet
+	pruning    atomic.Bool
+}
+
+// New makes the service; it does no I/O.
+func New(core Core, cfg Config, ev Publisher, log *slog.Logger) *Service {
+	cfg = cfg.withDefaults()
+	s := &Service{
+		Core:       core,
+		cfg:        cfg,
+		events:     ev,
+		log:        log,
+		host:       platforms.Default(),
+		registries: registry.New(cfg.Registry),
+		blobs:      newBlobCache(512, 256<<10),
+	}
+	s.transfers = newTransfers(s, cfg.MaxDownloads)
+	return s
+}
+
+func (c Config) withDefaults() Config {
+	if c.Snapshotter == "" {
+		c.Snapshotter = "overlayfs"
+	}
+	if c.MaxDownloads <= 0 {
+		c.MaxDownloads = 3
+	}
+	if c.MaxDownloadAttempts <= 0 {
+		c.MaxDownloadAttempts = 5
+	}
+	if c.RetryDelay <= 0 {
+		c.RetryDelay = time.Second
+	}
+	return c
+}
+
+// SetUsers says how to find the containers that use an image; the empty id asks for
+// all containers. It may be called once, before the first request.
+func (s *Service) SetUsers(f func(imageID digest.Digest) []User) { s.users.Store(&f) }
+
+func (s *Service) usersOf(id digest.Digest) []User {
+	if f := s.users.Load(); f != nil {
+		return (*f)(id)
+	}
+	return nil
+}
+
+// keyedLock is a mutex per key that waits with a context. The zero value is ready.
+type keyedLock struct {
+	mu   sync.Mutex
+	held map[string]*keyHolder // guarded by mu
+}
+
+type keyHolder struct {
+	token chan struct{}
+	refs  int // guarded by keyedLock.mu
+}
+
+// lock returns the function that unlocks.
+func (k *keyedLock) lock(ctx context.Context, key string) (func(), error) {
+	k.mu.Lock()
+	if k.held == nil {
+		k.held = map[string]*keyHolder{}
+	}
+	h := k.held[key]
+	if h == nil {
+		h = &keyHolder{token: make(chan struct{}, 1)}
+		k.held[key] = h
+	}
+	h.refs++
+	k.mu.Unlock()
+
+	select {
+	case h.token <- struct{}{}:
+		return func() { <-h.token; k.drop(key, h) }, nil
+	case <-ctx.Done():
+		k.drop(key, h)
+		return nil, ctx.Err()
+	}
+}
+
+func (k *keyedLock) drop(key string, h *keyHolder) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if h.refs--; h.refs == 0 {
+		delete(k.held, key)
+	}
+}
