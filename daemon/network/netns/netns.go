@@ -1,0 +1,77 @@
+// Package netns makes network namespaces that live as long as a file names them.
+package netns
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Create makes a network namespace, runs inside (on a thread in it) and mounts it on
+// path, a new file. The returned file is the namespace; the caller closes it. The
+// name remains until Remove.
+func Create(path string, inside func() error) (*os.File, error) {
+	f, err := create(path, inside)
+	if err != nil {
+		return nil, fmt.Errorf("make network namespace %s: %w", path, err)
+	}
+	return f, nil
+}
+
+func create(path string, inside func() error) (*os.File, error) {
+	point, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444)
+	if err != nil {
+		return nil, err
+	}
+	point.Close()
+	type result struct {
+		f   *os.File
+		err error
+	}
+	done := make(chan result)
+	go func() {
+		// The thread is never unlocked, so it ends with this goroutine and no other
+		// one ever runs in the new namespace.
+		runtime.LockOSThread()
+		f, err := unshareOnto(path, inside)
+		done <- result{f, err}
+	}()
+	r := <-done
+	if r.err != nil {
+		os.Remove(path)
+	}
+	return r.f, r.err
+}
+
+func unshareOnto(path string, inside func() error) (*os.File, error) {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return nil, fmt.Errorf("unshare: %w", err)
+	}
+	if err := inside(); err != nil {
+		return nil, err
+	}
+	if err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
+		return nil, fmt.Errorf("bind mount: %w", err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		unix.Unmount(path, unix.MNT_DETACH)
+	}
+	return f, err
+}
+
+// Remove takes the name away; a namespace that is gone already is fine. The kernel
+// frees it, and the links in it, when nothing uses it any more.
+func Remove(path string) error {
+	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("unmount network namespace %s: %w", path, err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,55 @@
+package network
+
+import (
+	"context"
+	"errors"
+
+	"github.com/docker/docker/api/types/events"
+
+	"gantry/daemon/network/bridge"
+	"gantry/daemon/network/netns"
+)
+
+// Release undoes Allocate; a container without a network is fine. Every step is tried;
+// the record stays when one fails, so that the next start of the daemon tries again.
+func (s *Service) Release(_ context.Context, containerID string) error {
+	s.mu.Lock()
+	e, ok := s.endpoints[containerID]
+	s.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	var errs []error
+	if e.Translated && s.cfg.Firewall {
+		errs = append(errs, s.unpublish(e))
+	}
+	s.ports.Release(e.Bindings)
+	if e.Veth != "" {
+		errs = append(errs, bridge.Detach(e.Veth))
+	}
+	if e.Netns != "" {
+		errs = append(errs, netns.Remove(e.Netns))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if e.Address.IsValid() {
+		s.releaseAddress(e.Address.Addr())
+	}
+	if err := s.forget(containerID); err != nil {
+		return err
+	}
+	s.publish(events.ActionDisconnect, s.networks[e.Network], containerID)
+	return nil
+}
+
+// unpublish takes the ports of e out of the firewall's table. Where somebody has
+// changed the table behind our back, it is made anew.
+func (s *Service) unpublish(e endpoint) error {
+	err := s.table.DeletePorts(translations(e.Bindings))
+	if err == nil {
+		return nil
+	}
+	s.log.Warn("the firewall's table is not as it was left: making it anew", "err", err)
+	return s.resetTable(e.Container)
+}
