@@ -94,7 +94,7 @@ func newDriver(h *host, dirs []dir, rootless bool) driver {
 	if h.kind == V2 {
 		return &unified{mount: dirs[0].mount, path: dirs[0].path, rootless: rootless}
 	}
-	return &legacy{dirs: dirs, own: h.own, rootless: rootless}
+	return &legacy{dirs: dirs, rootless: rootless}
 }
 
 // Create makes the directories; those that exist are taken over as they are.

@@ -2,33 +2,167 @@ package cgroup
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
+// unified drives v2.
 type unified struct {
 	mount    mount
 	path     string
 	rootless bool
 }
 
-func (c *unified) paths() map[string]string { return nil }
-func (c *unified) exists() bool             { return false }
-func (c *unified) create() error            { return errdefs.ErrNotImplemented }
-func (c *unified) set(res *specs.LinuxResources, first bool) ([]Warning, error) {
-	return nil, errdefs.ErrNotImplemented
+func (c *unified) paths() map[string]string    { return map[string]string{"": c.path} }
+func (c *unified) exists() bool                { return exists(c.path, "") }
+func (c *unified) dirOf(string) (string, bool) { return c.path, true }
+
+// create makes the directories and enables all controllers on the way. The
+// kernel lets a directory hold either processes or enabled controllers: one on
+// the way that has processes keeps its controllers from us, which only matters
+// (and is told) when a limit needs one.
+func (c *unified) create() error {
+	rel, err := filepath.Rel(c.mount.point, c.path)
+	if err != nil {
+		return err
+	}
+	var made []string
+	parent := c.mount.point
+	for name := range strings.SplitSeq(rel, "/") {
+		c.enable(parent)
+		parent = filepath.Join(parent, name)
+		err := os.Mkdir(parent, 0o755)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			for _, p := range slices.Backward(made) {
+				_ = unix.Rmdir(p)
+			}
+			return err
+		}
+		made = append(made, parent)
+	}
+	return nil
 }
-func (c *unified) joinFDs() ([]*os.File, error)          { return nil, errdefs.ErrNotImplemented }
-func (c *unified) dirFD() (*os.File, error)              { return nil, errdefs.ErrNotImplemented }
-func (c *unified) addPid(pid int) error                  { return errdefs.ErrNotImplemented }
-func (c *unified) pids() ([]int, error)                  { return nil, errdefs.ErrNotImplemented }
-func (c *unified) freeze(ctx context.Context) error      { return errdefs.ErrNotImplemented }
-func (c *unified) thaw(ctx context.Context) error        { return errdefs.ErrNotImplemented }
-func (c *unified) frozen() (bool, error)                 { return false, errdefs.ErrNotImplemented }
-func (c *unified) kill(ctx context.Context) error        { return errdefs.ErrNotImplemented }
-func (c *unified) remove(ctx context.Context) error      { return errdefs.ErrNotImplemented }
-func (c *unified) stats() (*Stats, error)                { return nil, errdefs.ErrNotImplemented }
-func (c *unified) oom() (<-chan struct{}, func(), error) { return nil, nil, errdefs.ErrNotImplemented }
-func (c *unified) oomKilled() (uint64, error)            { return 0, errdefs.ErrNotImplemented }
+
+// enable hands dir's controllers down; all at once, else each that goes.
+func (c *unified) enable(dir string) {
+	have, err := readFile(dir, "cgroup.controllers")
+	if err != nil {
+		return
+	}
+	on, _ := readFile(dir, "cgroup.subtree_control")
+	all := missing(strings.Fields(have), strings.Fields(on))
+	if len(all) == 0 || writeFile(dir, "cgroup.subtree_control", strings.Join(all, " ")) == nil {
+		return
+	}
+	for _, one := range all {
+		_ = writeFile(dir, "cgroup.subtree_control", one)
+	}
+}
+
+// missing gives "+controller" for those that are there but not on.
+func missing(have, on []string) (plus []string) {
+	for _, c := range have {
+		if !slices.Contains(on, c) {
+			plus = append(plus, "+"+c)
+		}
+	}
+	return plus
+}
+
+func (c *unified) set(res *specs.LinuxResources, first bool) ([]Warning, error) {
+	ss, warnings, err := planV2(res, c.state())
+	if err != nil {
+		return nil, err
+	}
+	if first || res != nil && len(res.Devices) > 0 {
+		rules, err := deviceRules(specDevices(res), true)
+		if err != nil {
+			return nil, err
+		}
+		err = attachDevices(c.path, rules)
+		if c.rootless && denied(err) {
+			warnings, err = append(warnings, "device rules can't be set: left out"), nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return warnings, apply(ss, c.dirOf)
+}
+
+func (c *unified) state() (now v2State) {
+	now.cpuMax, _ = readFile(c.path, "cpu.max")
+	now.usage, _ = readUint(c.path, "memory.current")
+	return now
+}
+
+func (c *unified) joinFDs() ([]*os.File, error) { return nil, nil }
+
+func (c *unified) dirFD() (*os.File, error) {
+	f, err := os.OpenFile(c.path, unix.O_DIRECTORY|unix.O_PATH, 0)
+	return f, notFound(err)
+}
+
+// addPid into a cgroup with children that have controllers is refused by the
+// kernel (EBUSY), with a text that does not say so.
+func (c *unified) addPid(pid int) error {
+	err := addPid(c.path, pid)
+	if errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("%w: the cgroup hands controllers to cgroups below it, so it may hold no processes: %w", err, errdefs.ErrFailedPrecondition)
+	}
+	return notFound(err)
+}
+
+func (c *unified) pids() ([]int, error) { return pidsBelow(c.path) }
+
+func (c *unified) freeze(ctx context.Context) error {
+	return notFound(freezeAll(ctx, v2Freezer(c.path)))
+}
+
+func (c *unified) thaw(context.Context) error { return notFound(v2Freezer(c.path).thaw()) }
+
+func (c *unified) frozen() (bool, error) {
+	ok, err := v2Freezer(c.path).asked()
+	return ok, notFound(err)
+}
+
+// kill uses cgroup.kill (Linux 5.14); it reaches frozen processes too.
+func (c *unified) kill(ctx context.Context) error {
+	if !c.exists() {
+		return nil
+	}
+	err := writeFile(c.path, "cgroup.kill", "1")
+	if errors.Is(err, fs.ErrNotExist) && c.exists() {
+		return killFrozen(ctx, v2Freezer(c.path), func() ([]int, error) {
+			pids, err := c.pids()
+			if errdefs.IsNotFound(err) {
+				return nil, nil
+			}
+			return pids, err
+		})
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := c.thaw(ctx); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	return nil
+}
+
+func (c *unified) remove(ctx context.Context) error { return removeTree(ctx, c.path) }
