@@ -38,6 +38,7 @@ import (
 	"gantry/libctr/core/container"
 	"gantry/libctr/core/event"
 	"gantry/libctr/core/task"
+	"gantry/libctr/identifier"
 )
 
 // Deadlines of calls to shims. A shim that runs hooks may take its time to create
@@ -161,6 +162,9 @@ func keyOf(ctx context.Context, id string) (key, error) {
 	ns := reqctx.Namespace(ctx)
 	if ns == "" {
 		return key{}, errdefs.FailedPrecondition("namespace is required")
+	}
+	if err := identifier.Validate(ns); err != nil { // it becomes a directory
+		return key{}, errdefs.InvalidArgument("namespace: %w", err)
 	}
 	return key{ns, id}, nil
 }

@@ -108,3 +108,17 @@ func stateFromProto(id, execID string, r *taskapi.StateResponse) task.State {
 		ExitedAt:   e.At,
 	}
 }
+
+// IDs names the tasks of the namespace without asking their shims. Sorted.
+func (m *Manager) IDs(ctx context.Context) ([]string, error) {
+	shims, err := m.inNamespace(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]string, len(shims))
+	for i, s := range shims {
+		ids[i] = s.id
+	}
+	slices.Sort(ids)
+	return ids, nil
+}

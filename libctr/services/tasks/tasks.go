@@ -1,0 +1,199 @@
+// Package tasks serves containerd.services.tasks.v1.Tasks on a task manager. It
+// decodes, calls, and encodes; errors leave it with their class and are turned
+// into statuses by the server's interceptor.
+package tasks
+
+import (
+	"context"
+
+	tasksapi "github.com/containerd/containerd/api/services/tasks/v1"
+	tasktypes "github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/typeurl/v2"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"gantry/api/errdefs"
+	"gantry/libctr/core/task"
+	"gantry/libctr/core/wire"
+)
+
+// Service is the gRPC service. Safe for concurrent use.
+type Service struct {
+	tasksapi.UnimplementedTasksServer
+	tasks   task.Manager
+	archive Archive
+}
+
+// New returns the service. archive may be nil: a checkpoint must then name a
+// directory.
+func New(tasks task.Manager, archive Archive) *Service {
+	return &Service{tasks: tasks, archive: archive}
+}
+
+// Register adds the service to a server.
+func (s *Service) Register(r grpc.ServiceRegistrar) { tasksapi.RegisterTasksServer(r, s) }
+
+var empty = new(emptypb.Empty)
+
+func (s *Service) Create(ctx context.Context, r *tasksapi.CreateTaskRequest) (*tasksapi.CreateTaskResponse, error) {
+	if r.GetTaskApiAddress() != "" {
+		return nil, errdefs.NotImplemented("task of %s: a task API at %s is not supported", r.GetContainerID(), r.GetTaskApiAddress())
+	}
+	checkpoint, done, err := s.restoreDir(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	pid, err := s.tasks.Create(ctx, task.CreateOptions{
+		ContainerID: r.GetContainerID(),
+		Rootfs:      wire.FromMounts(r.GetRootfs()),
+		IO:          task.IO{Stdin: r.GetStdin(), Stdout: r.GetStdout(), Stderr: r.GetStderr(), Terminal: r.GetTerminal()},
+		Checkpoint:  checkpoint,
+		Options:     anyOrNil(r.GetOptions()),
+		ShimPath:    r.GetRuntimePath(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &tasksapi.CreateTaskResponse{ContainerID: r.GetContainerID(), Pid: pid}, nil
+}
+
+func (s *Service) Start(ctx context.Context, r *tasksapi.StartRequest) (*tasksapi.StartResponse, error) {
+	pid, err := s.tasks.Start(ctx, r.GetContainerID(), r.GetExecID())
+	if err != nil {
+		return nil, err
+	}
+	return &tasksapi.StartResponse{Pid: pid}, nil
+}
+
+func (s *Service) Delete(ctx context.Context, r *tasksapi.DeleteTaskRequest) (*tasksapi.DeleteResponse, error) {
+	e, err := s.tasks.Delete(ctx, r.GetContainerID(), "")
+	return deleted("", e, err)
+}
+
+func (s *Service) DeleteProcess(ctx context.Context, r *tasksapi.DeleteProcessRequest) (*tasksapi.DeleteResponse, error) {
+	if r.GetExecID() == "" {
+		return nil, errdefs.InvalidArgument("exec id cannot be empty")
+	}
+	e, err := s.tasks.Delete(ctx, r.GetContainerID(), r.GetExecID())
+	return deleted(r.GetExecID(), e, err)
+}
+
+// deleted encodes the answer of both deletes; the id is set for an exec only.
+func deleted(execID string, e task.Exit, err error) (*tasksapi.DeleteResponse, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &tasksapi.DeleteResponse{ID: execID, Pid: e.PID, ExitStatus: e.Code, ExitedAt: wire.Timestamp(e.At)}, nil
+}
+
+func (s *Service) Get(ctx context.Context, r *tasksapi.GetRequest) (*tasksapi.GetResponse, error) {
+	st, err := s.tasks.Get(ctx, r.GetContainerID(), r.GetExecID())
+	if err != nil {
+		return nil, err
+	}
+	return &tasksapi.GetResponse{Process: process(st)}, nil
+}
+
+func (s *Service) List(ctx context.Context, _ *tasksapi.ListTasksRequest) (*tasksapi.ListTasksResponse, error) {
+	states, err := s.tasks.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	resp := &tasksapi.ListTasksResponse{Tasks: make([]*tasktypes.Process, len(states))}
+	for i, st := range states {
+		resp.Tasks[i] = process(st)
+	}
+	return resp, nil
+}
+
+// process encodes a state as containerd does: ID is the exec's, or the
+// container's for the init.
+func process(st task.State) *tasktypes.Process {
+	id := st.ExecID
+	if id == "" {
+		id = st.ContainerID
+	}
+	return &tasktypes.Process{
+		ContainerID: st.ContainerID,
+		ID:          id,
+		Pid:         st.PID,
+		Status:      tasktypes.Status(st.Status),
+		Stdin:       st.IO.Stdin,
+		Stdout:      st.IO.Stdout,
+		Stderr:      st.IO.Stderr,
+		Terminal:    st.IO.Terminal,
+		ExitStatus:  st.ExitStatus,
+		ExitedAt:    wire.Timestamp(st.ExitedAt),
+	}
+}
+
+func (s *Service) Kill(ctx context.Context, r *tasksapi.KillRequest) (*emptypb.Empty, error) {
+	return empty, s.tasks.Kill(ctx, r.GetContainerID(), r.GetExecID(), r.GetSignal(), r.GetAll())
+}
+
+func (s *Service) Exec(ctx context.Context, r *tasksapi.ExecProcessRequest) (*emptypb.Empty, error) {
+	return empty, s.tasks.Exec(ctx, task.ExecOptions{
+		ContainerID: r.GetContainerID(),
+		ExecID:      r.GetExecID(),
+		IO:          task.IO{Stdin: r.GetStdin(), Stdout: r.GetStdout(), Stderr: r.GetStderr(), Terminal: r.GetTerminal()},
+		Spec:        anyOrNil(r.GetSpec()),
+	})
+}
+
+func (s *Service) ResizePty(ctx context.Context, r *tasksapi.ResizePtyRequest) (*emptypb.Empty, error) {
+	return empty, s.tasks.ResizePty(ctx, r.GetContainerID(), r.GetExecID(), r.GetWidth(), r.GetHeight())
+}
+
+// CloseIO without stdin closes nothing, as in containerd.
+func (s *Service) CloseIO(ctx context.Context, r *tasksapi.CloseIORequest) (*emptypb.Empty, error) {
+	if !r.GetStdin() {
+		_, err := s.tasks.Get(ctx, r.GetContainerID(), r.GetExecID())
+		return empty, err
+	}
+	return empty, s.tasks.CloseIO(ctx, r.GetContainerID(), r.GetExecID())
+}
+
+func (s *Service) Pause(ctx context.Context, r *tasksapi.PauseTaskRequest) (*emptypb.Empty, error) {
+	return empty, s.tasks.Pause(ctx, r.GetContainerID())
+}
+
+func (s *Service) Resume(ctx context.Context, r *tasksapi.ResumeTaskRequest) (*emptypb.Empty, error) {
+	return empty, s.tasks.Resume(ctx, r.GetContainerID())
+}
+
+func (s *Service) ListPids(ctx context.Context, r *tasksapi.ListPidsRequest) (*tasksapi.ListPidsResponse, error) {
+	procs, err := s.tasks.Pids(ctx, r.GetContainerID())
+	if err != nil {
+		return nil, err
+	}
+	resp := &tasksapi.ListPidsResponse{Processes: make([]*tasktypes.ProcessInfo, len(procs))}
+	for i, p := range procs {
+		resp.Processes[i] = &tasktypes.ProcessInfo{Pid: p.PID, Info: wire.Any(p.Info)}
+	}
+	return resp, nil
+}
+
+func (s *Service) Update(ctx context.Context, r *tasksapi.UpdateTaskRequest) (*emptypb.Empty, error) {
+	return empty, s.tasks.Update(ctx, r.GetContainerID(), anyOrNil(r.GetResources()), r.GetAnnotations())
+}
+
+func (s *Service) Wait(ctx context.Context, r *tasksapi.WaitRequest) (*tasksapi.WaitResponse, error) {
+	e, err := s.tasks.Wait(ctx, r.GetContainerID(), r.GetExecID())
+	if err != nil {
+		return nil, err
+	}
+	return &tasksapi.WaitResponse{ExitStatus: e.Code, ExitedAt: wire.Timestamp(e.At)}, nil
+}
+
+// anyOrNil keeps a nil message a nil interface.
+func anyOrNil[T interface {
+	typeurl.Any
+	comparable
+}](a T) typeurl.Any {
+	var zero T
+	if a == zero {
+		return nil
+	}
+	return a
+}
