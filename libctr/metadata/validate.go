@@ -2,32 +2,23 @@ package metadata
 
 import (
 	"context"
-	"regexp"
+	"fmt"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/api/errdefs"
 	"gantry/api/reqctx"
+	"gantry/libctr/identifier"
 )
 
-// Bounds of names, in bytes.
-const (
-	maxIdentifier = 76   // containerd's
-	maxKey        = 2048 // of images, snapshots and resources
-)
+// maxKey bounds names of images, snapshots, leases and resources, in bytes.
+const maxKey = 2048
 
-// identifier is containerd's rule for ids of namespaces, containers and leases.
-var identifier = regexp.MustCompile(`^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$`)
-
+// checkIdentifier holds for ids of namespaces and containers.
 func checkIdentifier(what, s string) error {
-	switch {
-	case s == "":
-		return errdefs.InvalidArgument("%s must not be empty", what)
-	case len(s) > maxIdentifier:
-		return errdefs.InvalidArgument("%s %.100q is longer than %d characters", what, s, maxIdentifier)
-	case !identifier.MatchString(s):
-		return errdefs.InvalidArgument("%s %q must match %v", what, s, identifier)
+	if err := identifier.Validate(s); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }
