@@ -52,7 +52,7 @@ func echo(ref string, args ...any) error {
 }
 
 func (world) Create(_ context.Context, o apicontainer.CreateOptions) (containertypes.CreateResponse, error) {
-	if err := echo(o.Name, o); err != nil {
+	if err := echo(o.Name, o.Version, o.Platform, o.NetworkingConfig.EndpointsConfig, hostConfigPart(o.HostConfig), o.Config.Healthcheck); err != nil {
 		return containertypes.CreateResponse{}, err
 	}
 	if o.Name == "web" {
@@ -62,6 +62,20 @@ func (world) Create(_ context.Context, o apicontainer.CreateOptions) (containert
 		return containertypes.CreateResponse{}, errdefs.NotFound("No such image: %s:latest", o.Config.Image)
 	}
 	return containertypes.CreateResponse{ID: webID, Warnings: o.Warnings}, nil
+}
+
+// hostConfigPart is what differs between versions, without what is empty.
+func hostConfigPart(hc *containertypes.HostConfig) map[string]any {
+	b, _ := json.Marshal(hc)
+	all := map[string]any{}
+	_ = json.Unmarshal(b, &all)
+	part := map[string]any{}
+	for _, k := range []string{"AutoRemove", "NetworkMode", "IpcMode", "CgroupnsMode", "ConsoleSize", "Annotations", "Mounts", "PidsLimit", "Sysctls", "KernelMemory"} {
+		if v := all[k]; v != nil && v != "" && v != false {
+			part[k] = v
+		}
+	}
+	return part
 }
 
 func (world) Start(_ context.Context, ref string, o containertypes.StartOptions) error {
