@@ -1,0 +1,238 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/platforms"
+	"github.com/containerd/plugin"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	contentstore "gantry/libctr/content"
+	"gantry/libctr/core/content"
+	"gantry/libctr/core/snapshot"
+	"gantry/libctr/event"
+	"gantry/libctr/metadata"
+	"gantry/libctr/snapshot/overlay"
+	"gantry/libctr/task"
+)
+
+// Plugin types, containerd's.
+const (
+	typeContent     plugin.Type = "io.containerd.content.v1"
+	typeSnapshotter plugin.Type = "io.containerd.snapshotter.v1"
+	typeMetadata    plugin.Type = "io.containerd.metadata.v1"
+	typeEvent       plugin.Type = "io.containerd.event.v1"
+	typeGC          plugin.Type = "io.containerd.gc.v1"
+	typeLease       plugin.Type = "io.containerd.lease.v1"
+	typeDiffer      plugin.Type = "io.containerd.differ.v1"
+	typeRuntime     plugin.Type = "io.containerd.runtime.v2"
+	typeService     plugin.Type = "io.containerd.service.v1"
+	typeGRPC        plugin.Type = "io.containerd.grpc.v1"
+)
+
+// Essential lists the plugins without which no container runs, for an embedder's
+// RequiredPlugins.
+func Essential() []string {
+	return []string{
+		"io.containerd.grpc.v1.containers", "io.containerd.grpc.v1.content", "io.containerd.grpc.v1.diff",
+		"io.containerd.grpc.v1.events", "io.containerd.grpc.v1.healthcheck", "io.containerd.grpc.v1.images",
+		"io.containerd.grpc.v1.introspection", "io.containerd.grpc.v1.leases", "io.containerd.grpc.v1.namespaces",
+		"io.containerd.grpc.v1.snapshots", "io.containerd.grpc.v1.tasks", "io.containerd.grpc.v1.version",
+		"io.containerd.gc.v1.scheduler", "io.containerd.snapshotter.v1.overlayfs",
+	}
+}
+
+// builder makes the registrations; what they share is here.
+type builder struct {
+	cfg   Config
+	log   *slog.Logger
+	graph *graph
+}
+
+// registrations is the list of all plugins there are.
+func (b *builder) registrations() []*plugin.Registration {
+	list := []*plugin.Registration{
+		{Type: typeEvent, ID: "exchange", InitFn: b.initExchange},
+		{Type: typeContent, ID: "content", InitFn: b.initContent},
+		{Type: typeSnapshotter, ID: "overlayfs", Config: &overlayConfig{}, InitFn: b.initOverlay},
+		{Type: typeMetadata, ID: "bolt", InitFn: b.initMetadata,
+			Requires: []plugin.Type{typeContent, typeSnapshotter, typeEvent}},
+		{Type: typeGC, ID: "scheduler", Requires: []plugin.Type{typeMetadata}, InitFn: b.initGC},
+		{Type: typeLease, ID: "manager", Requires: []plugin.Type{typeMetadata}, InitFn: b.initLeases},
+		{Type: typeDiffer, ID: "walking", Requires: []plugin.Type{typeMetadata}, InitFn: b.initDiffer},
+		{Type: typeRuntime, ID: "task", Config: &runtimeConfig{}, InitFn: b.initRuntime,
+			Requires: []plugin.Type{typeMetadata, typeEvent}},
+	}
+	list = append(list, b.proxies()...)
+	list = append(list, b.services()...)
+	return append(list, b.endpoints()...)
+}
+
+func (b *builder) initExchange(*plugin.InitContext) (any, error) { return event.NewExchange(), nil }
+
+func (b *builder) initContent(ic *plugin.InitContext) (any, error) {
+	root := ic.Properties[propRoot]
+	ic.Meta.Exports["root"] = root
+	ic.Meta.Platforms = []ocispec.Platform{platforms.DefaultSpec()}
+	return contentstore.New(root)
+}
+
+// rootConfig is of plugins that may be put elsewhere.
+type rootConfig struct {
+	RootPath string `toml:"root_path"`
+}
+
+func (c rootConfig) or(def string) string {
+	if c.RootPath != "" {
+		return c.RootPath
+	}
+	return def
+}
+
+type overlayConfig struct {
+	rootConfig
+	MountOptions  []string `toml:"mount_options"`
+	UpperdirLabel bool     `toml:"upperdir_label"` // taken and ignored: the label is always there
+	SyncRemove    bool     `toml:"sync_remove"`    // taken and ignored: the collector removes
+}
+
+func (b *builder) initOverlay(ic *plugin.InitContext) (any, error) {
+	cfg := ic.Config.(*overlayConfig)
+	root := cfg.or(ic.Properties[propRoot])
+	ic.Meta.Exports["root"] = root
+	ic.Meta.Platforms = []ocispec.Platform{platforms.DefaultSpec()}
+	s, err := overlay.New(root, overlay.Options{MountOptions: cfg.MountOptions, Log: b.log})
+	if err != nil {
+		return nil, err
+	}
+	b.graph.onClose("snapshotter overlayfs", func(context.Context) error { return s.Close() })
+	return s, nil
+}
+
+func (b *builder) initMetadata(ic *plugin.InitContext) (any, error) {
+	blobs, err := single[content.Store](ic, typeContent)
+	if err != nil {
+		return nil, err
+	}
+	exchange, err := lookup[*event.Exchange](ic, typeEvent, "exchange")
+	if err != nil {
+		return nil, err
+	}
+	dir := ic.Properties[propRoot]
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return nil, err
+	}
+	db, err := metadata.Open(filepath.Join(dir, "meta.db"), metadata.Options{
+		Content: blobs, Snapshotters: snapshotters(ic), Events: exchange, Log: b.log})
+	if err != nil {
+		return nil, err
+	}
+	b.graph.onClose("metadata", func(context.Context) error { return db.Close() })
+	return db, nil
+}
+
+// snapshotters are those that came up, by name.
+func snapshotters(ic *plugin.InitContext) map[string]snapshot.Snapshotter {
+	out := map[string]snapshot.Snapshotter{}
+	for _, p := range ic.GetAll() {
+		if p.Registration.Type != typeSnapshotter {
+			continue
+		}
+		if v, err := p.Instance(); err == nil {
+			if s, ok := v.(snapshot.Snapshotter); ok {
+				out[p.Registration.ID] = s
+			}
+		}
+	}
+	return out
+}
+
+// single returns the only plugin of a type that came up.
+func single[T any](ic *plugin.InitContext, typ plugin.Type) (T, error) {
+	var none T
+	v, err := ic.GetSingle(typ)
+	if err != nil {
+		return none, err
+	}
+	t, ok := v.(T)
+	if !ok {
+		return none, fmt.Errorf("plugin of %s is a %T", typ, v)
+	}
+	return t, nil
+}
+
+func (b *builder) initGC(ic *plugin.InitContext) (any, error) {
+	db, err := lookup[*metadata.DB](ic, typeMetadata, "bolt")
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ic.Context))
+	done := make(chan struct{})
+	go func() { // ends with the closer
+		defer close(done)
+		db.Run(ctx)
+	}()
+	b.graph.onClose("garbage collector", func(context.Context) error {
+		cancel()
+		<-done
+		return nil
+	})
+	return db, nil
+}
+
+func (b *builder) initLeases(ic *plugin.InitContext) (any, error) {
+	db, err := lookup[*metadata.DB](ic, typeMetadata, "bolt")
+	if err != nil {
+		return nil, err
+	}
+	return db.Leases(), nil
+}
+
+type runtimeConfig struct {
+	Platforms []string `toml:"platforms"` // taken and ignored: there is only the host's
+}
+
+func (b *builder) initRuntime(ic *plugin.InitContext) (any, error) {
+	db, err := lookup[*metadata.DB](ic, typeMetadata, "bolt")
+	if err != nil {
+		return nil, err
+	}
+	exchange, err := lookup[*event.Exchange](ic, typeEvent, "exchange")
+	if err != nil {
+		return nil, err
+	}
+	ic.Meta.Platforms = []ocispec.Platform{platforms.DefaultSpec()}
+	m, err := task.New(ic.Context, task.Config{
+		Root:         ic.Properties[propRoot],
+		State:        ic.Properties[propState],
+		Address:      b.cfg.GRPC.Address,
+		TTRPCAddress: b.cfg.TTRPC.Address,
+		Binary:       b.cfg.Binary,
+		ShimDir:      b.cfg.ShimDir,
+		SocketDir:    socketDir(b.cfg.State),
+		Version:      b.cfg.Build.Version,
+		Debug:        b.cfg.Debug.Level == "debug" || b.cfg.Debug.Level == "trace",
+		Containers:   db.Containers(),
+		Events:       exchange,
+		Log:          b.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.graph.onClose("task manager", func(context.Context) error { return m.Close() })
+	return m, nil
+}
+
+// socketDir is where shims put their sockets; "" when the path is so long that a
+// socket named by a SHA-256 in it would not fit.
+func socketDir(state string) string {
+	const room = 107 - 1 - 64
+	if dir := filepath.Join(state, "s"); len(dir) <= room {
+		return dir
+	}
+	return ""
+}
