@@ -73,7 +73,7 @@ func (s *Service) pruneLeases(ctx context.Context) error {
 }
 
 func (s *Service) pruneUnused(ctx context.Context, keep keepFunc, danglingOnly bool) (*imagetypes.PruneReport, error) {
-	unlock, err := s.records.lock(ctx, "")
+	unlock, err := s.records.Lock(ctx, "")
 	if err != nil {
 		return nil, err
 	}

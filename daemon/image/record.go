@@ -15,7 +15,7 @@ import (
 // last one; it is returned when it was another. The dangling record of the new target
 // goes, since it has a name now.
 func (s *Service) put(ctx context.Context, img image.Image) (now image.Image, replaced *image.Image, err error) {
-	unlock, err := s.records.lock(ctx, "")
+	unlock, err := s.records.Lock(ctx, "")
 	if err != nil {
 		return img, nil, err
 	}

@@ -42,7 +42,7 @@ func (s *Service) Remove(ctx context.Context, ref string, o imagetypes.RemoveOpt
 	if len(o.Platforms) > 0 && !o.Force {
 		return nil, errdefs.InvalidArgument("Content will be removed from all images referencing this variant. Use —-force to force delete.")
 	}
-	unlock, err := s.records.lock(ctx, "")
+	unlock, err := s.records.Lock(ctx, "")
 	if err != nil {
 		return nil, err
 	}

@@ -18,7 +18,6 @@
 package image
 
 import (
-	"context"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -28,6 +27,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/opencontainers/go-digest"
 
+	"gantry/daemon/keylock"
 	"gantry/daemon/registry"
 	"gantry/libctr/core/content"
 	"gantry/libctr/core/diff"
@@ -86,9 +86,9 @@ type Service struct {
 	registries *registry.Client
 	users      atomic.Pointer[func(digest.Digest) []User]
 	blobs      *blobCache
-	usages     sync.Map  // chain id (string) → snapshot.Usage of a committed snapshot, immutable
-	chains     keyedLock // one unpack per chain id
-	records    keyedLock // key "": changes of records that take several calls
+	usages     sync.Map      // chain id (string) → snapshot.Usage of a committed snapshot, immutable
+	chains     keylock.Locks // one unpack per chain id
+	records    keylock.Locks // key "": changes of records that take several calls
 	transfers  *transfers
 	held       leaseSet
 	pruning    atomic.Bool
@@ -135,46 +135,4 @@ func (s *Service) usersOf(id digest.Digest) []User {
 		return (*f)(id)
 	}
 	return nil
-}
-
-// keyedLock is a mutex per key that waits with a context. The zero value is ready.
-type keyedLock struct {
-	mu   sync.Mutex
-	held map[string]*keyHolder // guarded by mu
-}
-
-type keyHolder struct {
-	token chan struct{}
-	refs  int // guarded by keyedLock.mu
-}
-
-// lock returns the function that unlocks.
-func (k *keyedLock) lock(ctx context.Context, key string) (func(), error) {
-	k.mu.Lock()
-	if k.held == nil {
-		k.held = map[string]*keyHolder{}
-	}
-	h := k.held[key]
-	if h == nil {
-		h = &keyHolder{token: make(chan struct{}, 1)}
-		k.held[key] = h
-	}
-	h.refs++
-	k.mu.Unlock()
-
-	select {
-	case h.token <- struct{}{}:
-		return func() { <-h.token; k.drop(key, h) }, nil
-	case <-ctx.Done():
-		k.drop(key, h)
-		return nil, ctx.Err()
-	}
-}
-
-func (k *keyedLock) drop(key string, h *keyHolder) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if h.refs--; h.refs == 0 {
-		delete(k.held, key)
-	}
 }

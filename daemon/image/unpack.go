@@ -88,7 +88,7 @@ func call(f func(int), i int) {
 // unpackLayer makes one snapshot unless it is there; whoever comes second waits for the
 // first and finds it made.
 func (s *Service) unpackLayer(ctx context.Context, l layer, began func()) error {
-	unlock, err := s.chains.lock(ctx, l.chain.String())
+	unlock, err := s.chains.Lock(ctx, l.chain.String())
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,61 @@
+package rootfs
+
+import (
+	"bytes"
+	"io"
+
+	"github.com/moby/sys/user"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"gantry/api/errdefs"
+)
+
+// maxUserFile bounds what is read of /etc/passwd and /etc/group, in bytes.
+const maxUserFile = 8 << 20
+
+// LookupUser turns Docker's user ("", name, uid, each with an optional :group or :gid)
+// and additional groups into ids, by the passwd and group files of the tree, which may
+// be missing. "" is uid 0. The additional gids begin with the primary one, as Docker
+// has it since 20.10. home is "/" when the user has none. A name that is in no file is
+// InvalidArgument with Docker's words.
+func (r *Root) LookupUser(spec string, groups []string) (u specs.User, home string, err error) {
+	passwd, group := r.userFile("/etc/passwd"), r.userFile("/etc/group")
+	found, err := user.GetExecUser(spec, nil, reader(passwd), reader(group))
+	if err != nil {
+		return u, "", errdefs.WithClass(errdefs.ErrInvalidArgument, err)
+	}
+	u.UID, u.GID = uint32(found.Uid), uint32(found.Gid) //nolint:gosec // 0 to 2^31-1, checked by the parser
+	u.AdditionalGids = []uint32{u.GID}
+	more, err := user.GetAdditionalGroups(groups, reader(group))
+	if err != nil {
+		return u, "", errdefs.WithClass(errdefs.ErrInvalidArgument, err)
+	}
+	for _, g := range append(found.Sgids, more...) {
+		u.AdditionalGids = append(u.AdditionalGids, uint32(g)) //nolint:gosec // as above
+	}
+	if home = found.Home; home == "" {
+		home = "/"
+	}
+	return u, home, nil
+}
+
+// userFile is nil when the file can't be read, whatever the reason: then only numbers
+// are understood.
+func (r *Root) userFile(path string) []byte {
+	p, err := r.ReadFile(path, maxUserFile)
+	if err != nil {
+		return nil
+	}
+	if p == nil {
+		p = []byte{}
+	}
+	return p
+}
+
+// reader keeps nil nil: the parser tells a missing file from an empty one.
+func reader(p []byte) io.Reader {
+	if p == nil {
+		return nil
+	}
+	return bytes.NewReader(p)
+}

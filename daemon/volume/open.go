@@ -1,0 +1,142 @@
+package volume
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"go.etcd.io/bbolt"
+)
+
+const removedPrefix = ".removed-"
+
+// New opens the volumes below root (data-root/volumes), which it makes if need be, and
+// puts right what a crash has left.
+func New(root string, db *bbolt.DB, ev Publisher, log *slog.Logger) (*Service, error) {
+	s := &Service{root: root, db: db, events: ev, log: log, vols: map[string]*entry{}}
+	if err := os.MkdirAll(root, 0o701); err != nil {
+		return nil, err
+	}
+	if err := s.load(); err != nil {
+		return nil, fmt.Errorf("load volumes: %w", err)
+	}
+	if err := s.reconcile(); err != nil {
+		return nil, fmt.Errorf("check volumes in %s: %w", root, err)
+	}
+	return s, nil
+}
+
+func (s *Service) load() error {
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(bucket)
+		if err != nil {
+			return err
+		}
+		return b.ForEach(func(k, v []byte) error {
+			var r record
+			if err := json.Unmarshal(v, &r); err != nil {
+				return fmt.Errorf("record of %q: %w", k, err)
+			}
+			s.vols[r.Name] = newEntry(r)
+			return nil
+		})
+	})
+}
+
+func newEntry(r record) *entry {
+	return &entry{rec: r, users: map[string]bool{}, mounts: map[string]int{}}
+}
+
+func (s *Service) reconcile() error {
+	dirs, err := os.ReadDir(s.root)
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		if name, ok := strings.CutPrefix(d.Name(), removedPrefix); ok {
+			err = s.settleRemoved(d.Name(), name)
+		} else if s.vols[d.Name()] == nil && d.IsDir() {
+			s.settleUnknown(d.Name())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for name, e := range s.vols {
+		if err := s.settleKnown(name, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settleRemoved ends a removal, or takes it back when its record is still there.
+func (s *Service) settleRemoved(dir, name string) error {
+	if i := strings.LastIndexByte(name, '-'); i >= 0 {
+		name = name[:i]
+	}
+	_, err := os.Lstat(s.dir(name))
+	if s.vols[name] != nil && errors.Is(err, fs.ErrNotExist) {
+		return os.Rename(filepath.Join(s.root, dir), s.dir(name))
+	}
+	return os.RemoveAll(filepath.Join(s.root, dir))
+}
+
+// settleUnknown drops a directory that a creation did not live to record.
+func (s *Service) settleUnknown(name string) {
+	_ = os.Remove(s.data(name))
+	if err := os.Remove(s.dir(name)); err != nil {
+		s.log.Warn("directory among the volumes has no record, left alone", slog.String("path", s.dir(name)))
+	}
+}
+
+// settleKnown makes a lost directory again, empty, and finds out whether its mount is there.
+func (s *Service) settleKnown(name string, e *entry) error {
+	if _, err := os.Lstat(s.data(name)); errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("content of volume is lost", slog.String("volume", name))
+		if err := s.makeDirs(name); err != nil {
+			return err
+		}
+	}
+	if !needsMount(e.rec.Options) {
+		return nil
+	}
+	mounted, err := mountinfo.Mounted(s.data(name))
+	if err != nil {
+		return err
+	}
+	e.mounted = mounted
+	return nil
+}
+
+// makeDirs makes a volume's directories and syncs their names to disk.
+func (s *Service) makeDirs(name string) error {
+	if err := os.Mkdir(s.dir(name), 0o701); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := os.Chmod(s.dir(name), 0o701); err != nil { // whatever the umask
+		return err
+	}
+	if err := os.Mkdir(s.data(name), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := os.Chmod(s.data(name), 0o755); err != nil {
+		return err
+	}
+	return errors.Join(syncDir(s.dir(name)), syncDir(s.root))
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
