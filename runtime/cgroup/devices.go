@@ -96,8 +96,8 @@ var defaultDevices = []deviceRule{
 	{deviceID{'c', 5, 1}, mayAll, true},           // console
 }
 
-// deviceRules turns a spec's rules to ours; first adds the default devices.
-func deviceRules(in []specs.LinuxDeviceCgroup, first bool) ([]deviceRule, error) {
+// deviceRules turns a spec's rules to ours; defaults adds the default devices.
+func deviceRules(in []specs.LinuxDeviceCgroup, defaults bool) ([]deviceRule, error) {
 	var rules []deviceRule
 	for _, d := range in {
 		r, err := deviceRuleOf(d)
@@ -108,7 +108,7 @@ func deviceRules(in []specs.LinuxDeviceCgroup, first bool) ([]deviceRule, error)
 			rules = append(rules, r)
 		}
 	}
-	if first {
+	if defaults {
 		rules = append(rules, defaultDevices...)
 	}
 	return rules, nil
