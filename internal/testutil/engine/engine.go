@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"gantry/internal/testutil/leak"
 	"gantry/internal/testutil/need"
 )
@@ -249,5 +251,13 @@ func (e *Engine) close() {
 	e.log.Close()
 	if err := os.RemoveAll(e.Dir); err != nil {
 		e.t.Error(err)
+	}
+}
+
+// Signal sends a signal, "HUP" for one, to the daemon.
+func (e *Engine) Signal(name string) {
+	e.t.Helper()
+	if err := e.cmd.Process.Signal(unix.SignalNum("SIG" + name)); err != nil {
+		e.t.Fatal(err)
 	}
 }

@@ -1,0 +1,103 @@
+package integrationcli
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"gantry/internal/testutil/engine"
+)
+
+// TestDaemonMayDie kills the daemon under a running container, which goes on, and is
+// found by the next daemon, its log whole.
+func TestDaemonMayDie(t *testing.T) {
+	e := start(t)
+	e.Must("run", "-d", "--name", "c", "-p", "80", image, "sh", "-c", "httpd -p 80 -h /www; i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done")
+	e.Must("run", "-d", "--name", "ends", image, "sh", "-c", "sleep 1; exit 9")
+	before := inspect(t, e, "c")
+	p := port(t, e, "c", "80/tcp")
+	if _, err := get("127.0.0.1:" + p); err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range []func(){e.Kill, e.Terminate} {
+		end()
+		for _, h := range []string{"127.0.0.1", "[::1]"} {
+			if got, err := get(h + ":" + p); err != nil || got != "gantry\n" {
+				t.Errorf("while the daemon is down, through %s: %q, %v", h, got, err)
+			}
+		}
+		time.Sleep(300 * time.Millisecond)
+		e.Launch()
+		after := inspect(t, e, "c")
+		if !after.State.Running || after.State.Pid != before.State.Pid || after.State.StartedAt != before.State.StartedAt || port(t, e, "c", "80/tcp") != p {
+			t.Errorf("afterwards %+v", after.State)
+		}
+		if got := e.Must("exec", "c", "echo", "alive"); got != "alive" {
+			t.Errorf("exec: %q", got)
+		}
+	}
+	eventually(t, "the exit of the other one is known", func() bool { return status(e, "ends") == "exited" })
+	if in := inspect(t, e, "ends"); in.State.ExitCode != 9 {
+		t.Errorf("exit code %d", in.State.ExitCode)
+	}
+	e.Must("stop", "-t", "0", "c")
+	for i, line := range strings.Split(e.Must("logs", "c"), "\n") {
+		if line != itoa(i) {
+			t.Fatalf("line %d of the log is %q", i, line)
+		}
+	}
+	e.Must("start", "c")
+	if got, err := get("127.0.0.1:" + port(t, e, "c", "80/tcp")); err != nil || got != "gantry\n" {
+		t.Errorf("after a new start: %q, %v", got, err)
+	}
+}
+
+func TestWithoutLiveRestore(t *testing.T) {
+	e := start(t, "--live-restore=false")
+	e.Must("run", "-d", "--name", "c", image, "sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.1; done")
+	e.Must("run", "-d", "--name", "again", "--restart", "always", image, "sleep", "1000")
+	pid := inspect(t, e, "c").State.Pid
+	e.Terminate()
+	if _, err := os.Stat("/proc/" + itoa(pid)); err == nil {
+		t.Error("the container still runs")
+	}
+	e.Launch()
+	if in := inspect(t, e, "c"); in.State.Status != "exited" || in.State.ExitCode != 6 {
+		t.Errorf("state %+v", in.State)
+	}
+	eventually(t, "the policy has started the other one", func() bool { return status(e, "again") == "running" })
+}
+
+// TestSideBySide runs two engines on one host.
+func TestSideBySide(t *testing.T) {
+	a, b := start(t), start(t)
+	a.Must("run", "-d", "--name", "same", image, "sleep", "1000")
+	b.Must("run", "-d", "--name", "same", image, "sleep", "1000")
+	if x, y := a.Must("ps", "-q"), b.Must("ps", "-q"); x == y {
+		t.Error("both engines show one container")
+	}
+	a.Must("rm", "-f", "same")
+	if s := status(b, "same"); s != "running" {
+		t.Errorf("the other engine's container is %s", s)
+	}
+}
+
+func TestReload(t *testing.T) {
+	e := engine.Start(t)
+	if err := os.WriteFile(e.Dir+"/daemon.json", []byte(`{"labels":["x=y"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.Signal("HUP")
+	eventually(t, "the new label is shown", func() bool { return strings.Contains(e.Docker("info", "-f", "{{.Labels}}").Stdout, "x=y") })
+	e.Signal("USR1")
+	eventually(t, "the stacks are written", func() bool {
+		l, _ := os.ReadDir(e.Dir + "/exec")
+		for _, f := range l {
+			if strings.HasPrefix(f.Name(), "goroutine-stacks-") {
+				return true
+			}
+		}
+		return false
+	})
+}
