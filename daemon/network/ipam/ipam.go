@@ -104,7 +104,7 @@ func (s *Space) TakeThis(a netip.Addr) error {
 		return fmt.Errorf("no configured subnet or ip-range contain the IP address %s", a)
 	}
 	if s.used[a] {
-		return errors.New("Address already in use") //nolint:staticcheck // dockerd's words
+		return errors.New("Address already in use") // dockerd's words
 	}
 	s.used[a] = true
 	return nil
