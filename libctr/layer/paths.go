@@ -1,0 +1,170 @@
+package layer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"gantry/api/errdefs"
+)
+
+// openIn opens a path as if root were "/", with links on the way followed inside
+// it; the kernel asks to try again when something was renamed meanwhile.
+func openIn(root *os.File, name string, flags int) (*os.File, error) {
+	how := unix.OpenHow{
+		Flags:   uint64(flags | unix.O_CLOEXEC),
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	}
+	if name == "" {
+		name = "."
+	}
+	for tries := 0; ; tries++ {
+		fd, err := unix.Openat2(int(root.Fd()), name, &how)
+		if err == nil {
+			return os.NewFile(uintptr(fd), name), nil
+		}
+		if (err != unix.EAGAIN && err != unix.EINTR) || tries > 100 {
+			return nil, err
+		}
+	}
+}
+
+// openParent opens the directory dir below the root, making what is missing. The
+// last one is kept, since entries come directory by directory; the result is the
+// applier's to close.
+func (a *applier) openParent(dir string) (*os.File, error) {
+	if a.parent != nil && a.parentPath == dir {
+		return a.parent, nil
+	}
+	f, err := openIn(a.root, dir, unix.O_PATH|unix.O_DIRECTORY)
+	if errors.Is(err, unix.ENOENT) {
+		f, err = a.makeParents(dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open directory %.200q: %w", dir, classify(err))
+	}
+	a.forgetParent()
+	a.parent, a.parentPath = f, dir
+	return f, nil
+}
+
+// forgetParent closes the kept directory. It need not be called when a path comes
+// to lead elsewhere: to change what a directory's path means, an entry must be made
+// in another directory, which then takes its place here (a layer that goes through
+// links to itself excepted, and that stays inside the root too).
+func (a *applier) forgetParent() {
+	if a.parent != nil {
+		a.parent.Close()
+		a.parent = nil
+	}
+}
+
+// classify tells a layer that contradicts itself from trouble with the disk.
+func classify(err error) error {
+	for _, errno := range []error{unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG, unix.ENOENT} {
+		if errors.Is(err, errno) {
+			return errdefs.WithClass(errdefs.ErrInvalidArgument, err)
+		}
+	}
+	return err
+}
+
+// makeParents makes the missing directories of a path that no entry has
+// announced: like the lower layers' if they have them, else 0755 of root.
+func (a *applier) makeParents(dir string) (*os.File, error) {
+	cur, err := openIn(a.root, ".", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	parts := strings.Split(dir, "/")
+	for i, part := range parts {
+		next, err := a.step(cur, parts[:i], part)
+		cur.Close()
+		if err != nil {
+			return nil, err
+		}
+		cur = next
+	}
+	return cur, nil
+}
+
+// step enters part below cur, whose path from the root is above; links are
+// followed inside the root.
+func (a *applier) step(cur *os.File, above []string, part string) (*os.File, error) {
+	full := path.Join(append(slices.Clone(above), part)...)
+	f, err := openIn(a.root, full, unix.O_PATH|unix.O_DIRECTORY)
+	if !errors.Is(err, unix.ENOENT) {
+		return f, err
+	}
+	var st unix.Stat_t
+	if unix.Fstatat(int(cur.Fd()), part, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+		return nil, fmt.Errorf("%.200q is a link that leads nowhere: %w", full, unix.ENOENT)
+	}
+	if err := unix.Mkdirat(int(cur.Fd()), part, 0o755); err != nil {
+		return nil, err
+	}
+	f, err = openIn(a.root, full, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.likeLower(f, full); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// likeLower gives a directory in the upper layer the attributes of the one that it
+// now hides.
+func (a *applier) likeLower(f *os.File, name string) error {
+	for _, lower := range a.lower {
+		l, err := openIn(lower, name, unix.O_RDONLY|unix.O_DIRECTORY)
+		if err != nil {
+			continue // not there, or not a directory: the next may have it
+		}
+		defer l.Close()
+		return copyAttributes(f, l)
+	}
+	return unix.Fchmod(int(f.Fd()), 0o755) // whatever the umask
+}
+
+// copyAttributes copies owner, mode, extended attributes and times.
+func copyAttributes(to, from *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(from.Fd()), &st); err != nil {
+		return err
+	}
+	if err := unix.Fchown(int(to.Fd()), int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(int(to.Fd()), st.Mode&0o7777); err != nil {
+		return err
+	}
+	attrs, err := listXattrs(fdPath(from))
+	if err != nil {
+		return err
+	}
+	for name, value := range attrs {
+		if err := setXattr(fdPath(to), name, value); err != nil {
+			return err
+		}
+	}
+	return futimens(to, st.Atim, st.Mtim)
+}
+
+// fdPath names an open file for calls that take only paths.
+func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+
+// childPath names a child of an open directory for such calls; those that do not
+// follow links are safe on it.
+func childPath(parent *os.File, base string) string { return fdPath(parent) + "/" + base }
+
+func inUserNamespace() bool {
+	b, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && !slices.Equal(strings.Fields(string(b)), []string{"0", "0", "4294967295"})
+}
