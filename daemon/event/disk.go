@@ -1,0 +1,218 @@
+package event
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/docker/docker/api/types/events"
+)
+
+const (
+	// maxLog bounds one file of the log in bytes; there are two.
+	maxLog = 4 << 20
+	// maxLine bounds one event; what is longer is skipped by readers.
+	maxLine = 1 << 20
+)
+
+// diskLog is the log on disk. It is safe for concurrent use.
+type diskLog struct {
+	path string
+
+	mu   sync.Mutex
+	file *os.File // guarded by mu
+	size int64    // guarded by mu
+}
+
+func openDisk(dir string) (*diskLog, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make event log: %w", err)
+	}
+	d := &diskLog{path: filepath.Join(dir, "events.jsonl")}
+	if err := d.openFile(); err != nil {
+		return nil, err
+	}
+	return d, d.endLine()
+}
+
+// openFile is called before d is shared, or with mu held.
+func (d *diskLog) openFile() error {
+	f, err := os.OpenFile(d.path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("open event log: %w", err)
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		_ = f.Close()
+		return fmt.Errorf("open event log: %w", err)
+	}
+	d.file, d.size = f, size
+	return nil
+}
+
+// endLine ends a line that a crash has torn, so that the next one is whole.
+func (d *diskLog) endLine() error {
+	var end [1]byte
+	if d.size == 0 {
+		return nil
+	}
+	if _, err := d.file.ReadAt(end[:], d.size-1); err != nil || end[0] == '\n' {
+		return err
+	}
+	_, err := d.file.WriteString("\n")
+	d.size++
+	return err
+}
+
+// append writes events, as many in one go as fit the file.
+func (d *diskLog) append(msgs []events.Message) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var buf []byte
+	for _, m := range msgs {
+		line, err := json.Marshal(m)
+		if err != nil {
+			return err
+		}
+		if d.size+int64(len(buf)+len(line)) >= maxLog {
+			if err := d.write(buf); err != nil {
+				return err
+			}
+			buf = buf[:0]
+			if err := d.rotate(); err != nil {
+				return err
+			}
+		}
+		buf = append(append(buf, line...), '\n')
+	}
+	return d.write(buf)
+}
+
+// write is called with mu held.
+func (d *diskLog) write(b []byte) error {
+	n, err := d.file.Write(b)
+	d.size += int64(n)
+	return err
+}
+
+// rotate is called with mu held. The old file stays in use when a step fails.
+func (d *diskLog) rotate() error {
+	if d.size == 0 {
+		return nil
+	}
+	if err := os.Rename(d.path, d.path+".1"); err != nil {
+		return fmt.Errorf("rotate event log: %w", err)
+	}
+	old := d.file
+	if err := d.openFile(); err != nil {
+		return err
+	}
+	return old.Close()
+}
+
+// read calls fn for each event of the log as it is now, oldest first, until fn fails.
+func (d *diskLog) read(fn func(events.Message) error) error {
+	files, err := d.readers()
+	if err != nil {
+		return err
+	}
+	defer func() {
+		for _, f := range files {
+			_ = f.Close()
+		}
+	}()
+	for _, f := range files {
+		if err := readLines(f, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readers opens both files between two rotations.
+func (d *diskLog) readers() ([]*os.File, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var files []*os.File
+	for _, p := range []string{d.path + ".1", d.path} {
+		f, err := os.Open(p)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			for _, open := range files {
+				_ = open.Close()
+			}
+			return nil, fmt.Errorf("read event log: %w", err)
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// readLines skips lines that are no event: torn or too long ones.
+func readLines(r io.Reader, fn func(events.Message) error) error {
+	br := bufio.NewReaderSize(r, 64<<10)
+	for {
+		line, err := readLine(br)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read event log: %w", err)
+		}
+		var m events.Message
+		if json.Unmarshal(line, &m) != nil || m.TimeNano == 0 {
+			continue
+		}
+		if err := fn(m); err != nil {
+			return err
+		}
+	}
+}
+
+// readLine returns one whole line without its end, nothing for one that is too long.
+func readLine(br *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for tooLong := false; ; {
+		part, err := br.ReadSlice('\n')
+		tooLong = tooLong || len(line)+len(part) > maxLine
+		if !tooLong {
+			line = append(line, part...)
+		}
+		switch {
+		case err == bufio.ErrBufferFull:
+		case err != nil:
+			return nil, err // a torn last line is dropped
+		case tooLong:
+			return nil, nil
+		default:
+			return line[:len(line)-1], nil
+		}
+	}
+}
+
+// tail returns the newest n events.
+func (d *diskLog) tail(n int) ([]events.Message, error) {
+	var all []events.Message
+	err := d.read(func(m events.Message) error {
+		if len(all) >= 2*n {
+			all = append(all[:0], all[len(all)-n:]...)
+		}
+		all = append(all, m)
+		return nil
+	})
+	return all[max(0, len(all)-n):], err
+}
+
+func (d *diskLog) close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.file.Close()
+}

@@ -1,0 +1,187 @@
+// Package event keeps and hands out the engine's events, the feed of GET /events.
+//
+// Every event gets a time stamp in nanoseconds that is greater than any before it,
+// across restarts too, so that a stamp is a position: a client that comes back with
+// the last one it saw neither loses nor repeats. The newest events are in memory; all
+// of them go to a log on disk that is bounded and not synced (a power cut may lose its
+// end):
+//
+//	<dir>/events.jsonl     one JSON object of Docker's events.Message per line
+//	<dir>/events.jsonl.1   the file before, replaced when the current one is full
+//
+// Publish never waits for the disk nor for a subscriber. A subscriber that falls
+// behind the memory is served from the log.
+//
+// Lock order: Service.mu is a leaf. diskLog.mu is held over the file's I/O and never
+// together with Service.mu.
+package event
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/docker/docker/api/types/events"
+)
+
+const (
+	// inMemory is how many events are kept in memory once they are on disk too;
+	// Docker keeps 256.
+	inMemory = 1024
+	// maxInMemory is how many wait for a disk that does not keep up, before they are lost.
+	maxInMemory = 16 * inMemory
+)
+
+// Service is the feed. It is safe for concurrent use.
+type Service struct {
+	log       *slog.Logger
+	disk      *diskLog
+	listeners atomic.Int64
+	stop      chan struct{} // closed by Close
+	written   chan struct{} // closed when the writer has ended
+
+	mu      sync.Mutex
+	ring    []events.Message // guarded by mu; oldest first
+	first   uint64           // guarded by mu; number of ring[0]
+	onDisk  uint64           // guarded by mu; number of the first event that is not on disk yet
+	last    int64            // guarded by mu; newest time stamp, nanoseconds
+	more    chan struct{}    // guarded by mu; closed and replaced at each Publish
+	stopped bool             // guarded by mu
+}
+
+// Open takes up the feed kept in dir, which it makes if need be. A log that cannot be
+// read is an error; single bad lines are skipped.
+func Open(dir string, log *slog.Logger) (*Service, error) {
+	disk, err := openDisk(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{log: log, disk: disk, stop: make(chan struct{}), written: make(chan struct{}), more: make(chan struct{})}
+	if s.ring, err = disk.tail(inMemory); err != nil {
+		_ = disk.close()
+		return nil, err
+	}
+	if n := len(s.ring); n > 0 {
+		s.last = s.ring[n-1].TimeNano
+	}
+	s.onDisk = uint64(len(s.ring))
+	go s.write()
+	return s, nil
+}
+
+// Close writes what is not on disk yet, ends all subscriptions and closes the log.
+// What is published afterwards is dropped.
+func (s *Service) Close() error {
+	s.mu.Lock()
+	if s.stopped {
+		s.mu.Unlock()
+		return nil
+	}
+	s.stopped = true
+	close(s.stop)
+	s.mu.Unlock()
+	<-s.written
+	return s.disk.close()
+}
+
+// Publish adds an event that happened now. It never blocks.
+func (s *Service) Publish(typ events.Type, action events.Action, actor events.Actor) {
+	actor.Attributes = maps.Clone(actor.Attributes)
+	m := events.Message{Type: typ, Action: action, Actor: actor, Scope: "local"}
+	switch typ { // Docker still fills these for its oldest clients
+	case events.ContainerEventType:
+		m.Status, m.ID, m.From = string(action), actor.ID, actor.Attributes["image"] //nolint:staticcheck // deprecated, still served
+	case events.ImageEventType:
+		m.Status, m.ID = string(action), actor.ID //nolint:staticcheck // deprecated, still served
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return
+	}
+	s.last = max(s.last+1, time.Now().UnixNano())
+	m.TimeNano, m.Time = s.last, s.last/int64(time.Second)
+	s.trim()
+	s.ring = append(s.ring, m)
+	close(s.more)
+	s.more = make(chan struct{})
+}
+
+// trim makes room in memory, a good piece at a time, by what is on disk. It is called
+// with mu held.
+func (s *Service) trim() {
+	if len(s.ring) < inMemory {
+		return
+	}
+	drop := min(max(s.onDisk, s.first)-s.first, uint64(len(s.ring)/4))
+	if len(s.ring) >= maxInMemory {
+		drop = uint64(len(s.ring) / 4)
+	}
+	if drop < inMemory/4 {
+		return
+	}
+	s.ring = append(s.ring[:0:0], s.ring[drop:]...) // a copy: readers may hold the old one
+	s.first += drop
+}
+
+// Listeners is the number of subscriptions, for GET /info.
+func (s *Service) Listeners() int { return int(s.listeners.Load()) }
+
+// batch is a piece of the feed.
+type batch struct {
+	msgs []events.Message
+	next uint64          // number of the event after msgs
+	lost bool            // events before msgs have left the memory
+	more <-chan struct{} // closed when there is an event after msgs
+}
+
+// from returns the events in memory from number n on. They are shared: do not change.
+func (s *Service) from(n uint64) batch {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := batch{next: s.first + uint64(len(s.ring)), more: s.more, lost: n < s.first}
+	b.msgs = s.ring[min(max(n, s.first)-s.first, uint64(len(s.ring))):len(s.ring):len(s.ring)]
+	return b
+}
+
+// write is the goroutine that brings events to disk; Close ends it.
+func (s *Service) write() {
+	defer close(s.written)
+	ctx := context.Background()
+	for {
+		b := s.unwritten()
+		if b.lost {
+			s.log.WarnContext(ctx, "event log fell behind, some events are not in it")
+		}
+		if err := s.disk.append(b.msgs); err != nil {
+			s.log.WarnContext(ctx, "write event log", "err", err)
+		}
+		if len(b.msgs) > 0 {
+			s.setOnDisk(b.next)
+			continue
+		}
+		select {
+		case <-b.more:
+		case <-s.stop:
+			if len(s.unwritten().msgs) == 0 {
+				return
+			}
+		}
+	}
+}
+
+func (s *Service) unwritten() batch {
+	s.mu.Lock()
+	n := s.onDisk
+	s.mu.Unlock()
+	return s.from(n)
+}
+
+func (s *Service) setOnDisk(n uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onDisk = n
+}

@@ -1,0 +1,231 @@
+package event_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
+
+	"gantry/api/errdefs"
+	"gantry/daemon/event"
+)
+
+func open(t *testing.T, dir string) *event.Service {
+	t.Helper()
+	s, err := event.Open(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func publish(s *event.Service, from, n int) {
+	for i := range n {
+		s.Publish(events.ContainerEventType, events.ActionStart, events.Actor{ID: fmt.Sprint(from + i)})
+	}
+}
+
+func nothing() error { return nil }
+
+// past returns what is there from since on.
+func past(t *testing.T, s *event.Service, since, until time.Time, f filters.Args) (out []events.Message) {
+	t.Helper()
+	err := s.Subscribe(t.Context(), since, until, f, nothing, func(m events.Message) error {
+		out = append(out, m)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func ids(msgs []events.Message) string {
+	var s []string
+	for _, m := range msgs {
+		s = append(s, m.Actor.ID)
+	}
+	return strings.Join(s, " ")
+}
+
+func TestMessage(t *testing.T) {
+	s := open(t, t.TempDir())
+	attrs := map[string]string{"image": "busybox", "name": "web"}
+	s.Publish(events.ContainerEventType, events.ActionDie, events.Actor{ID: "c", Attributes: attrs})
+	attrs["name"] = "changed by its owner later"
+	s.Publish(events.NetworkEventType, events.ActionConnect, events.Actor{ID: "n"})
+	got := past(t, s, time.Time{}, time.Now(), filters.NewArgs())
+	if len(got) != 2 {
+		t.Fatalf("%d events", len(got))
+	}
+	c, n := got[0], got[1]
+	if c.Status != "die" || c.ID != "c" || c.From != "busybox" || c.Scope != "local" || c.Actor.Attributes["name"] != "web" {
+		t.Errorf("container event %+v", c)
+	}
+	if n.Status != "" || n.ID != "" {
+		t.Errorf("network event %+v", n)
+	}
+	if c.Time != c.TimeNano/int64(time.Second) || n.TimeNano <= c.TimeNano {
+		t.Errorf("times %d %d, %d", c.Time, c.TimeNano, n.TimeNano)
+	}
+}
+
+func TestSinceAcrossRestarts(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	publish(s, 0, 3)
+	all := past(t, s, time.Time{}, time.Now(), filters.NewArgs())
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	publish(s, 3, 2)
+	got := past(t, s, time.Unix(0, all[1].TimeNano), time.Now(), filters.NewArgs())
+	if ids(got) != "1 2 3 4" {
+		t.Errorf("got %s", ids(got))
+	}
+	for i := 1; i < len(got); i++ {
+		if got[i].TimeNano <= got[i-1].TimeNano {
+			t.Errorf("time went back at %d", i)
+		}
+	}
+	// until the second event, which is itself within
+	got = past(t, s, time.Unix(0, all[0].TimeNano), time.Unix(0, all[1].TimeNano), filters.NewArgs())
+	if ids(got) != "0 1" {
+		t.Errorf("until: %s", ids(got))
+	}
+}
+
+func TestNoTimesMeansLiveOnly(t *testing.T) {
+	s := open(t, t.TempDir())
+	publish(s, 0, 2)
+	var got []events.Message
+	err := s.Subscribe(t.Context(), time.Time{}, time.Time{}, filters.NewArgs(),
+		func() error { publish(s, 2, 1); return nil }, // whoever listens misses nothing after open
+		func(m events.Message) error { got = append(got, m); return errors.New("enough") })
+	if err == nil || ids(got) != "2" {
+		t.Errorf("got %s, %v", ids(got), err)
+	}
+}
+
+func TestUntilEndsLive(t *testing.T) {
+	s := open(t, t.TempDir())
+	until := time.Now().Add(20 * time.Millisecond)
+	if got := past(t, s, time.Time{}, until, filters.NewArgs()); len(got) != 0 {
+		t.Errorf("got %v", got)
+	}
+	if s.Listeners() != 0 {
+		t.Errorf("%d listeners are left", s.Listeners())
+	}
+}
+
+// A subscriber that is slower than the memory is long is served from the log.
+func TestSlowSubscriber(t *testing.T) {
+	const n = 3000
+	s := open(t, t.TempDir())
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	next := 0
+	err := s.Subscribe(ctx, time.Time{}, time.Time{}, filters.NewArgs(),
+		func() error { publish(s, 0, 1); return nil },
+		func(m events.Message) error {
+			if next == 0 {
+				publish(s, 1, n-1) // while this one is not read yet
+			}
+			if m.Actor.ID != fmt.Sprint(next) {
+				return fmt.Errorf("event %s, want %d", m.Actor.ID, next)
+			}
+			if next++; next == n {
+				cancel()
+			}
+			return nil
+		})
+	if err != nil || next != n {
+		t.Errorf("%d events, %v", next, err)
+	}
+}
+
+func TestCloseEndsSubscriptions(t *testing.T) {
+	s := open(t, t.TempDir())
+	ended := make(chan error, 1)
+	opened := make(chan struct{})
+	go func() {
+		ended <- s.Subscribe(context.Background(), time.Time{}, time.Time{}, filters.NewArgs(),
+			func() error { close(opened); return nil }, func(events.Message) error { return nil })
+	}()
+	<-opened
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	publish(s, 0, 1) // dropped, not a panic
+}
+
+func TestUnknownFilter(t *testing.T) {
+	s := open(t, t.TempDir())
+	err := s.Subscribe(t.Context(), time.Time{}, time.Time{}, filters.NewArgs(filters.Arg("colour", "red")),
+		func() error { t.Error("opened"); return nil }, nil)
+	if !errdefs.IsInvalidArgument(err) || err.Error() != "invalid filter 'colour'" {
+		t.Error(err)
+	}
+}
+
+func TestTornLog(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	publish(s, 0, 2)
+	_ = s.Close()
+	path := filepath.Join(dir, "events.jsonl")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := `{"Type":"` + strings.Repeat("x", 2<<20) + `"}` + "\n"
+	if err := os.WriteFile(path, append([]byte("no event\n"+long), b[:len(b)-9]...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir)
+	publish(s, 2, 1)
+	_ = s.Close()
+	s = open(t, dir)
+	if got := past(t, s, time.Time{}, time.Now(), filters.NewArgs()); ids(got) != "0 2" {
+		t.Errorf("got %s", ids(got))
+	}
+}
+
+func TestRotation(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	attrs := map[string]string{"filler": strings.Repeat("x", 64<<10)}
+	for i := range 200 { // 12 MiB, three files' worth
+		s.Publish(events.VolumeEventType, events.ActionMount, events.Actor{ID: fmt.Sprint(i), Attributes: attrs})
+	}
+	_ = s.Close()
+	var sum int64
+	for _, name := range []string{"events.jsonl", "events.jsonl.1"} {
+		st, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += st.Size()
+	}
+	if sum > 8<<20 {
+		t.Errorf("%d bytes on disk", sum)
+	}
+	s = open(t, dir)
+	got := past(t, s, time.Time{}, time.Now(), filters.NewArgs())
+	if len(got) < 60 || got[len(got)-1].Actor.ID != "199" {
+		t.Errorf("%d events, last %s", len(got), got[len(got)-1].Actor.ID)
+	}
+}
