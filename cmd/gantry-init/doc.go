@@ -1,0 +1,2 @@
+// Command gantry-init is the small first process of a container started with --init.
+package main

@@ -1,0 +1,2 @@
+// Command grun is the OCI runtime's command line.
+package main

@@ -1,0 +1,2 @@
+// Package hooks runs the lifecycle hooks of an OCI bundle.
+package hooks
