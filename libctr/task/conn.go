@@ -94,7 +94,10 @@ func (c *conn) call(ctx context.Context, timeout time.Duration, method string, r
 	case err := <-done:
 		return callError(err)
 	case <-ctx.Done():
-		return fmt.Errorf("shim does not answer %s: %w", method, ctx.Err())
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return fmt.Errorf("shim does not answer %s: %w", method, ctx.Err())
+		}
+		return ctx.Err()
 	}
 }
 

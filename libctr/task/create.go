@@ -97,7 +97,7 @@ func (m *Manager) launch(ctx context.Context, b *bundle, c container.Container, 
 	if err := b.writeFile(fileBinary, []byte(binary)); err != nil {
 		return nil, fmt.Errorf("note shim binary: %w", err)
 	}
-	s.boot, err = m.start(ctx, b, binary)
+	s.boot, err = m.start(ctx, b, binary, c.Runtime.Options)
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		u.Add("clean up after shim", func(ctx context.Context) error {
 			_, err := m.runDelete(ctx, b, binary)
@@ -114,21 +114,6 @@ func (m *Manager) launch(ctx context.Context, b *bundle, c container.Container, 
 		return nil, err
 	}
 	return s, nil
-}
-
-// start runs the binary's start command and reads its answer.
-func (m *Manager) start(ctx context.Context, b *bundle, binary string) (bootstrap, error) {
-	cmd, err := m.startCommand(b, binary)
-	if err != nil {
-		return bootstrap{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, launchTimeout)
-	defer cancel()
-	out, err := cmd.run(ctx)
-	if err != nil {
-		return bootstrap{}, fmt.Errorf("start failed: %w", err)
-	}
-	return parseBootstrap(out)
 }
 
 func (m *Manager) openShimLog(s *shim) error {

@@ -71,7 +71,7 @@ func (m *Manager) lost(s *shim) {
 func (m *Manager) redial(s *shim) bool {
 	s.dialling.Lock()
 	defer s.dialling.Unlock()
-	if time.Since(s.attached) < time.Second && !m.pause(redialEvery) { // lost as soon as it stood
+	if time.Since(s.redialed) < time.Second && !m.pause(redialEvery) { // lost as soon as it stood
 		return false
 	}
 	for {
@@ -79,6 +79,7 @@ func (m *Manager) redial(s *shim) bool {
 		err := s.attach(ctx, m.lost)
 		cancel()
 		if err == nil {
+			s.redialed = time.Now()
 			s.log.Warn("connection to shim was lost and is back")
 			return true
 		}

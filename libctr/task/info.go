@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/typeurl/v2"
@@ -21,9 +20,7 @@ type infoCache struct {
 }
 
 type infoKey struct {
-	binary  string
-	changed time.Time
-	size    int64
+	binary  file
 	options string
 }
 
@@ -34,7 +31,7 @@ func (m *Manager) Info(ctx context.Context, runtime string, options typeurl.Any)
 	if err != nil {
 		return nil, err
 	}
-	st, err := os.Stat(binary)
+	id, err := identify(binary)
 	if err != nil {
 		return nil, fmt.Errorf("runtime %s: %w", runtime, err)
 	}
@@ -44,7 +41,7 @@ func (m *Manager) Info(ctx context.Context, runtime string, options typeurl.Any)
 			return nil, fmt.Errorf("runtime options: %w", err)
 		}
 	}
-	k := infoKey{binary, st.ModTime(), st.Size(), string(stdin)}
+	k := infoKey{id, string(stdin)}
 	if info := m.info.get(k); info != nil {
 		return info, nil
 	}

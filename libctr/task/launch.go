@@ -14,9 +14,11 @@ import (
 
 	bootstrapapi "github.com/containerd/containerd/api/runtime/bootstrap/v1"
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/typeurl/v2"
 	"google.golang.org/protobuf/proto"
 
 	"gantry/libctr/core/task"
+	"gantry/libctr/core/wire"
 )
 
 // maxOutput bounds what a shim binary may print, in bytes; the rest is dropped.
@@ -32,8 +34,8 @@ type command struct {
 	stdin  []byte
 }
 
-// startCommand launches the shim of b; its stdin is a BootstrapParams.
-func (m *Manager) startCommand(b *bundle, binary string) (command, error) {
+// bootstrapParams is what a shim reads from its stdin at start.
+func (m *Manager) bootstrapParams(b *bundle, options typeurl.Any) ([]byte, error) {
 	params := &bootstrapapi.BootstrapParams{
 		InstanceID:             b.id,
 		Namespace:              b.ns,
@@ -48,13 +50,12 @@ func (m *Manager) startCommand(b *bundle, binary string) (command, error) {
 	if m.cfg.SocketDir != "" {
 		params.SocketDir = proto.String(m.cfg.SocketDir)
 	}
-	stdin, err := proto.Marshal(params)
-	if err != nil {
-		return command{}, fmt.Errorf("bootstrap parameters: %w", err)
+	if options != nil {
+		if err := params.AddExtension(wire.Any(options)); err != nil {
+			return nil, err
+		}
 	}
-	c := m.shimCommand(b, binary, "start")
-	c.stdin = stdin
-	return c, nil
+	return proto.Marshal(params)
 }
 
 // deleteCommand cleans up after a shim that is gone.

@@ -90,6 +90,7 @@ type Manager struct {
 	cfg  Config
 	log  *slog.Logger
 	info infoCache
+	old  oldShims
 
 	life context.Context // of what the manager does by itself; ends with Close
 	end  context.CancelFunc

@@ -81,88 +81,99 @@ func (m *Manager) warnIf(err error, what string, b *bundle) {
 
 // reloadBundle adopts the bundle's shim, or removes what is left of it.
 func (m *Manager) reloadBundle(ctx context.Context, b *bundle) error {
-	s := m.newShim(b, b.binary())
 	_, recordErr := m.cfg.Containers.Get(ctx, b.id)
-	err := m.reach(ctx, s)
+	s, err := m.reach(ctx, b)
 	switch {
-	case err == nil && recordErr == nil:
-		return m.adopt(s)
-	case err == nil && errdefs.IsNotFound(recordErr):
-		s.log.WarnContext(ctx, "task has no container, ending it")
-		return m.discard(ctx, s)
-	case err == nil:
-		return errors.Join(recordErr, m.adopt(s))
-	case errdefs.IsNotFound(err): // the shim serves, but has no such task: a create was cut off
-		return m.discard(ctx, s)
+	case err == nil && !errdefs.IsNotFound(recordErr):
+		m.adopt(s)
+		return recordErr
+	case err == nil, errors.Is(err, errNoTask):
+		s.log.WarnContext(ctx, "shim serves no task of a container, ending it", "reason", errors.Join(err, recordErr))
+		m.background(func() { m.discard(reqctx.WithNamespace(m.life, b.ns), s) })
+		return nil
 	}
-	s.log.WarnContext(ctx, "shim cannot be reached, cleaning up", "err", err)
-	return m.cleanUpDead(ctx, s)
+	m.log.WarnContext(ctx, "shim cannot be reached, cleaning up", "namespace", b.ns, "container", b.id, "err", err)
+	return m.cleanUpDead(ctx, b)
 }
 
-func (m *Manager) adopt(s *shim) error {
+func (m *Manager) adopt(s *shim) {
 	m.set(s.key, s)
 	if !s.adopt() {
 		m.lost(s)
 	}
-	return nil
 }
 
-// reach connects to a running shim and asks for its task. Only a shim that
-// listens but does not answer in time is taken to be alive without an answer.
-func (m *Manager) reach(ctx context.Context, s *shim) (err error) {
-	if s.boot, err = loadBootstrap(s.bundle); err != nil {
-		return fmt.Errorf("bootstrap parameters: %w", noClass(err))
+// errNoTask is of a shim that serves but has no such task: a create was cut off.
+var errNoTask = errors.New("shim has no such task")
+
+// reach connects to a bundle's shim and asks for its task. A shim that listens
+// but does not answer in time is taken to be alive.
+func (m *Manager) reach(ctx context.Context, b *bundle) (*shim, error) {
+	boot, err := loadBootstrap(b)
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap parameters: %w", err)
 	}
+	for {
+		s := m.newShim(b, b.binary())
+		s.boot = boot
+		err := m.reachOnce(ctx, s)
+		if err == nil || errors.Is(err, errNoTask) {
+			return s, err
+		}
+		s.leave()
+		if !errors.Is(err, errClosed) || ctx.Err() != nil {
+			return nil, err
+		} // it ended just now, and the next dial will say so, or it has a reason of its own to hang up
+		if !m.pause(redialEvery) {
+			return nil, errClosed
+		}
+	}
+}
+
+func (m *Manager) reachOnce(ctx context.Context, s *shim) error {
 	dial, cancel := context.WithTimeout(ctx, stateTimeout)
 	defer cancel()
 	if err := s.attach(dial, m.lost); err != nil {
-		return noClass(err)
+		return err
 	}
 	if err := m.openShimLog(s); err != nil {
-		s.leave()
-		return noClass(err)
+		return err
 	}
 	var resp taskapi.ConnectResponse
-	err = s.call(ctx, stateTimeout, "Connect", &taskapi.ConnectRequest{ID: s.id}, &resp)
+	err := s.call(ctx, stateTimeout, "Connect", &taskapi.ConnectRequest{ID: s.id}, &resp)
 	switch {
 	case err == nil:
 		s.setPID(resp.GetTaskPid())
-		return nil
 	case errors.Is(err, context.DeadlineExceeded):
 		s.stuck.Store(true)
 		s.log.WarnContext(ctx, "shim does not answer, adopted as it is")
-		return nil
 	case errdefs.IsNotFound(err):
+		return errNoTask
+	default:
 		return err
 	}
-	s.leave()
-	return noClass(err)
+	return nil
 }
 
-// noClass keeps err's text only, so that a missing file is not taken for a shim's
-// answer that it has no such task.
-func noClass(err error) error { return errors.New(err.Error()) }
-
 // discard ends a shim that answers but is not to be kept, and its task if it has one.
-func (m *Manager) discard(ctx context.Context, s *shim) error {
+func (m *Manager) discard(ctx context.Context, s *shim) {
 	err := s.call(ctx, callTimeout, "Kill", &taskapi.KillRequest{ID: s.id, Signal: uint32(syscall.SIGKILL), All: true}, &emptypb.Empty{})
 	if err == nil {
 		_ = s.call(ctx, stateTimeout, "Wait", &taskapi.WaitRequest{ID: s.id}, &taskapi.WaitResponse{})
 	}
-	if err := m.abandon(ctx, s); err != nil {
-		return errors.Join(err, s.bundle.remove(ctx))
+	if err := errors.Join(m.abandon(ctx, s), s.bundle.remove(ctx)); err != nil {
+		s.log.ErrorContext(ctx, "end a shim that is not kept", "err", err)
 	}
-	return s.bundle.remove(ctx)
 }
 
 // cleanUpDead removes the task of a shim that died while no core was looking,
-// and says so in events. Without a note of the binary the default shim's cleans up.
-func (m *Manager) cleanUpDead(ctx context.Context, s *shim) error {
-	if s.binary == "" {
-		return s.bundle.remove(ctx)
+// and says so in events. A bundle without a note of its shim never had one.
+func (m *Manager) cleanUpDead(ctx context.Context, b *bundle) error {
+	binary := b.binary()
+	if binary == "" {
+		return b.remove(ctx)
 	}
-	m.set(s.key, s)
-	m.bury(s)
+	m.bury(m.newShim(b, binary))
 	return nil
 }
 

@@ -30,7 +30,7 @@ type shim struct {
 	stuck atomic.Bool          // the last State went unanswered
 
 	dialling sync.Mutex      // one redial at a time; held over the dial, waited for by redials only
-	attached time.Time       // when the link was last made; before adopt its creator's, then guarded by dialling
+	redialed time.Time       // when that last succeeded; guarded by dialling
 	stopping <-chan struct{} // closed when the manager closes
 
 	deleting chan struct{} // holds one token: one Delete of the task at a time
@@ -79,7 +79,6 @@ func (m *Manager) newShim(b *bundle, binary string) *shim {
 // attach connects to the shim; lost is called when the connection ends.
 func (s *shim) attach(ctx context.Context, lost func(*shim)) error {
 	l := &link{over: make(chan struct{})}
-	s.attached = time.Now()
 	c, err := connect(ctx, s.boot, func() { lost(s) })
 	if err != nil {
 		return err
