@@ -22,6 +22,7 @@ package content
 import (
 	"context"
 	"crypto/sha256"
+	_ "crypto/sha512" // digests may be of it
 	"encoding/hex"
 	"errors"
 	"fmt"
