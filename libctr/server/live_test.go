@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -25,7 +27,6 @@ import (
 	"gantry/libctr/core/container"
 	"gantry/libctr/core/event"
 	"gantry/libctr/core/task"
-	"gantry/libctr/server"
 )
 
 const runcShim = "/usr/bin/containerd-shim-runc-v2"
@@ -290,7 +291,7 @@ func nextEvent[T any](t *testing.T, events <-chan *event.Envelope, topic string)
 
 func TestTaskLifeOnRuncShim(t *testing.T) {
 	needRunc(t)
-	c := start(t, liveConfig(t))
+	c := start(t, newConfig(t))
 	ctx := testNamespace(t)
 	events, _ := c.client.Events().Subscribe(ctx)
 	tasks, root := c.client.Tasks(), userland(t)
@@ -356,7 +357,7 @@ func TestTaskLifeOnRuncShim(t *testing.T) {
 
 func TestFailedCreateLeavesNothing(t *testing.T) {
 	needRunc(t)
-	c := start(t, liveConfig(t))
+	c := start(t, newConfig(t))
 	ctx := testNamespace(t)
 	c.record(t, ctx, "bad", spec(userland(t), "bad", "/no/such/command"))
 	_, err := c.client.Tasks().Create(ctx, task.CreateOptions{ContainerID: "bad"})
@@ -374,7 +375,7 @@ func TestFailedCreateLeavesNothing(t *testing.T) {
 }
 
 func TestUnknownRuntime(t *testing.T) {
-	c := start(t, liveConfig(t))
+	c := start(t, newConfig(t))
 	ctx := testNamespace(t)
 	_, err := c.client.Containers().Create(ctx, container.Container{
 		ID: "x", Runtime: container.Runtime{Name: "io.containerd.nope.v2"}, Spec: anyJSON(t, "Spec", spec("/", "x", "true"))})
@@ -390,7 +391,7 @@ func TestUnknownRuntime(t *testing.T) {
 
 func TestDeadShim(t *testing.T) {
 	needRunc(t)
-	c := start(t, liveConfig(t))
+	c := start(t, newConfig(t))
 	ctx := testNamespace(t)
 	events, _ := c.client.Events().Subscribe(ctx, `topic=="/tasks/exit"`, `topic=="/tasks/delete"`)
 	pid := c.run(t, ctx, userland(t), "one", "sleep", "1000")
@@ -432,7 +433,7 @@ func TestDeadShim(t *testing.T) {
 
 func TestStuckShimHoldsUpNobody(t *testing.T) {
 	needRunc(t)
-	c := start(t, liveConfig(t))
+	c := start(t, newConfig(t))
 	ctx := testNamespace(t)
 	root := userland(t)
 	c.run(t, ctx, root, "stuck", "sleep", "1000")
@@ -482,7 +483,7 @@ func within(t *testing.T, ctx context.Context, d time.Duration) context.Context 
 
 func TestRestart(t *testing.T) {
 	needRunc(t)
-	cfg := liveConfig(t)
+	cfg := newConfig(t)
 	c := start(t, cfg)
 	ctx := testNamespace(t)
 	root := userland(t)
@@ -523,10 +524,20 @@ func TestRestart(t *testing.T) {
 	c.noneLeft(t)
 }
 
-// liveConfig is newConfig with what is there of the plugins.
-func liveConfig(t *testing.T) server.Config {
-	t.Helper()
-	cfg := newConfig(t)
-	cfg.RequiredPlugins = nil
-	return cfg
+// lockedWriter collects what a process prints while the test reads it.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  *bytes.Buffer // guarded by mu
+}
+
+func (l *lockedWriter) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}
+
+func (l *lockedWriter) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.String()
 }

@@ -14,6 +14,7 @@ import (
 	contentstore "gantry/libctr/content"
 	"gantry/libctr/core/content"
 	"gantry/libctr/core/snapshot"
+	"gantry/libctr/diff"
 	"gantry/libctr/event"
 	"gantry/libctr/metadata"
 	"gantry/libctr/snapshot/overlay"
@@ -190,6 +191,15 @@ func (b *builder) initLeases(ic *plugin.InitContext) (any, error) {
 		return nil, err
 	}
 	return db.Leases(), nil
+}
+
+func (b *builder) initDiffer(ic *plugin.InitContext) (any, error) {
+	db, err := lookup[*metadata.DB](ic, typeMetadata, "bolt")
+	if err != nil {
+		return nil, err
+	}
+	ic.Meta.Platforms = []ocispec.Platform{platforms.DefaultSpec()}
+	return diff.New(db.Content()), nil
 }
 
 type runtimeConfig struct {

@@ -87,14 +87,15 @@ func inNamespace(ctx context.Context, ns string) context.Context {
 
 func TestServes(t *testing.T) {
 	cfg := newConfig(t)
-	cfg.RequiredPlugins = nil
 	c := start(t, cfg)
 	plugins, err := c.client.Introspection().Plugins(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range plugins {
-		t.Log(p.GetType(), p.GetID(), p.GetInitErr().GetMessage())
+		if p.GetInitErr() != nil {
+			t.Errorf("%s.%s: %v", p.GetType(), p.GetID(), p.GetInitErr().GetMessage())
+		}
 	}
 	v, rev, err := c.client.Introspection().Version(t.Context())
 	if err != nil || v != "1.2.3" || rev != "abc" {
