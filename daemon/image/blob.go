@@ -60,8 +60,12 @@ func (s *Service) readJSON(ctx context.Context, desc ocispec.Descriptor, into an
 
 // writeBlob keeps a small blob under labels; one that is there already gets them too.
 func (s *Service) writeBlob(ctx context.Context, desc ocispec.Descriptor, p []byte, labels map[string]string) error {
-	err := s.copyBlob(ctx, "image-"+desc.Digest.String(), desc, bytes.NewReader(p), labels)
+	unlock, err := s.documents.Lock(ctx, desc.Digest.String())
 	if err != nil {
+		return err
+	}
+	defer unlock() // the ingest is one, two pulls may want the same document
+	if err := s.copyBlob(ctx, "image-"+desc.Digest.String(), desc, bytes.NewReader(p), labels); err != nil {
 		return fmt.Errorf("write blob %s: %w", desc.Digest, err)
 	}
 	return nil

@@ -13,7 +13,7 @@
 //
 // Snapshots of layers are named by chain id and shared by all images.
 //
-// Locks: records, chains and a transfer's are never held together, and none of them
+// Locks: records, documents, chains and a transfer's are never held together, and none of them
 // while a progress function runs, except that a layer may be told to be extracting.
 package image
 
@@ -88,6 +88,7 @@ type Service struct {
 	blobs      *blobCache
 	usages     sync.Map      // chain id (string) → snapshot.Usage of a committed snapshot, immutable
 	chains     keylock.Locks // one unpack per chain id
+	documents  keylock.Locks // one write per small blob
 	records    keylock.Locks // key "": changes of records that take several calls
 	transfers  *transfers
 	held       leaseSet

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"oras.land/oras-go/v2/errdef"
@@ -27,6 +28,7 @@ func NoCredentials(err error) bool { return errors.Is(err, errNoCredentials) }
 // resolver, which Docker shows.
 func classify(err error) error {
 	var resp *errcode.ErrorResponse
+	var request *url.Error
 	switch {
 	case err == nil || errors.Is(err, context.Canceled):
 		return err
@@ -36,6 +38,8 @@ func classify(err error) error {
 		return classifyResponse(resp)
 	case errors.Is(err, errdef.ErrNotFound):
 		return errdefs.WithClass(errdefs.ErrNotFound, notFound{err})
+	case errors.As(err, &request):
+		return fmt.Errorf("failed to do request: %w", err)
 	}
 	return err
 }
