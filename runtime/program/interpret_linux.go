@@ -1,0 +1,530 @@
+package program
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pseudo calls: what needs a loop, a buffer or the state of the interpreter.
+const opPseudo = 1 << 16 // above every number of a system call
+
+const (
+	opKeep = opPseudo + iota
+	opCloseAllBut
+	opTell
+	opTellFD
+	opMakePath
+	opLookPath
+	opStore
+	opAwaitStart
+	opSigDefaults
+	opDropBounding
+	opAmbient
+	opChownStdio
+	opExecve
+	opAddress
+	opFork
+	opReap
+	opChild
+	opExit
+)
+
+// States of the shared page.
+const (
+	stateRunning = iota
+	stateFailed
+	stateExec   // execve is being tried, or done
+	stateWaits  // for its start; the socket is closed
+	stateExited // by Exit
+)
+
+// shared is the page between parent and child. Words are written by the child
+// alone, and read by the parent once a message or EOF has come.
+type shared struct {
+	state  uint32
+	op     uint32
+	errno  uint32
+	pid    uint32 // by Child
+	status uint32 // by Reap
+	nnotes uint32
+	notes  [maxNotes]note
+}
+
+const maxNotes = 256
+
+type note struct{ op, errno uint32 }
+
+// machine is the child's whole world, at the start of the arena.
+type machine struct {
+	ops     uintptr
+	nops    uintptr
+	regs    uintptr // int64s
+	shared  uintptr
+	scratch uintptr // see makePath
+	conn    uintptr // the connection that asked for the start; 0 is none
+	peer    uintptr // the parent's end of the socket, closed first: else it would never end
+	pidfd   int32   // where clone3 leaves the child's pidfd, for the parent
+}
+
+// instruction is an Op as the interpreter reads it.
+type instruction struct {
+	nr       uintptr
+	args     [6]uintptr
+	label    uintptr
+	labelLen uintptr
+	out      int32
+	skipOK   uint16
+	skipErr  uint16
+	tolerate [6]uint16
+	regs     uint8 // bit i: args[i] is a register's number
+	note     uint8
+}
+
+const errnoNone = syscall.Errno(0)
+
+// run interprets the program and never returns. It and all that it calls live
+// on what is left of the goroutine's stack and touch only the arena, the shared
+// page and the kernel.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func run(m *machine) {
+	var a [6]uintptr
+	var i, r uintptr
+	var e syscall.Errno
+	var in *instruction
+	syscall.RawSyscall(unix.SYS_CLOSE, m.peer, 0, 0)
+	for i < m.nops {
+		in = at[instruction](m.ops, i)
+		for k := uintptr(0); k < 6; k++ {
+			v := *at[uintptr](uintptr(unsafe.Pointer(&in.args)), k)
+			if in.regs&(1<<k) != 0 {
+				v = *at[uintptr](m.regs, v)
+			}
+			*at[uintptr](uintptr(unsafe.Pointer(&a)), k) = v
+		}
+		if in.nr < opPseudo {
+			r, e = retry(in.nr, &a)
+		} else {
+			r, e = pseudo(m, in.nr, &a, i)
+		}
+		i++
+		if e == errnoNone {
+			if in.out >= 0 {
+				*at[uintptr](m.regs, uintptr(in.out)) = r
+			}
+			if in.nr != opFork || r != 0 {
+				i += uintptr(in.skipOK)
+			}
+			continue
+		}
+		if !tolerated(in, e) {
+			fail(m, in, i-1, e)
+		}
+		if in.note != 0 {
+			addNote(m, i-1, e)
+		}
+		i += uintptr(in.skipErr)
+	}
+	fail(m, at[instruction](m.ops, 0), i, syscall.ENOSYS) // a program that ends without Execve or Exit
+}
+
+// at is element i of the array of T at base.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func at[T any](base uintptr, i uintptr) *T {
+	p := *(*unsafe.Pointer)(unsafe.Pointer(&base)) // memory of the arena or the stack: it never moves here
+	return (*T)(unsafe.Add(p, i*unsafe.Sizeof(*new(T))))
+}
+
+const maxRetries = 128
+
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func retry(nr uintptr, a *[6]uintptr) (r uintptr, e syscall.Errno) {
+	for n := 0; n < maxRetries; n++ {
+		r, _, e = syscall.RawSyscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5])
+		if e != syscall.EINTR && (e != syscall.EAGAIN || nr != unix.SYS_OPENAT2) {
+			return r, e
+		}
+	}
+	return r, e
+}
+
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func tolerated(in *instruction, e syscall.Errno) bool {
+	for k := uintptr(0); k < uintptr(len(in.tolerate)); k++ {
+		if *at[uint16](uintptr(unsafe.Pointer(&in.tolerate)), k) == uint16(e) {
+			return true
+		}
+	}
+	return false
+}
+
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func addNote(m *machine, i uintptr, e syscall.Errno) {
+	s := at[shared](m.shared, 0)
+	if s.nnotes >= maxNotes {
+		return
+	}
+	n := at[note](uintptr(unsafe.Pointer(&s.notes)), uintptr(s.nnotes))
+	n.op, n.errno = uint32(i), uint32(e)
+	s.nnotes++
+}
+
+// fail leaves the result where it is looked for, and exits: 127 when the file
+// to run is not there, 126 when it can't be run, 1 otherwise.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func fail(m *machine, in *instruction, i uintptr, e syscall.Errno) {
+	s := at[shared](m.shared, 0)
+	s.op, s.errno = uint32(i), uint32(e)
+	s.state = stateFailed
+	if m.conn != 0 {
+		n := uint32(e)
+		syscall.RawSyscall6(unix.SYS_SENDTO, m.conn, uintptr(unsafe.Pointer(&n)), 4, unix.MSG_NOSIGNAL, 0, 0)
+		syscall.RawSyscall6(unix.SYS_SENDTO, m.conn, in.label, in.labelLen, unix.MSG_NOSIGNAL, 0, 0)
+	}
+	status := uintptr(1)
+	if in.nr == opExecve {
+		status = 126
+		if e == syscall.ENOENT {
+			status = 127
+		}
+	}
+	exit(status)
+}
+
+//go:nosplit
+//go:norace
+func exit(status uintptr) {
+	for {
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, status, 0, 0)
+	}
+}
+
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func pseudo(m *machine, nr uintptr, a *[6]uintptr, i uintptr) (uintptr, syscall.Errno) {
+	s := at[shared](m.shared, 0)
+	switch nr {
+	case opKeep:
+		return keep(m, a[0], a[1], a[2])
+	case opCloseAllBut:
+		return 0, closeAllBut(m, a[0], a[1], a[2])
+	case opTell:
+		return tell(m, a[0], a[1] != 0)
+	case opTellFD:
+		return tellFD(m, a[0], a[1])
+	case opMakePath:
+		return makePath(m, a)
+	case opLookPath:
+		return lookPath(m, a[0], a[1])
+	case opStore:
+		*at[uintptr](a[0]+a[1], 0) = a[2]
+	case opAwaitStart:
+		return awaitStart(m, a[0], a[1])
+	case opSigDefaults:
+		return sigDefaults(m)
+	case opDropBounding:
+		return dropBounding(a[0])
+	case opAmbient:
+		return ambient(a[0])
+	case opChownStdio:
+		return chownStdio(m, a[0])
+	case opExecve:
+		s.state = stateExec
+		return rawcall(unix.SYS_EXECVE, a[0], a[1], a[2])
+	case opAddress:
+		return a[0], errnoNone
+	case opFork:
+		return fork(m, a[0])
+	case opReap:
+		return reap(s, a[0])
+	case opChild:
+		s.pid = uint32(a[0])
+	case opExit:
+		s.state = stateExited
+		exit(0)
+	}
+	return 0, errnoNone
+}
+
+//go:nosplit
+//go:norace
+func rawcall(nr, a, b, c uintptr) (uintptr, syscall.Errno) {
+	for {
+		r, _, e := syscall.RawSyscall(nr, a, b, c)
+		if e != syscall.EINTR {
+			return r, e
+		}
+	}
+}
+
+// keep moves what lies below base above it, then closes all others.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func keep(m *machine, base, list, n uintptr) (uintptr, syscall.Errno) {
+	for k := uintptr(0); k <= n; k++ {
+		reg := at[uintptr](m.regs, listed(list, k, n))
+		if *reg >= base {
+			continue
+		}
+		r, e := rawcall(unix.SYS_FCNTL, *reg, unix.F_DUPFD_CLOEXEC, base)
+		if e != errnoNone {
+			return 0, e
+		}
+		*reg = r
+	}
+	return 0, closeAllBut(m, 0, list, n)
+}
+
+// listed is the k-th register of a list of n, followed by the socket's.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func listed(list, k, n uintptr) uintptr {
+	if k < n {
+		return *at[uintptr](list, k)
+	}
+	return uintptr(regSync)
+}
+
+// closeAllBut closes the gaps between the listed descriptors: each round finds
+// the lowest one from lo up.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func closeAllBut(m *machine, lo, list, n uintptr) syscall.Errno {
+	const top = 1<<32 - 1
+	for {
+		next := uintptr(top) + 1
+		for k := uintptr(0); k <= n; k++ {
+			if fd := *at[uintptr](m.regs, listed(list, k, n)); fd >= lo && fd < next {
+				next = fd
+			}
+		}
+		if next > lo {
+			if _, e := rawcall(unix.SYS_CLOSE_RANGE, lo, next-1, 0); e != errnoNone {
+				return e
+			}
+		}
+		if next > top {
+			return errnoNone
+		}
+		lo = next + 1
+	}
+}
+
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func tell(m *machine, code uintptr, wait bool) (uintptr, syscall.Errno) {
+	fd := *at[uintptr](m.regs, uintptr(regSync))
+	msg := [2]byte{'n', byte(code)}
+	if wait {
+		msg[0] = 'c'
+	}
+	_, _, e := syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&msg)), 2, unix.MSG_NOSIGNAL, 0, 0)
+	if e == syscall.EPIPE || e == syscall.ECONNRESET {
+		exit(1)
+	}
+	if e != errnoNone || !wait {
+		return 0, e
+	}
+	n, e := rawcall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&msg)), 1)
+	if e == errnoNone && n == 0 || e == syscall.ECONNRESET {
+		exit(1)
+	}
+	return 0, e
+}
+
+// tellFD builds its message in the scratch area.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func tellFD(m *machine, code, fd uintptr) (uintptr, syscall.Errno) {
+	w := at[fdMessage](m.scratch, 0)
+	w.text = [2]byte{'f', byte(code)}
+	w.iov = unix.Iovec{Base: &w.text[0], Len: 2}
+	w.control.Cmsghdr = unix.Cmsghdr{Len: 20, Level: unix.SOL_SOCKET, Type: unix.SCM_RIGHTS}
+	w.control.fd = int32(fd)
+	w.hdr = unix.Msghdr{Iov: &w.iov, Iovlen: 1, Control: (*byte)(unsafe.Pointer(&w.control)), Controllen: 24}
+	_, e := rawcall(unix.SYS_SENDMSG, *at[uintptr](m.regs, uintptr(regSync)), uintptr(unsafe.Pointer(&w.hdr)), unix.MSG_NOSIGNAL)
+	return 0, e
+}
+
+type fdMessage struct {
+	hdr     unix.Msghdr
+	iov     unix.Iovec
+	control struct {
+		unix.Cmsghdr
+		fd int32
+	}
+	text [2]byte
+}
+
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func sigDefaults(m *machine) (uintptr, syscall.Errno) {
+	for k := uintptr(0); k < 8; k++ {
+		*at[uintptr](m.scratch, k) = 0 // a struct sigaction: SIG_DFL
+	}
+	for sig := uintptr(1); sig <= 64; sig++ {
+		if sig == uintptr(unix.SIGKILL) || sig == uintptr(unix.SIGSTOP) {
+			continue
+		}
+		if _, _, e := syscall.RawSyscall6(unix.SYS_RT_SIGACTION, sig, m.scratch, 0, 8, 0, 0); e != errnoNone {
+			return 0, e
+		}
+	}
+	return 0, errnoNone
+}
+
+// dropBounding ends at the first number that the kernel does not know.
+//
+//go:nosplit
+//go:norace
+func dropBounding(keep uintptr) (uintptr, syscall.Errno) {
+	for c := uintptr(0); c < 64; c++ {
+		if keep&(1<<c) != 0 {
+			continue
+		}
+		has, _, e := syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_CAPBSET_READ, c, 0)
+		if e != errnoNone {
+			return 0, errnoNone
+		}
+		if has == 0 {
+			continue
+		}
+		if _, _, e = syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0); e != errnoNone {
+			return 0, e
+		}
+	}
+	return 0, errnoNone
+}
+
+//go:nosplit
+//go:norace
+func ambient(set uintptr) (uintptr, syscall.Errno) {
+	_, _, e := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0)
+	for c := uintptr(0); c < 64 && e == errnoNone; c++ {
+		if set&(1<<c) != 0 {
+			_, _, e = syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c, 0, 0, 0)
+		}
+	}
+	return 0, e
+}
+
+// chownStdio leaves alone what is already uid's, the null device, and what
+// can't change hands.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func chownStdio(m *machine, uid uintptr) (uintptr, syscall.Errno) {
+	st := at[unix.Stat_t](m.scratch, 0)
+	for fd := uintptr(0); fd < 3; fd++ {
+		if _, e := rawcall(unix.SYS_FSTAT, fd, m.scratch, 0); e == syscall.EBADF {
+			continue
+		} else if e != errnoNone {
+			return 0, e
+		}
+		null := st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 1<<8|3
+		if null || uintptr(st.Uid) == uid {
+			continue
+		}
+		_, e := rawcall(unix.SYS_FCHOWN, fd, uid, ^uintptr(0))
+		if e != errnoNone && e != syscall.EINVAL && e != syscall.EPERM && e != syscall.EROFS {
+			return 0, e
+		}
+	}
+	return 0, errnoNone
+}
+
+// awaitStart: see Program.AwaitStart.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func awaitStart(m *machine, listener, signals uintptr) (uintptr, syscall.Errno) {
+	at[shared](m.shared, 0).state = stateWaits
+	fds := at[[2]unix.PollFd](m.scratch, 0)
+	info := m.scratch + 64
+	for {
+		fds[0] = unix.PollFd{Fd: int32(signals), Events: unix.POLLIN}
+		fds[1] = unix.PollFd{Fd: int32(listener), Events: unix.POLLIN}
+		_, _, e := syscall.RawSyscall6(unix.SYS_PPOLL, m.scratch, 2, 0, 0, 0, 0)
+		if e == syscall.EINTR {
+			continue
+		}
+		if e != errnoNone {
+			return 0, e
+		}
+		if fds[0].Revents != 0 {
+			if n, e := rawcall(unix.SYS_READ, signals, info, 128); e == errnoNone && n == 128 {
+				exit(128 + uintptr(*at[uint32](info, 0)))
+			}
+		}
+		if fds[1].Revents == 0 {
+			continue
+		}
+		r, _, e := syscall.RawSyscall6(unix.SYS_ACCEPT4, listener, 0, 0, unix.SOCK_CLOEXEC, 0, 0)
+		if e == syscall.ECONNABORTED || e == syscall.EINTR {
+			continue
+		}
+		if e == errnoNone {
+			m.conn = r
+		}
+		return 0, e
+	}
+}
+
+// fork clones without a new stack, as fork(2). With CLONE_PARENT the copy
+// announces its end as this child would have.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func fork(m *machine, flags uintptr) (uintptr, syscall.Errno) {
+	args := at[cloneArgs](m.scratch, 0)
+	*args = cloneArgs{flags: uint64(flags)}
+	if flags&unix.CLONE_PARENT == 0 {
+		args.exitSignal = uint64(unix.SIGCHLD)
+	}
+	return rawcall(unix.SYS_CLONE3, m.scratch, unsafe.Sizeof(*args), 0)
+}
+
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func reap(s *shared, pid uintptr) (uintptr, syscall.Errno) {
+	var status uint32
+	for {
+		_, _, e := syscall.RawSyscall6(unix.SYS_WAIT4, pid, uintptr(unsafe.Pointer(&status)), 0, 0, 0, 0)
+		if e == syscall.EINTR {
+			continue
+		}
+		s.status = status
+		return 0, e
+	}
+}
