@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -95,7 +96,8 @@ func (o options) dialOptions() []grpc.DialOption {
 		grpc.WithStreamInterceptor(stream(o.namespace)),
 	}
 	if o.tracer != nil {
-		opts = append(opts, grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithTracerProvider(o.tracer))))
+		opts = append(opts, grpc.WithStatsHandler(otelgrpc.NewClientHandler(
+			otelgrpc.WithTracerProvider(o.tracer), otelgrpc.WithPropagators(propagation.TraceContext{}))))
 	}
 	return append(opts, o.grpc...)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/ttrpc"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
+	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
@@ -42,7 +43,8 @@ func (s *Server) grpcOptions(m *callMetrics) []grpc.ServerOption {
 		grpc.ChainStreamInterceptor(m.stream, s.stream),
 	}
 	if s.cfg.Tracing != nil {
-		opts = append(opts, grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithTracerProvider(s.cfg.Tracing))))
+		opts = append(opts, grpc.StatsHandler(otelgrpc.NewServerHandler(
+			otelgrpc.WithTracerProvider(s.cfg.Tracing), otelgrpc.WithPropagators(propagation.TraceContext{}))))
 	}
 	return opts
 }

@@ -229,6 +229,7 @@ func (b *builder) initRuntime(ic *plugin.InitContext) (any, error) {
 		Containers:   db.Containers(),
 		Events:       exchange,
 		Log:          b.log,
+		Tracing:      b.cfg.Tracing,
 	})
 	if err != nil {
 		return nil, err

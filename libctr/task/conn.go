@@ -10,8 +10,9 @@ import (
 	"time"
 
 	"github.com/containerd/ttrpc"
-	"go.opentelemetry.io/otel"
+	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
@@ -31,11 +32,12 @@ const maxSocketPath = 107
 type conn struct {
 	client  *ttrpc.Client
 	service string
+	tracer  trace.Tracer
 }
 
 // connect dials once. closed runs in its own goroutine when the connection has
 // ended, for whatever reason.
-func connect(ctx context.Context, b bootstrap, closed func()) (*conn, error) {
+func connect(ctx context.Context, b bootstrap, tracer trace.Tracer, closed func()) (*conn, error) {
 	nc, err := dialShim(ctx, b.Address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to shim at %s: %w", b.Address, err)
@@ -43,6 +45,7 @@ func connect(ctx context.Context, b bootstrap, closed func()) (*conn, error) {
 	return &conn{
 		client:  ttrpc.NewClient(boundedWrites{nc}, ttrpc.WithOnClose(func() { go closed() })),
 		service: fmt.Sprintf("containerd.task.v%d.Task", b.Version),
+		tracer:  tracer,
 	}, nil
 }
 
@@ -82,7 +85,9 @@ func (c boundedWrites) Write(p []byte) (int, error) {
 // call makes one call, bounded by timeout (0: by ctx alone). It returns in time
 // even when the shim does not read from its socket; the sender then ends with
 // writeTimeout. resp belongs to the caller only when the error is nil.
-func (c *conn) call(ctx context.Context, timeout time.Duration, method string, req, resp any) error {
+func (c *conn) call(ctx context.Context, timeout time.Duration, method string, req, resp any) (err error) {
+	ctx, span := c.tracer.Start(ctx, c.service+"/"+method, trace.WithSpanKind(trace.SpanKindClient))
+	defer func() { endSpan(span, err) }()
 	if timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, timeout)
@@ -99,6 +104,13 @@ func (c *conn) call(ctx context.Context, timeout time.Duration, method string, r
 		}
 		return ctx.Err()
 	}
+}
+
+func endSpan(span trace.Span, err error) {
+	if err != nil {
+		span.SetStatus(otelcodes.Error, err.Error())
+	}
+	span.End()
 }
 
 // errClosed is what calls on a lost connection fail with.
@@ -125,7 +137,7 @@ func withMetadata(ctx context.Context) context.Context {
 	if id := reqctx.RequestID(ctx); id != "" {
 		md.Set("gantry-request-id", id)
 	}
-	otel.GetTextMapPropagator().Inject(ctx, carrier(md))
+	propagation.TraceContext{}.Inject(ctx, carrier(md))
 	return ttrpc.WithMetadata(ctx, md)
 }
 

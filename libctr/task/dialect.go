@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/containerd/typeurl/v2"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	"gantry/libctr/core/wire"
@@ -40,7 +42,9 @@ func identify(path string) (file, error) {
 type oldShims struct{ known sync.Map } // of file
 
 // start runs the binary's start command and reads its answer.
-func (m *Manager) start(ctx context.Context, b *bundle, binary string, options typeurl.Any) (bootstrap, error) {
+func (m *Manager) start(ctx context.Context, b *bundle, binary string, options typeurl.Any) (_ bootstrap, err error) {
+	ctx, span := m.tracer.Start(ctx, "launch shim", trace.WithAttributes(attribute.String("binary", binary)))
+	defer func() { endSpan(span, err) }()
 	id, err := identify(binary)
 	if err != nil {
 		return bootstrap{}, fmt.Errorf("start failed: %w", err)

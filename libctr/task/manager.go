@@ -33,6 +33,9 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"gantry/api/errdefs"
 	"gantry/api/reqctx"
 	"gantry/libctr/core/container"
@@ -83,14 +86,16 @@ type Config struct {
 	Containers Containers
 	Events     Events
 	Log        *slog.Logger
+	Tracing    trace.TracerProvider // makes a span of every launch and call; nil makes none
 }
 
 // Manager runs tasks in the namespace of the context. Safe for concurrent use.
 type Manager struct {
-	cfg  Config
-	log  *slog.Logger
-	info infoCache
-	old  oldShims
+	cfg    Config
+	log    *slog.Logger
+	tracer trace.Tracer
+	info   infoCache
+	old    oldShims
 
 	life context.Context // of what the manager does by itself; ends with Close
 	end  context.CancelFunc
@@ -121,7 +126,10 @@ func New(ctx context.Context, cfg Config) (*Manager, error) {
 			cfg.ShimDir = filepath.Dir(self)
 		}
 	}
-	m := &Manager{cfg: cfg, log: cfg.Log, shims: map[key]*shim{}}
+	if cfg.Tracing == nil {
+		cfg.Tracing = noop.NewTracerProvider()
+	}
+	m := &Manager{cfg: cfg, log: cfg.Log, tracer: cfg.Tracing.Tracer("gantry/libctr/task"), shims: map[key]*shim{}}
 	m.life, m.end = context.WithCancel(context.WithoutCancel(ctx))
 	if err := m.reload(ctx); err != nil {
 		m.Close()

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gantry/api/errdefs"
@@ -24,6 +25,7 @@ type shim struct {
 	binary string
 	boot   bootstrap
 	log    *slog.Logger
+	tracer trace.Tracer
 	fifo   *os.File // the shim's log, nil when it has none
 
 	link  atomic.Pointer[link] // never nil once attach has succeeded
@@ -67,6 +69,7 @@ func (m *Manager) newShim(b *bundle, binary string) *shim {
 		bundle:   b,
 		binary:   binary,
 		log:      m.log.With("namespace", b.ns, "container", b.id),
+		tracer:   m.tracer,
 		stopping: m.life.Done(),
 		deleting: make(chan struct{}, 1),
 		gone:     make(chan struct{}),
@@ -79,7 +82,7 @@ func (m *Manager) newShim(b *bundle, binary string) *shim {
 // attach connects to the shim; lost is called when the connection ends.
 func (s *shim) attach(ctx context.Context, lost func(*shim)) error {
 	l := &link{over: make(chan struct{})}
-	c, err := connect(ctx, s.boot, func() { lost(s) })
+	c, err := connect(ctx, s.boot, s.tracer, func() { lost(s) })
 	if err != nil {
 		return err
 	}
