@@ -15,7 +15,7 @@ func (f *Features) detectKernel() {
 	f.CgroupNamespaces = exists("/proc/self/ns/cgroup")
 	f.Seccomp = unix.Prctl(unix.PR_GET_SECCOMP, 0, 0, 0, 0) != unix.EINVAL && seccompFilter()
 	f.AppArmor = apparmor()
-	f.IPv4Forwarding = word("/proc/sys/net/ipv4/ip_forward") != "0"
+	f.IPv4Forwarding = Forwarding()
 	f.RecursiveRO = unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}) != unix.ENOSYS
 	f.PingGroupRange = exists("/proc/sys/net/ipv4/ping_group_range")
 	f.UnprivilegedPortStart = exists("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -78,3 +78,6 @@ func word(path string) string {
 	s, _, _ := strings.Cut(strings.TrimSpace(string(b)), "\n")
 	return s
 }
+
+// Forwarding says whether the host forwards IPv4 packets now.
+func Forwarding() bool { return word("/proc/sys/net/ipv4/ip_forward") != "0" }

@@ -14,6 +14,9 @@ import (
 // user asks for is dropped in silence.
 func checkUnsupported(h *containertypes.HostConfig) error {
 	image := slices.ContainsFunc(h.Mounts, func(m mounttypes.Mount) bool { return m.Type == mounttypes.TypeImage })
+	subpath := slices.ContainsFunc(h.Mounts, func(m mounttypes.Mount) bool {
+		return m.VolumeOptions != nil && m.VolumeOptions.Subpath != ""
+	})
 	switch {
 	case len(h.Links) > 0:
 		return notYet("HostConfig.Links")
@@ -26,6 +29,8 @@ func checkUnsupported(h *containertypes.HostConfig) error {
 		return fmt.Errorf("invalid cgroup mode: %v", h.Cgroup)
 	case h.UsernsMode != "" && !h.UsernsMode.IsHost():
 		return fmt.Errorf("invalid user namespace mode: %v", h.UsernsMode)
+	case subpath:
+		return notYet("VolumeOptions.Subpath")
 	case image:
 		return notYet("HostConfig.Mounts of type image")
 	}

@@ -1,0 +1,216 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/docker/docker/api/types/events"
+
+	apicontainer "gantry/api/container"
+	"gantry/api/errdefs"
+	"gantry/api/logfile"
+	"gantry/api/shimwire"
+	apistream "gantry/api/stream"
+	"gantry/daemon/logger"
+	"gantry/daemon/stream"
+)
+
+// maxParked bounds the clients that wait for one container to start.
+const maxParked = 128
+
+// parked is a client that waits for the start.
+type parked struct {
+	hello   shimwire.Hello
+	process chan stream.Process // yields one connection, or nil when there will be none
+}
+
+// Attach joins a client with the container's init. A client of a container that does
+// not run waits for its start and is connected before the first byte can come. The
+// loss of a client ends its attachment only.
+func (s *Service) Attach(ctx context.Context, ref string, o apicontainer.AttachOptions) error {
+	keys, err := stream.ParseKeys(o.DetachKeys)
+	if err != nil {
+		return errdefs.InvalidArgument("Invalid detach keys (%s) provided", o.DetachKeys)
+	}
+	e, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	c := e.snapshot()
+	switch {
+	case c.Status == Paused:
+		return errdefs.Conflict("container %s is paused, unpause the container before attach", ref)
+	case c.Status == Restarting:
+		return errdefs.Conflict("container %s is restarting, wait until the container is running", ref)
+	case o.Logs && c.LogPath == "":
+		return errNoReading
+	}
+	ctx, stop := s.within(ctx)
+	defer stop()
+	a := &attachment{s: s, e: e, o: o, keys: keys, tty: c.Config.Tty}
+	return a.run(ctx, c)
+}
+
+// attachment is one client of one container.
+type attachment struct {
+	s    *Service
+	e    *entry
+	o    apicontainer.AttachOptions
+	keys []byte
+	tty  bool
+	from *logfile.Position // where the replay ended
+}
+
+func (a *attachment) run(ctx context.Context, c *Snapshot) error {
+	wait, err := a.e.park(a.hello(c))
+	if err != nil {
+		return err
+	}
+	defer a.e.unpark(wait)
+	client, err := a.o.Open(!a.tty)
+	if err != nil {
+		return err
+	}
+	closeOnce := sync.OnceValue(client.Close)
+	client.Close = closeOnce
+	defer closeOnce() //nolint:errcheck // the client's own affair
+	if a.o.Logs {
+		if err := a.replay(ctx, c, client); err != nil {
+			fmt.Fprintln(client.Stdout, "Error attaching:", err)
+			return nil
+		}
+	}
+	a.s.publish(a.e.snapshot(), events.ActionAttach, nil)
+	if !a.o.Stream {
+		return nil
+	}
+	p, err := a.connect(ctx, c, wait)
+	if err != nil {
+		fmt.Fprintln(client.Stdout, "Error attaching:", err)
+		return nil
+	}
+	if p == nil {
+		return nil // the start failed, or the container has gone
+	}
+	a.join(ctx, c, p, client)
+	return nil
+}
+
+func (a *attachment) hello(c *Snapshot) shimwire.Hello {
+	return shimwire.Hello{
+		Stdin: a.o.Stdin && c.Config.OpenStdin, Stdout: a.o.Stdout, Stderr: a.o.Stderr && !a.tty,
+	}
+}
+
+func (a *attachment) replay(ctx context.Context, c *Snapshot, client *apistream.Client) error {
+	out, errs := client.Stdout, client.Stderr
+	if !a.o.Stdout {
+		out = nil
+	}
+	if !a.o.Stderr {
+		errs = nil
+	}
+	pos, err := logger.Replay(ctx, c.LogPath, out, errs)
+	a.from = &pos
+	return err
+}
+
+// connect dials a running container, from where the replay ended, or waits for the
+// start of another.
+func (a *attachment) connect(ctx context.Context, c *Snapshot, wait *parked) (stream.Process, error) {
+	if wait == nil {
+		h := a.hello(c)
+		h.From = a.from
+		p, err := a.s.Dial(ctx, a.s.socket(a.e.id), h)
+		if errdefs.IsNotFound(err) || errdefs.Class(err) == errdefs.ErrUnavailable {
+			return nil, nil // it has ended meanwhile
+		}
+		return p, err
+	}
+	select {
+	case p := <-wait.process:
+		return p, nil
+	case <-ctx.Done():
+		return nil, nil
+	}
+}
+
+func (a *attachment) join(ctx context.Context, c *Snapshot, p stream.Process, client *apistream.Client) {
+	r := stream.Copy(ctx, p, client, stream.Options{
+		Stdin: a.o.Stdin && c.Config.OpenStdin, Stdout: a.o.Stdout, Stderr: a.o.Stderr,
+		TTY: a.tty, Keys: a.keys, CloseStdin: c.Config.StdinOnce,
+	})
+	if r.StdinOpen {
+		if err := a.s.Tasks.CloseIO(context.WithoutCancel(ctx), a.e.id, ""); ignoreNotFound(err) != nil {
+			a.s.log.WarnContext(ctx, "close stdin", "container", a.e.id, "err", err)
+		}
+	}
+	if r.How == stream.Detached {
+		a.s.publish(a.e.snapshot(), events.ActionDetach, nil)
+	}
+}
+
+// park makes a waiting place, nil when the container runs already.
+func (e *entry) park(h shimwire.Hello) (*parked, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.run != nil || e.view.Load().Status.HasTask() {
+		return nil, nil
+	}
+	if e.gone {
+		return nil, errNotFound(e.id)
+	}
+	if len(e.parked) >= maxParked {
+		return nil, errdefs.ResourceExhausted("too many clients wait for container %s to start", e.id)
+	}
+	p := &parked{hello: h, process: make(chan stream.Process, 1)}
+	e.parked[p] = struct{}{}
+	return p, nil
+}
+
+// unpark gives the place up; a connection that came too late is closed.
+func (e *entry) unpark(p *parked) {
+	if p == nil {
+		return
+	}
+	e.locked(func() { delete(e.parked, p) })
+	select {
+	case late := <-p.process:
+		if late != nil {
+			late.Close()
+		}
+	default:
+	}
+}
+
+// takeParked empties the waiting places.
+func (e *entry) takeParked() []*parked {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out []*parked
+	for p := range e.parked {
+		out = append(out, p)
+		delete(e.parked, p)
+	}
+	return out
+}
+
+// dropParked tells those who wait that there will be no start.
+func (e *entry) dropParked() {
+	for _, p := range e.takeParked() {
+		p.process <- nil
+	}
+}
+
+// connectParked connects those who wait, between the task's creation and its start.
+func (s *Service) connectParked(ctx context.Context, e *entry) {
+	for _, p := range e.takeParked() {
+		conn, err := s.Dial(ctx, s.socket(e.id), p.hello)
+		if err != nil {
+			s.log.WarnContext(ctx, "connect waiting client", "container", e.id, "err", err)
+			conn = nil
+		}
+		p.process <- conn
+	}
+}

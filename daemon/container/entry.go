@@ -1,0 +1,87 @@
+package container
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	containertypes "github.com/docker/docker/api/types/container"
+
+	"gantry/daemon/restart"
+)
+
+// entry is a container in memory.
+type entry struct {
+	id   string
+	lane lane // one life-cycle operation at a time; nobody waits for an exit in it
+
+	view   atomic.Pointer[Snapshot]
+	saving sync.Mutex // held while the view is written, so that no older one comes last
+
+	removing atomic.Bool // a removal has begun; set before it waits for the lane
+
+	mu          sync.Mutex
+	stopWaiters []chan containertypes.WaitResponse // guarded by mu; woken by an exit or the removal
+	goneWaiters []chan containertypes.WaitResponse // guarded by mu; woken by the removal
+	gone        bool                               // guarded by mu; removed
+	parked      map[*parked]struct{}               // guarded by mu; clients that wait for a start
+	run         *run                               // guarded by mu; the present task, nil when down
+	pending     *pending                           // guarded by mu; a restart that waits
+	attempt     restart.Attempt                    // guarded by mu
+	noRestart   bool                               // guarded by mu; a user's signal: the policy is off until the next start
+	byRestart   bool                               // guarded by mu; a user's restart: the exit must not auto-remove
+}
+
+func newEntry(s Snapshot) *entry {
+	e := &entry{id: s.ID, lane: newLane(), parked: map[*parked]struct{}{}}
+	e.attempt = restart.Attempt{Count: s.RestartCount, Wait: s.RestartWait}
+	e.view.Store(&s)
+	return e
+}
+
+// snapshot never blocks.
+func (e *entry) snapshot() *Snapshot { return e.view.Load() }
+
+// change replaces the snapshot by f of a copy and returns the new one.
+func (e *entry) change(f func(*Snapshot)) *Snapshot {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	next := *e.view.Load()
+	f(&next)
+	e.view.Store(&next)
+	return &next
+}
+
+// locked runs f under the memory lock.
+func (e *entry) locked(f func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f()
+}
+
+// run is one task of a container, from before its start to after its exit.
+type run struct {
+	done chan struct{} // closed when the exit has been committed
+}
+
+// lane lets one operation at a time through.
+type lane chan struct{}
+
+func newLane() lane { return make(lane, 1) }
+
+// enter waits for the lane; the caller leaves it.
+func (l lane) enter(ctx context.Context) error {
+	select {
+	case l <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case l <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l lane) leave() { <-l }

@@ -1,0 +1,79 @@
+package container
+
+import (
+	"errors"
+	"strings"
+
+	"gantry/api/errdefs"
+)
+
+func errNotFound(ref string) error { return errdefs.NotFound("No such container: %s", ref) }
+
+// notRunning tells "is not running" from other conflicts.
+type notRunning struct{ error }
+
+func (e notRunning) Unwrap() error { return e.error }
+
+func errNotRunning(id string) error {
+	return notRunning{errdefs.Conflict("container %s is not running", id)}
+}
+
+func isNotRunning(err error) bool {
+	var e notRunning
+	return errors.As(err, &e)
+}
+
+func errRestarting(id string) error {
+	return errdefs.Conflict("Container %s is restarting, wait until the container is running", id)
+}
+
+// Exit codes of containers that could not be started.
+const (
+	exitNotExecutable = 126
+	exitNotFound      = 127
+	exitUnknown       = 128
+)
+
+// startError gives what the core said about a task that could not be made or started
+// Docker's exit code and class. The runtime's text reaches us through ttrpc and gRPC as
+// it is; its class says why, and where it has none the words decide, as in dockerd.
+func startError(prefix string, err error) (code int, out error) {
+	text := prefix + err.Error()
+	switch lower := strings.ToLower(text); {
+	case errors.Is(err, errdefs.ErrPermissionDenied), strings.Contains(lower, "permission denied"):
+		code = exitNotExecutable
+	case strings.Contains(lower, "is a directory"):
+		text += ": permission denied" // what clients look for
+		code = exitNotExecutable
+	case strings.Contains(lower, "not a directory"):
+		text += ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"
+		code = exitNotFound
+	case strings.Contains(lower, "executable file not found"), strings.Contains(lower, "no such file or directory"):
+		code = exitNotFound
+	default:
+		return exitUnknown, errors.New(text)
+	}
+	return code, errdefs.InvalidArgument("%s", text)
+}
+
+// taskPrefix is what Docker's users see before the runtime's own words.
+const taskPrefix = "failed to create task for container: "
+
+// withPrefix puts the words that dockerd's layers add, unless the core's layers have
+// added them already.
+func withPrefix(err error) error {
+	const chain = "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: "
+	text := err.Error()
+	if !strings.HasPrefix(text, "exec: ") {
+		return prefixed{taskPrefix, err}
+	}
+	return prefixed{taskPrefix + chain, err}
+}
+
+type prefixed struct {
+	prefix string
+	err    error
+}
+
+func (p prefixed) Error() string { return p.prefix + p.err.Error() }
+func (p prefixed) Unwrap() error { return p.err }

@@ -1,0 +1,258 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+
+	"gantry/api/errdefs"
+	"gantry/daemon/restart"
+	"gantry/daemon/stats"
+	"gantry/libctr/core/task"
+)
+
+// exitLost is the code of a run whose end nobody saw.
+const exitLost = 255
+
+// watch waits for the task's end and commits it. It ends with the daemon; the task
+// then goes on and Restore takes it up again.
+func (s *Service) watch(e *entry, r *run) {
+	s.spawn(func() {
+		exit, ok := s.await(e.id)
+		if !ok {
+			return
+		}
+		s.ended(e, r, exit)
+	})
+}
+
+// await asks the core for the exit until it has an answer; false when the daemon ends.
+func (s *Service) await(id string) (task.Exit, bool) {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		exit, err := s.Tasks.Wait(s.life, id, "")
+		switch {
+		case err == nil:
+			return exit, true
+		case s.life.Err() != nil:
+			return task.Exit{}, false
+		case errdefs.IsNotFound(err):
+			return task.Exit{Code: exitLost, At: time.Now()}, true
+		}
+		s.log.Warn("wait for container", "container", id, "err", err)
+		select {
+		case <-time.After(wait):
+		case <-s.life.Done():
+			return task.Exit{}, false
+		}
+	}
+}
+
+// ended commits an exit, once: the run's parts are released, then the state changes,
+// then the event, then who waits for it. In the lane, so after the start's own commit.
+func (s *Service) ended(e *entry, r *run, exit task.Exit) {
+	ctx := context.WithoutCancel(s.life)
+	e.lane.enter(ctx) //nolint:errcheck // ctx has no end
+	var current bool
+	e.locked(func() {
+		if current = e.run == r; current {
+			e.run = nil
+		}
+	})
+	if !current {
+		e.lane.leave()
+		return
+	}
+	s.commitExit(ctx, e, exit)
+	close(r.done)
+	var manual bool
+	e.locked(func() { manual = e.byRestart })
+	e.lane.leave()
+	if !manual && e.snapshot().Status == Exited {
+		s.autoRemove(ctx, e)
+	}
+}
+
+// commitExit is ended's work in the lane; Restore uses it for exits it has missed.
+func (s *Service) commitExit(ctx context.Context, e *entry, exit task.Exit) {
+	oom := s.killedForMemory(ctx, e, int(exit.Code))
+	s.release(ctx, e)
+	s.exited(e.id)
+	if exit.At.IsZero() {
+		exit.At = time.Now()
+	}
+	before := e.snapshot()
+	ran := exit.At.Sub(before.StartedAt)
+	again, wait := s.decide(e, int(exit.Code), ran)
+	next := s.update(ctx, e, func(n *Snapshot) {
+		n.Status = Exited
+		if again {
+			n.Status = Restarting
+			n.RestartWait = wait
+			n.RestartCount++
+		}
+		n.Pid, n.ExitCode, n.FinishedAt = 0, int(exit.Code), exit.At.UTC()
+		n.OOMKilled = n.OOMKilled || oom
+		n.Network = n.Network.down()
+	})
+	s.publish(next, events.ActionDie, map[string]string{
+		"exitCode":     strconv.Itoa(next.ExitCode),
+		"execDuration": strconv.Itoa(int(max(ran, 0).Seconds())),
+	})
+	if again {
+		s.restartAfter(e, wait)
+	}
+	e.wake(false)
+}
+
+// release gives back what a run had: the task, the network, mounts and the core's
+// record. What fails is logged; the next start or Restore tries again.
+func (s *Service) release(ctx context.Context, e *entry) {
+	ctx, cancel := context.WithTimeout(ctx, undoTime)
+	defer cancel()
+	c := e.snapshot()
+	report := func(what string, err error) {
+		if ignoreNotFound(err) != nil {
+			s.log.WarnContext(ctx, what, "container", e.id, "err", err)
+		}
+	}
+	_, err := s.Tasks.Delete(ctx, e.id, "")
+	report("delete task", err)
+	report("delete core container", s.Containers.Delete(ctx, e.id))
+	if !c.Host.NetworkMode.IsContainer() {
+		report("release network", s.Networks.Release(ctx, e.id))
+	}
+	s.unmountAll(ctx, c)
+	if c.Host.IpcMode.IsShareable() {
+		s.unmountShm(e.id)
+	}
+}
+
+// exitKilled is the code of a run that KILL ended, as lack of memory does.
+const exitKilled = 137
+
+// killedForMemory asks the counters before they go: the event may come too late.
+func (s *Service) killedForMemory(ctx context.Context, e *entry, code int) bool {
+	c := e.snapshot()
+	if c.OOMKilled || code != exitKilled {
+		return c.OOMKilled
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	metrics, err := s.Tasks.Metrics(ctx, e.id)
+	if err != nil || !stats.OOMKilled(metrics) {
+		return false
+	}
+	s.publish(c, events.ActionOOM, nil)
+	return true
+}
+
+// decide applies the restart policy.
+func (s *Service) decide(e *entry, code int, ran time.Duration) (again bool, wait time.Duration) {
+	c := e.snapshot()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	policy := restart.Policy(c.Host.RestartPolicy)
+	stopped := e.noRestart || e.removing.Load() || s.closing.Load()
+	if c.Stopped && policy.Name == containertypes.RestartPolicyUnlessStopped {
+		stopped = true
+	}
+	next, again := policy.Next(e.attempt, restart.Exit{Code: code, Ran: ran, Stopped: stopped})
+	if again {
+		e.attempt = next
+	}
+	return again, next.Wait
+}
+
+// restarts is how often the policy has restarted the container since a user started it.
+func (e *entry) restarts() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.attempt.Count
+}
+
+// pending is a restart that waits for its time.
+type pending struct {
+	off  chan struct{} // closed to call it off
+	once sync.Once
+}
+
+// restartAfter starts the container again after wait, unless it is called off.
+func (s *Service) restartAfter(e *entry, wait time.Duration) {
+	p := &pending{off: make(chan struct{})}
+	e.locked(func() { e.pending = p })
+	s.spawn(func() {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-p.off:
+		case <-s.life.Done():
+			return // Restore goes on
+		}
+		s.again(e, p)
+	})
+}
+
+// again makes the pending restart p, or settles that it is not made.
+func (s *Service) again(e *entry, p *pending) {
+	ctx := context.WithoutCancel(s.life)
+	e.lane.enter(ctx) //nolint:errcheck // ctx has no end
+	var mine bool
+	e.locked(func() {
+		if mine = e.pending == p; mine {
+			e.pending = nil
+		}
+	})
+	if !mine || e.snapshot().Status != Restarting {
+		e.lane.leave()
+		return
+	}
+	select {
+	case <-p.off:
+		s.update(ctx, e, func(n *Snapshot) { n.Status = Exited })
+		e.wake(false)
+	default:
+		if err := s.start(ctx, e); err != nil {
+			s.log.ErrorContext(ctx, "restart container", "container", e.id, "err", err)
+		}
+	}
+	e.lane.leave()
+	if e.snapshot().Status == Exited {
+		s.autoRemove(ctx, e)
+	}
+}
+
+// callOff ends the wait for a restart; the goroutine that waits settles the state.
+func (e *entry) callOff() {
+	e.locked(func() {
+		if p := e.pending; p != nil {
+			p.once.Do(func() { close(p.off) })
+		}
+	})
+}
+
+// takeOver is for the lane: a pending restart is the caller's to make now.
+func (e *entry) takeOver() {
+	e.locked(func() {
+		if p := e.pending; p != nil {
+			e.pending = nil
+			p.once.Do(func() { close(p.off) })
+		}
+	})
+}
+
+// autoRemove removes a container that asked for it.
+func (s *Service) autoRemove(ctx context.Context, e *entry) {
+	if !e.snapshot().Host.AutoRemove {
+		return
+	}
+	err := s.remove(ctx, e, e.id, containertypes.RemoveOptions{Force: true, RemoveVolumes: true})
+	if err != nil && !errdefs.IsNotFound(err) && !errors.Is(err, errBusyRemoving) {
+		s.log.ErrorContext(ctx, "remove container", "container", e.id, "err", err)
+	}
+}

@@ -1,0 +1,123 @@
+package container
+
+import (
+	"context"
+	"slices"
+
+	containertypes "github.com/docker/docker/api/types/container"
+	networktypes "github.com/docker/docker/api/types/network"
+	"github.com/docker/go-connections/nat"
+
+	"gantry/api/errdefs"
+	"gantry/daemon/spec"
+)
+
+// List answers `docker ps`, newest first. It reads snapshots and waits for no lock.
+func (s *Service) List(ctx context.Context, o containertypes.ListOptions) ([]containertypes.Summary, error) {
+	f, err := s.newFilter(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	out := []containertypes.Summary{}
+	for _, c := range s.sorted() {
+		verdict := f.match(c)
+		if verdict == stop {
+			break
+		}
+		if verdict == skip {
+			continue
+		}
+		sum := s.summary(ctx, c)
+		if o.Size {
+			usage, err := s.Images.Usage(ctx, c.ID)
+			if err != nil && !errdefs.IsNotFound(err) {
+				return nil, err
+			}
+			sum.SizeRw, sum.SizeRootFs = usage.Size, usage.Size+s.imageSize(ctx, c)
+		}
+		out = append(out, sum)
+		f.taken++
+	}
+	return out, nil
+}
+
+// sorted returns all containers, newest first.
+func (s *Service) sorted() []*Snapshot {
+	entries := s.all()
+	out := make([]*Snapshot, 0, len(entries))
+	for _, e := range entries {
+		out = append(out, e.snapshot())
+	}
+	slices.SortFunc(out, func(a, b *Snapshot) int { return b.Created.Compare(a.Created) })
+	return out
+}
+
+func (s *Service) summary(ctx context.Context, c *Snapshot) containertypes.Summary {
+	sum := containertypes.Summary{
+		ID: c.ID, Names: []string{"/" + c.Name}, Image: s.imageName(ctx, c), ImageID: c.Image.String(),
+		ImageManifestDescriptor: manifestOf(c),
+		Command:                 spec.Command(c.Path, c.Args), Created: c.Created.Unix(), Ports: ports(c),
+		Labels: c.Config.Labels, State: string(c.Status), Status: statusText(c),
+		NetworkSettings: &containertypes.NetworkSettingsSummary{Networks: summaryNetworks(c)},
+		Mounts:          mountsOf(c),
+	}
+	sum.HostConfig.NetworkMode = string(c.Host.NetworkMode)
+	sum.HostConfig.Annotations = c.Host.Annotations
+	return sum
+}
+
+// imageName is the reference that the user gave while it still means the image, else
+// the image's id.
+func (s *Service) imageName(ctx context.Context, c *Snapshot) string {
+	if c.Config.Image == "" || c.Config.Image == c.Image.String() {
+		return c.Config.Image
+	}
+	img, err := s.Images.Resolve(ctx, c.Config.Image, &c.Platform)
+	if err != nil || img.ID != c.Image {
+		return c.Image.String()
+	}
+	return c.Config.Image
+}
+
+func summaryNetworks(c *Snapshot) map[string]*networktypes.EndpointSettings {
+	out := networks(c)
+	for k, n := range out {
+		short := &networktypes.EndpointSettings{
+			EndpointID: n.EndpointID, Gateway: n.Gateway, IPAddress: n.IPAddress, IPPrefixLen: n.IPPrefixLen,
+			IPv6Gateway: n.IPv6Gateway, GlobalIPv6Address: n.GlobalIPv6Address,
+			GlobalIPv6PrefixLen: n.GlobalIPv6PrefixLen, MacAddress: n.MacAddress, NetworkID: n.NetworkID,
+			GwPriority: n.GwPriority,
+		}
+		if n.IPAMConfig != nil {
+			short.IPAMConfig = &networktypes.EndpointIPAMConfig{
+				IPv4Address: n.IPAMConfig.IPv4Address, IPv6Address: n.IPAMConfig.IPv6Address,
+			}
+		}
+		out[k] = short
+	}
+	return out
+}
+
+// ports are the exposed and published ports of a running container.
+func ports(c *Snapshot) []containertypes.Port {
+	out := []containertypes.Port{}
+	for port, bindings := range c.Network.Ports {
+		private, err := nat.ParsePort(port.Port())
+		if err != nil {
+			continue
+		}
+		p := containertypes.Port{PrivatePort: uint16(private), Type: port.Proto()}
+		if len(bindings) == 0 {
+			out = append(out, p)
+		}
+		for _, b := range bindings {
+			public, err := nat.ParsePort(b.HostPort)
+			if err != nil {
+				continue
+			}
+			p.IP, p.PublicPort = b.HostIP, uint16(public)
+			out = append(out, p)
+		}
+	}
+	return out
+}

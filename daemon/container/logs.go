@@ -1,0 +1,84 @@
+package container
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	timetypes "github.com/docker/docker/api/types/time"
+
+	apicontainer "gantry/api/container"
+	"gantry/api/errdefs"
+	"gantry/daemon/logger"
+)
+
+// Logs writes what a container has logged; with Follow until it ends.
+func (s *Service) Logs(ctx context.Context, ref string, o apicontainer.LogsOptions) error {
+	if !o.ShowStdout && !o.ShowStderr {
+		return errdefs.InvalidArgument("You must choose at least one stream")
+	}
+	e, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	c := e.snapshot()
+	if e.removing.Load() || c.Status == Removing || c.Status == Dead {
+		return errdefs.Conflict("can not get logs from container which is dead or marked for removal")
+	}
+	if c.LogPath == "" {
+		return errNoReading
+	}
+	read, err := logOptions(o)
+	if err != nil {
+		return err
+	}
+	src := logger.Source{Path: c.LogPath, Attrs: logAttrs(c)}
+	if c.Status.HasTask() {
+		src.Socket = s.socket(e.id)
+	}
+	stdout, stderr, err := o.Open(c.Config.Tty)
+	if err != nil {
+		return err
+	}
+	ctx, stop := s.within(ctx)
+	defer stop()
+	return logger.Read(ctx, src, read, stdout, stderr)
+}
+
+var errNoReading = errdefs.NotImplemented("configured logging driver does not support reading")
+
+func logOptions(o apicontainer.LogsOptions) (logger.Options, error) {
+	out := logger.Options{
+		Stdout: o.ShowStdout, Stderr: o.ShowStderr, Timestamps: o.Timestamps, Details: o.Details,
+		Follow: o.Follow, Tail: -1,
+	}
+	if n, err := strconv.Atoi(o.Tail); err == nil {
+		out.Tail = n
+	}
+	var err error
+	if out.Since, err = stamp(o.Since); err != nil {
+		return out, err
+	}
+	if o.Until != "0" {
+		out.Until, err = stamp(o.Until)
+	}
+	return out, err
+}
+
+func stamp(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	sec, nano, err := timetypes.ParseTimestamps(s, 0)
+	if err != nil {
+		return time.Time{}, invalid(err)
+	}
+	return time.Unix(sec, nano), nil
+}
+
+// within returns a context that ends with ctx and with the daemon.
+func (s *Service) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.life, cancel)
+	return ctx, func() { stop(); cancel() }
+}

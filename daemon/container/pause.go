@@ -1,0 +1,83 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/docker/docker/api/types/events"
+
+	"gantry/api/errdefs"
+)
+
+// Pause freezes a container.
+func (s *Service) Pause(ctx context.Context, ref string) error {
+	e, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	if err := e.lane.enter(ctx); err != nil {
+		return err
+	}
+	defer e.lane.leave()
+	ctx = context.WithoutCancel(ctx)
+	switch st := e.snapshot().Status; st {
+	case Running:
+	case Paused:
+		return errdefs.Conflict("Container %s is already paused", e.id)
+	case Restarting:
+		return errRestarting(e.id)
+	default:
+		return errNotRunning(e.id)
+	}
+	if err := s.Tasks.Pause(ctx, e.id); err != nil {
+		return fmt.Errorf("cannot pause container %s: %w", e.id, err)
+	}
+	next := s.update(ctx, e, func(n *Snapshot) { n.Status = Paused })
+	s.publish(next, events.ActionPause, nil)
+	return nil
+}
+
+// Unpause thaws a container.
+func (s *Service) Unpause(ctx context.Context, ref string) error {
+	e, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	return s.unpause(ctx, e)
+}
+
+func (s *Service) unpause(ctx context.Context, e *entry) error {
+	if err := e.lane.enter(ctx); err != nil {
+		return err
+	}
+	defer e.lane.leave()
+	ctx = context.WithoutCancel(ctx)
+	if e.snapshot().Status != Paused {
+		return fmt.Errorf("Container %s is not paused", e.id) //nolint:staticcheck // Docker's words
+	}
+	if err := s.Tasks.Resume(ctx, e.id); err != nil {
+		return fmt.Errorf("Cannot unpause container %s: %w", e.id, err) //nolint:staticcheck // Docker's words
+	}
+	next := s.update(ctx, e, func(n *Snapshot) { n.Status = Running })
+	s.publish(next, events.ActionUnPause, nil)
+	return nil
+}
+
+// Resize sets the size of a container's terminal.
+func (s *Service) Resize(ctx context.Context, ref string, height, width uint32) error {
+	e, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	if !e.snapshot().Status.HasTask() {
+		return errNotRunning(e.id)
+	}
+	if err := s.Tasks.ResizePty(context.WithoutCancel(ctx), e.id, "", width, height); err != nil {
+		return err
+	}
+	s.publish(e.snapshot(), events.ActionResize, map[string]string{
+		"height": strconv.FormatUint(uint64(height), 10), "width": strconv.FormatUint(uint64(width), 10),
+	})
+	return nil
+}

@@ -1,0 +1,67 @@
+package container
+
+import (
+	"time"
+
+	containertypes "github.com/docker/docker/api/types/container"
+	networktypes "github.com/docker/docker/api/types/network"
+	"github.com/docker/go-connections/nat"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"gantry/daemon/mountpoint"
+)
+
+// Record is what a container is, apart from what it does. It is never changed in
+// place: rename and update put a copy in its stead.
+type Record struct {
+	ID       string
+	Name     string // without the leading slash
+	Created  time.Time
+	Path     string
+	Args     []string
+	Config   *containertypes.Config     // merged with the image's
+	Host     *containertypes.HostConfig // with its defaults
+	Image    digest.Digest              // "" without one
+	Manifest *ocispec.Descriptor        `json:",omitempty"`
+	Platform ocispec.Platform
+	// Endpoints are the networks asked for, by name.
+	Endpoints map[string]*networktypes.EndpointSettings
+	Mounts    []mountpoint.Point
+	LogPath   string `json:",omitempty"` // "" with driver none
+}
+
+// State is what a container does. It is copied as a whole.
+type State struct {
+	Status       Status
+	Pid          int
+	ExitCode     int
+	OOMKilled    bool
+	Error        string // of the last start, stop or removal that failed
+	StartedAt    time.Time
+	FinishedAt   time.Time
+	RestartCount int
+	RestartWait  time.Duration // before the last restart
+	// Stopped: a user stopped it, so the next daemon start leaves unless-stopped alone.
+	Stopped bool
+	// Started: it has run at least once.
+	Started bool
+	Network Network
+}
+
+// Network is what the network gave to the last or present run.
+type Network struct {
+	NetnsPath  string                                    `json:",omitempty"`
+	Ports      nat.PortMap                               `json:",omitempty"`
+	Networks   map[string]*networktypes.EndpointSettings `json:",omitempty"`
+	HostsPath  string                                    `json:",omitempty"`
+	NamePath   string                                    `json:",omitempty"`
+	ResolvPath string                                    `json:",omitempty"`
+}
+
+// Snapshot is a container at one moment: what list and inspect read. Nothing in it is
+// ever changed.
+type Snapshot struct {
+	*Record
+	State
+}

@@ -1,0 +1,45 @@
+package container
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/docker/docker/api/types/events"
+
+	"gantry/api/errdefs"
+	"gantry/daemon/name"
+)
+
+// Rename gives a container another name.
+func (s *Service) Rename(ctx context.Context, ref, to string) error {
+	if ref == "" || name.Trim(to) == "" {
+		return errdefs.InvalidArgument("Neither old nor new names may be empty")
+	}
+	e, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	if err := e.lane.enter(ctx); err != nil {
+		return err
+	}
+	defer e.lane.leave()
+	old, next := e.snapshot().Name, name.Trim(to)
+	if old == next {
+		return errdefs.InvalidArgument("Renaming a container with the same name as its current name")
+	}
+	if next, err = s.reserve(to, e.id); err != nil {
+		return fmt.Errorf("Error when allocating new name: %w", err) //nolint:staticcheck // Docker's words
+	}
+	err = s.commit(e, func(n *Snapshot) {
+		r := *n.Record
+		r.Name = next
+		n.Record = &r
+	})
+	if err != nil {
+		s.index.Release(next, e.id)
+		return err
+	}
+	s.index.Release(old, e.id)
+	s.publish(e.snapshot(), events.ActionRename, map[string]string{"oldName": "/" + old})
+	return nil
+}

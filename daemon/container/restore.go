@@ -1,0 +1,225 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	containertypes "github.com/docker/docker/api/types/container"
+	mounttypes "github.com/docker/docker/api/types/mount"
+	"golang.org/x/sync/errgroup"
+
+	"gantry/api/errdefs"
+	"gantry/daemon/restart"
+	corecontainer "gantry/libctr/core/container"
+	"gantry/libctr/core/task"
+)
+
+func (s *Service) loadAll() error {
+	all, fresh, err := s.store.load()
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		if c.Status == "" { // a power cut took the state
+			c.Status = Created
+		}
+		if !fresh[c.ID] {
+			c.Network = c.Network.down()
+		}
+		s.index.Reserve(c.Name, c.ID)
+		s.add(newEntry(c))
+	}
+	return nil
+}
+
+// Restore takes up what the daemon before left: running tasks are adopted, missed
+// exits committed, what was cut off halfway cleared away, and restart policies applied.
+// It is called once, before the first request; starts go on after it has returned.
+func (s *Service) Restore(ctx context.Context) error {
+	s.spawn(s.flusher)
+	if s.CoreEvents != nil {
+		s.spawn(s.listen)
+	}
+	found := map[string]task.State{}
+	live := map[string]bool{}
+	for _, e := range s.all() {
+		st, err := s.Tasks.Get(ctx, e.id, "")
+		if err != nil && !errdefs.IsNotFound(err) {
+			return wrap("ask for container "+e.id, err)
+		}
+		if err == nil {
+			found[e.id] = st
+		}
+		live[e.id] = err == nil && alive(st) && e.snapshot().Status.HasTask()
+		s.restoreVolumes(ctx, e, live[e.id])
+	}
+	if err := s.Networks.Restore(ctx, live); err != nil {
+		return wrap("restore networks", err)
+	}
+	if err := s.sweep(ctx); err != nil {
+		return err
+	}
+	for _, e := range s.all() {
+		s.resume(ctx, e, found[e.id], live[e.id])
+	}
+	s.spawn(s.startByPolicy)
+	return nil
+}
+
+func alive(st task.State) bool {
+	return st.Status == task.StatusRunning || st.Status == task.StatusPaused || st.Status == task.StatusPausing
+}
+
+func (s *Service) restoreVolumes(ctx context.Context, e *entry, mounted bool) {
+	for _, p := range e.snapshot().Mounts {
+		if p.Type != mounttypes.TypeVolume {
+			continue
+		}
+		if err := s.Volumes.Restore(ctx, p.Name, e.id, mounted); err != nil {
+			s.log.WarnContext(ctx, "restore volume", "container", e.id, "volume", p.Name, "err", err)
+		}
+	}
+}
+
+// resume brings one container's state and its task together.
+func (s *Service) resume(ctx context.Context, e *entry, st task.State, live bool) {
+	c := e.snapshot()
+	switch {
+	case live:
+		s.adopt(ctx, e, st)
+	case c.Status.HasTask():
+		exit := task.Exit{Code: exitLost}
+		if st.Status == task.StatusStopped {
+			exit = task.Exit{Code: st.ExitStatus, At: st.ExitedAt}
+		}
+		s.commitExit(ctx, e, exit)
+		if e.snapshot().Status == Exited {
+			s.spawn(func() { s.autoRemove(ctx, e) })
+		}
+	case c.Status == Restarting:
+		s.clear(ctx, e)
+		s.restartAfter(e, c.RestartWait)
+	case c.Status == Removing:
+		s.spawn(func() { s.finishRemoval(e) })
+	default:
+		s.clear(ctx, e)
+	}
+}
+
+// adopt takes up a running task.
+func (s *Service) adopt(ctx context.Context, e *entry, st task.State) {
+	r := &run{done: make(chan struct{})}
+	e.locked(func() { e.run = r })
+	s.update(ctx, e, func(n *Snapshot) {
+		n.Pid, n.Status = int(st.PID), statusOf(st)
+	})
+	s.watch(e, r)
+}
+
+// clear takes away what a cut-off start left of a container that is down.
+func (s *Service) clear(ctx context.Context, e *entry) {
+	if err := s.clearCore(ctx, e.id); err != nil {
+		s.log.WarnContext(ctx, "clear core", "container", e.id, "err", err)
+	}
+	s.unmountShm(e.id)
+}
+
+// finishRemoval ends a removal that was cut off.
+func (s *Service) finishRemoval(e *entry) {
+	ctx := context.WithoutCancel(s.life)
+	e.change(func(n *Snapshot) { n.Status = Dead })
+	o := containertypes.RemoveOptions{Force: true, RemoveVolumes: e.snapshot().Host.AutoRemove}
+	if err := s.remove(ctx, e, e.id, o); err != nil && !errors.Is(err, errBusyRemoving) {
+		s.log.ErrorContext(ctx, "finish removal", "container", e.id, "err", err)
+	}
+}
+
+// sweep takes away what has no record: containers of ours in the core, directories and
+// their snapshots.
+func (s *Service) sweep(ctx context.Context) error {
+	all, err := s.Containers.List(ctx)
+	if err != nil {
+		return wrap("list core containers", err)
+	}
+	for _, c := range all {
+		if !s.owns(c) || s.entry(c.ID) != nil {
+			continue
+		}
+		s.log.WarnContext(ctx, "clear container without record", "container", c.ID)
+		if err := s.clearCore(ctx, c.ID); err != nil {
+			return err
+		}
+	}
+	dirs, err := os.ReadDir(s.cfg.Root)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, d := range dirs {
+		if s.entry(d.Name()) != nil || !isID(d.Name()) {
+			continue
+		}
+		s.unmountShm(d.Name())
+		if err := s.Images.RemoveSnapshot(ctx, d.Name()); err != nil {
+			return err
+		}
+		if err := os.RemoveAll(s.dir(d.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bundleLabel marks the core's containers that are ours by the directory they belong to.
+const bundleLabel = "com.docker/engine.bundle.path"
+
+func (s *Service) owns(c corecontainer.Container) bool {
+	return strings.HasPrefix(c.Labels[bundleLabel], s.cfg.Root+"/")
+}
+
+func isID(s string) bool {
+	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// startByPolicy starts what is down and should not be, donors of networks first, and
+// removes what asked for it.
+func (s *Service) startByPolicy() {
+	ctx := context.WithoutCancel(s.life)
+	for _, joins := range []bool{false, true} {
+		var g errgroup.Group
+		g.SetLimit(2 * runtime.NumCPU())
+		for _, e := range s.all() {
+			c := e.snapshot()
+			if c.Status != Created && c.Status != Exited || c.Host.NetworkMode.IsContainer() != joins || s.closing.Load() {
+				continue
+			}
+			policy := restart.Policy(c.Host.RestartPolicy)
+			switch {
+			case c.Started && policy.AtBoot(c.RestartCount, c.ExitCode, c.Stopped):
+				g.Go(func() error { s.startAtBoot(ctx, e); return nil })
+			case c.Host.AutoRemove && c.Status == Exited:
+				g.Go(func() error { s.autoRemove(ctx, e); return nil })
+			}
+		}
+		g.Wait() //nolint:errcheck // they report for themselves
+	}
+}
+
+func (s *Service) startAtBoot(ctx context.Context, e *entry) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := s.startNow(ctx, e); err != nil && !errdefs.IsNotModified(err) {
+		s.log.ErrorContext(ctx, "start container by its policy", "container", e.id, "err", err)
+	}
+}
+
+// statusOf is what a live task's state means for its container.
+func statusOf(st task.State) Status {
+	if st.Status == task.StatusPaused || st.Status == task.StatusPausing {
+		return Paused
+	}
+	return Running
+}

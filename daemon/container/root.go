@@ -1,0 +1,60 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"gantry/daemon/rootfs"
+	"gantry/daemon/volume"
+	"gantry/libctr/core/mount"
+)
+
+type root struct{ *rootfs.Root }
+
+func openRoot(mounts []mount.Mount) (Root, error) {
+	r, err := rootfs.Open(mounts)
+	if err != nil {
+		return nil, err
+	}
+	return root{r}, nil
+}
+
+func (r root) IsDir(path string) (dir, found bool) {
+	f, err := r.OpenInRoot(path, unix.O_PATH)
+	if err != nil {
+		return false, false
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	return err == nil && info.IsDir(), err == nil
+}
+
+func (r root) CopyUp(ctx context.Context, path, dir string) error {
+	return volume.CopyUp(ctx, r.Root, path, dir)
+}
+
+// makeDir makes dir and its missing parents in a root that nothing else has mounted;
+// the last one is the user's.
+func makeDir(mounts []mount.Mount, dir string, user specs.User) error {
+	r, err := rootfs.OpenWritable(mounts)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	at, err := os.Open(fmt.Sprintf("/proc/self/fd/%d/.", r.FD()))
+	if err != nil {
+		return err
+	}
+	defer at.Close()
+	made, err := pathrs.MkdirAllHandle(at, dir, 0o755)
+	if err != nil {
+		return fmt.Errorf("make working directory %s: %w", dir, err)
+	}
+	defer made.Close()
+	return unix.Fchownat(int(made.Fd()), "", int(user.UID), int(user.GID), unix.AT_EMPTY_PATH)
+}

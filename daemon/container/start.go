@@ -1,0 +1,245 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"github.com/containerd/typeurl/v2"
+	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"gantry/api/errdefs"
+	"gantry/api/undo"
+	"gantry/daemon/network"
+	"gantry/daemon/restart"
+	"gantry/daemon/spec"
+	corecontainer "gantry/libctr/core/container"
+	"gantry/libctr/core/mount"
+	"gantry/libctr/core/task"
+)
+
+// Start starts a container; NotModified when it runs already. A start that has begun
+// is not ended by the client's leaving.
+func (s *Service) Start(ctx context.Context, ref string, o containertypes.StartOptions) error {
+	if o.CheckpointID != "" || o.CheckpointDir != "" {
+		return errdefs.InvalidArgument("checkpoint is only supported in experimental mode")
+	}
+	e, err := s.find(ref)
+	if err != nil {
+		return err
+	}
+	if err := e.startable(); err != nil {
+		return err
+	}
+	host := *e.snapshot().Host // what the check changes is of no interest here
+	if _, err := spec.Validate(nil, &host, s.machine(), false); err != nil {
+		return invalid(err)
+	}
+	return s.startNow(ctx, e)
+}
+
+// startNow starts in the lane, by a user's will: the policy begins anew.
+func (s *Service) startNow(ctx context.Context, e *entry) error {
+	if err := e.lane.enter(ctx); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	err := func() error {
+		defer e.lane.leave()
+		if err := e.startable(); err != nil {
+			return err
+		}
+		e.takeOver()
+		e.locked(func() { e.attempt, e.noRestart = restart.Attempt{}, false })
+		return s.start(ctx, e)
+	}()
+	if err != nil && errdefs.Class(err) != errdefs.ErrNotModified {
+		s.autoRemove(ctx, e)
+	}
+	return err
+}
+
+// startable checks without the lane what would end a start at once. A container that
+// waits for its restart may be started now.
+func (e *entry) startable() error {
+	if e.removing.Load() {
+		return errdefs.Conflict("container is marked for removal and cannot be started")
+	}
+	_, err := e.snapshot().Status.After(Start)
+	return err
+}
+
+// start runs the container; the caller is in its lane. On failure the state says why
+// and nothing else is left.
+func (s *Service) start(ctx context.Context, e *entry) error {
+	err := s.try(ctx, e)
+	if err == nil {
+		return nil
+	}
+	code := exitUnknown
+	if c, ok := errors.AsType[coded](err); ok {
+		code, err = c.code, c.error
+	}
+	s.update(ctx, e, func(n *Snapshot) {
+		n.Error, n.ExitCode = err.Error(), code
+		n.Pid = 0
+		n.Network = n.Network.down()
+		if n.Status == Restarting {
+			n.Status = Exited
+		}
+	})
+	e.dropParked()
+	e.wakeIfDown()
+	return err
+}
+
+// coded is a failed start that knows its exit code.
+type coded struct {
+	error
+	code int
+}
+
+func (c coded) Unwrap() error { return c.error }
+
+// try is the start itself, in DESIGN's order: network, mounts and specification side by
+// side, then the core's record, its task, what our shim holds for us, and the go.
+func (s *Service) try(ctx context.Context, e *entry) (err error) {
+	var steps undo.Stack
+	defer func() { steps.OnError(ctx, undoTime, &err) }()
+
+	c := e.snapshot()
+	p, err := s.prepare(ctx, c, &steps)
+	if err != nil {
+		return err
+	}
+	defer p.sandbox.CloseHeld()
+	if err := s.createInCore(ctx, c, p, &steps); err != nil {
+		return err
+	}
+	if err := s.createTask(ctx, c, p, &steps); err != nil {
+		return err
+	}
+	if len(p.sandbox.Held) > 0 && !s.foreign(c) {
+		if err := s.Hold(ctx, s.socket(c.ID), p.sandbox.Held); err != nil {
+			return wrap("hand over published ports", err)
+		}
+	}
+	return s.run(ctx, e, p, &steps)
+}
+
+// run starts the task and commits that it runs.
+func (s *Service) run(ctx context.Context, e *entry, p *prepared, steps *undo.Stack) error {
+	r := &run{done: make(chan struct{})}
+	e.locked(func() { e.run = r })
+	steps.Add("forget run", func(context.Context) error {
+		e.locked(func() { e.run = nil })
+		return nil
+	})
+	s.connectParked(ctx, e) // who comes later finds the run and connects itself
+	begun := time.Now().UTC()
+	pid, err := s.Tasks.Start(ctx, e.id, "")
+	if err != nil {
+		return taskError(err)
+	}
+	next := s.update(ctx, e, func(n *Snapshot) {
+		n.Status, n.Pid, n.StartedAt = Running, int(pid), begun
+		n.ExitCode, n.Error, n.OOMKilled, n.Started, n.Stopped = 0, "", false, true, false
+		n.Network = networkOf(p.sandbox)
+		n.RestartCount = e.restarts()
+	})
+	s.watch(e, r)
+	s.publish(next, events.ActionStart, nil)
+	return nil
+}
+
+func networkOf(sb *network.Sandbox) Network {
+	return Network{
+		NetnsPath: sb.NetnsPath, Ports: maps.Clone(sb.Ports), Networks: maps.Clone(sb.Networks),
+		HostsPath: sb.HostsPath, NamePath: sb.NamePath, ResolvPath: sb.ResolvPath,
+	}
+}
+
+// down is what stays of the network when the container has ended: its files' places.
+func (n Network) down() Network {
+	return Network{HostsPath: n.HostsPath, NamePath: n.NamePath, ResolvPath: n.ResolvPath}
+}
+
+func (s *Service) createInCore(ctx context.Context, c *Snapshot, p *prepared, steps *undo.Stack) error {
+	raw, err := typeurl.MarshalAny(p.spec)
+	if err != nil {
+		return err
+	}
+	rt := s.cfg.Runtimes[c.Host.Runtime]
+	record := corecontainer.Container{
+		ID: c.ID, Image: p.image, Spec: raw, SnapshotKey: c.ID, Snapshotter: s.cfg.Snapshotter,
+		Runtime: corecontainer.Runtime{Name: rt.Name, Options: rt.Options},
+		Labels:  map[string]string{bundleLabel: s.dir(c.ID)},
+	}
+	_, err = s.Containers.Create(ctx, record)
+	if errdefs.IsAlreadyExists(err) { // of a run that was cut off
+		if err := s.clearCore(ctx, c.ID); err != nil {
+			return err
+		}
+		_, err = s.Containers.Create(ctx, record)
+	}
+	if err != nil {
+		return taskError(err)
+	}
+	steps.Add("delete core container", func(ctx context.Context) error { return ignoreNotFound(s.Containers.Delete(ctx, c.ID)) })
+	return nil
+}
+
+func (s *Service) createTask(ctx context.Context, c *Snapshot, p *prepared, steps *undo.Stack) error {
+	_, err := s.Tasks.Create(ctx, task.CreateOptions{
+		ContainerID: c.ID, Rootfs: p.rootfs, IO: s.io(c), Options: s.cfg.Runtimes[c.Host.Runtime].Options,
+	})
+	if err != nil {
+		return taskError(withPrefix(err))
+	}
+	steps.Add("delete task", func(ctx context.Context) error { return s.killTask(ctx, c.ID) })
+	return nil
+}
+
+// killTask ends and deletes a task that must not be.
+func (s *Service) killTask(ctx context.Context, id string) error {
+	if err := s.Tasks.Kill(ctx, id, "", 9, true); err != nil && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) {
+		return err
+	}
+	if _, err := s.Tasks.Wait(ctx, id, ""); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	_, err := s.Tasks.Delete(ctx, id, "")
+	return ignoreNotFound(err)
+}
+
+// clearCore takes away what the core has of a container that does not run.
+func (s *Service) clearCore(ctx context.Context, id string) error {
+	if err := s.killTask(ctx, id); err != nil {
+		return err
+	}
+	return ignoreNotFound(s.Containers.Delete(ctx, id))
+}
+
+func ignoreNotFound(err error) error {
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// taskError puts exit code and class on what the core refused.
+func taskError(err error) error {
+	code, err := startError("", err)
+	return coded{err, code}
+}
+
+// prepared is what a start needs before the core is asked.
+type prepared struct {
+	rootfs  []mount.Mount
+	sandbox *network.Sandbox
+	spec    *specs.Spec
+	image   string
+}

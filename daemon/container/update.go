@@ -1,0 +1,71 @@
+package container
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/containerd/typeurl/v2"
+	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+
+	"gantry/api/errdefs"
+	"gantry/daemon/spec"
+)
+
+// Update changes limits and the restart policy, of a running container at once.
+func (s *Service) Update(ctx context.Context, ref string, u containertypes.UpdateConfig) (containertypes.UpdateResponse, error) {
+	h := &containertypes.HostConfig{Resources: u.Resources, RestartPolicy: u.RestartPolicy}
+	warnings, err := spec.Validate(nil, h, s.machine(), true)
+	if err != nil {
+		return containertypes.UpdateResponse{Warnings: warnings}, invalid(err)
+	}
+	e, err := s.find(ref)
+	if err != nil {
+		return containertypes.UpdateResponse{Warnings: warnings}, err
+	}
+	if err := e.lane.enter(ctx); err != nil {
+		return containertypes.UpdateResponse{}, err
+	}
+	defer e.lane.leave()
+	if err := s.apply(context.WithoutCancel(ctx), e, h); err != nil {
+		return containertypes.UpdateResponse{Warnings: warnings}, fmt.Errorf("Cannot update container %s: %w", e.id, err) //nolint:staticcheck // Docker's words
+	}
+	s.publish(e.snapshot(), events.ActionUpdate, nil)
+	return containertypes.UpdateResponse{Warnings: warnings}, nil
+}
+
+// apply changes the record and, where there is one, the task; both or none.
+func (s *Service) apply(ctx context.Context, e *entry, h *containertypes.HostConfig) error {
+	c := e.snapshot()
+	if e.removing.Load() || c.Status == Removing || c.Status == Dead {
+		return errdefs.Conflict(`container is marked for removal and cannot be "update"`)
+	}
+	next := *c.Host
+	if err := spec.MergeUpdate(&next, h); err != nil {
+		return err
+	}
+	put := func(host *containertypes.HostConfig) error {
+		return s.commit(e, func(n *Snapshot) {
+			r := *n.Record
+			r.Host = host
+			n.Record = &r
+		})
+	}
+	if err := put(&next); err != nil {
+		return err
+	}
+	if !c.Status.HasTask() {
+		return nil
+	}
+	limits, err := typeurl.MarshalAny(spec.Update(h.Resources))
+	if err == nil {
+		err = s.Tasks.Update(ctx, e.id, limits, nil)
+	}
+	if err != nil {
+		if perr := put(c.Host); perr != nil {
+			s.log.ErrorContext(ctx, "take back update", "container", e.id, "err", perr)
+		}
+		return errdefs.WithClass(errdefs.ErrInternal, err)
+	}
+	return nil
+}

@@ -1,0 +1,325 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+
+	"github.com/docker/docker/api/types/events"
+	mounttypes "github.com/docker/docker/api/types/mount"
+	volumetypes "github.com/docker/docker/api/types/volume"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"gantry/api/errdefs"
+	"gantry/api/undo"
+	"gantry/daemon/mountpoint"
+	"gantry/daemon/spec"
+)
+
+// mountPoints collects a new container's mounts: those of other containers, binds,
+// structured mounts, and a volume for each path of Config.Volumes that has none of
+// these. Volumes are made and referenced.
+func (s *Service) mountPoints(ctx context.Context, c *Record, steps *undo.Stack) error {
+	points, err := s.wantedMounts(c)
+	if err != nil {
+		return err
+	}
+	for i := range points {
+		if points[i].Type != mounttypes.TypeVolume {
+			continue
+		}
+		if err := s.ensureVolume(ctx, c.ID, &points[i], steps); err != nil {
+			return err
+		}
+	}
+	c.Mounts = points
+	return nil
+}
+
+func (s *Service) wantedMounts(c *Record) ([]mountpoint.Point, error) {
+	points, err := s.inherited(c.Host.VolumesFrom)
+	if err != nil {
+		return nil, err
+	}
+	own := map[string]bool{}
+	add := func(p mountpoint.Point, given string) error {
+		if own[p.Destination] {
+			return errdefs.InvalidArgument("Duplicate mount point: %s", given)
+		}
+		own[p.Destination] = true
+		points = replace(points, p)
+		return nil
+	}
+	for _, b := range c.Host.Binds {
+		p, err := mountpoint.ParseBind(b, c.Host.VolumeDriver)
+		if err != nil {
+			return nil, invalid(err)
+		}
+		if _, tmpfs := c.Host.Tmpfs[p.Destination]; tmpfs {
+			return nil, errdefs.InvalidArgument("Duplicate mount point: %s", p.Destination)
+		}
+		if err := add(p, p.Destination); err != nil {
+			return nil, err
+		}
+	}
+	for _, m := range c.Host.Mounts {
+		if err := add(mountpoint.ParseMount(m), m.Target); err != nil {
+			return nil, err
+		}
+	}
+	for dst := range c.Config.Volumes {
+		p := mountpoint.Anonymous(dst, c.Host.VolumeDriver)
+		if !mountedAt(points, p.Destination) {
+			points = append(points, p)
+		}
+	}
+	return points, nil
+}
+
+func replace(points []mountpoint.Point, p mountpoint.Point) []mountpoint.Point {
+	points = slices.DeleteFunc(points, func(o mountpoint.Point) bool { return o.Destination == p.Destination })
+	return append(points, p)
+}
+
+func mountedAt(points []mountpoint.Point, dst string) bool {
+	return slices.ContainsFunc(points, func(p mountpoint.Point) bool { return p.Destination == dst })
+}
+
+// inherited are the mounts of the containers in VolumesFrom.
+func (s *Service) inherited(from []string) (points []mountpoint.Point, err error) {
+	for _, f := range from {
+		ref, rw, err := mountpoint.ParseVolumesFrom(f)
+		if err != nil {
+			return nil, invalid(err)
+		}
+		e, err := s.find(ref)
+		if err != nil {
+			return nil, errdefs.WithClass(errdefs.ErrInvalidArgument, err)
+		}
+		for _, p := range e.snapshot().Mounts {
+			p.RW = p.RW && rw
+			p.CopyData, p.Anonymous = false, false
+			points = replace(points, p)
+		}
+	}
+	return points, nil
+}
+
+func (s *Service) ensureVolume(ctx context.Context, id string, p *mountpoint.Point, steps *undo.Stack) error {
+	o := volumetypes.CreateOptions{Name: p.Name, Driver: p.Driver}
+	if v := p.Spec.VolumeOptions; v != nil {
+		o.Labels = v.Labels
+		if v.DriverConfig != nil {
+			o.DriverOpts = v.DriverConfig.Options
+		}
+	}
+	v, err := s.Volumes.Ensure(ctx, o, id)
+	if err != nil {
+		return err
+	}
+	p.Name, p.Driver, p.Source = v.Name, v.Driver, v.Mountpoint
+	if p.Mode == "" {
+		p.Mode = "z"
+	}
+	gone := *p
+	steps.Add("release volume", func(ctx context.Context) error { return s.releaseVolume(ctx, id, gone, true) })
+	return nil
+}
+
+// releaseVolume drops a container's reference; with rm an anonymous volume goes unless
+// another container has it.
+func (s *Service) releaseVolume(ctx context.Context, id string, p mountpoint.Point, rm bool) error {
+	if p.Type != mounttypes.TypeVolume {
+		return nil
+	}
+	if err := s.Volumes.Release(ctx, p.Name, id); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	if !rm || !p.Anonymous {
+		return nil
+	}
+	err := s.Volumes.Remove(ctx, p.Name, false)
+	if errdefs.IsConflict(err) || errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// fillRoot makes the working directory and fills empty volumes from the image.
+func (s *Service) fillRoot(ctx context.Context, c *Record) error {
+	wd := c.Config.WorkingDir
+	copies := slices.ContainsFunc(c.Mounts, func(p mountpoint.Point) bool { return p.CopyData })
+	if (wd == "" || wd == "/") && !copies {
+		return nil
+	}
+	mounts, err := s.Images.Mounts(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	r, err := s.OpenRoot(mounts)
+	if err != nil {
+		return err
+	}
+	defer func() { r.Close() }()
+	if err := s.copyUp(ctx, c, r); err != nil {
+		return err
+	}
+	if dir, found := r.IsDir(wd); wd == "" || wd == "/" || dir {
+		return nil
+	} else if found {
+		return errdefs.InvalidArgument("Cannot mkdir: %s is not a directory", wd)
+	}
+	user, _, err := r.LookupUser(c.Config.User, nil)
+	if err != nil {
+		user = specs.User{} // the start will say so
+	}
+	r.Close()
+	return makeDir(mounts, wd, user)
+}
+
+func (s *Service) copyUp(ctx context.Context, c *Record, r Root) error {
+	for _, p := range c.Mounts {
+		if !p.CopyData {
+			continue
+		}
+		dir, found := r.IsDir(p.Destination)
+		switch {
+		case !found:
+			continue
+		case !dir && p.Anonymous:
+			return errdefs.InvalidArgument("cannot mount volume over existing file, file exists %s", p.Destination)
+		case !dir:
+			continue
+		}
+		if err := s.fillVolume(ctx, c.ID, p, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) fillVolume(ctx context.Context, id string, p mountpoint.Point, r Root) (err error) {
+	dir, err := s.Volumes.Mount(ctx, p.Name, id)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Volumes.Unmount(ctx, p.Name, id)) }()
+	return r.CopyUp(ctx, p.Destination, dir)
+}
+
+// mountAll gets a container's mounts ready for its start: volumes are mounted, missing
+// sources of binds made.
+func (s *Service) mountAll(ctx context.Context, c *Snapshot, steps *undo.Stack) ([]spec.Mount, error) {
+	var out []spec.Mount
+	for dst, data := range c.Host.Tmpfs {
+		out = append(out, spec.Mount{Destination: dst, Tmpfs: true, Data: data})
+	}
+	for _, p := range c.Mounts {
+		if _, tmpfs := c.Host.Tmpfs[p.Destination]; tmpfs {
+			continue
+		}
+		m, err := s.mountOne(ctx, c, p, steps)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+func (s *Service) mountOne(ctx context.Context, c *Snapshot, p mountpoint.Point, steps *undo.Stack) (spec.Mount, error) {
+	m := spec.Mount{Source: p.Source, Destination: p.Destination, Writable: p.RW, Propagation: string(p.Propagation)}
+	switch p.Type {
+	case mounttypes.TypeTmpfs:
+		data, err := mountpoint.TmpfsData(p.Spec.TmpfsOptions, p.Spec.ReadOnly)
+		return spec.Mount{Destination: p.Destination, Tmpfs: true, Data: data}, err
+	case mounttypes.TypeVolume:
+		return s.mountVolume(ctx, c, p, m, steps)
+	}
+	if p.CreateSource {
+		if err := makeSource(p.Source); err != nil {
+			return m, err
+		}
+	}
+	if err := bindOptions(&m, p); err != nil {
+		return m, err
+	}
+	return m, sourcePropagation(&m)
+}
+
+// makeSource makes a missing directory; that a file is in its place shows at the mount.
+func makeSource(dir string) error {
+	if _, err := os.Lstat(dir); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return wrap("error while creating mount source path '"+dir+"'", err)
+	}
+	return nil
+}
+
+func bindOptions(m *spec.Mount, p mountpoint.Point) error {
+	o := p.Spec.BindOptions
+	if o == nil {
+		return nil
+	}
+	switch {
+	case !p.Spec.ReadOnly && o.ReadOnlyNonRecursive:
+		return errors.New("mount options conflict: !ReadOnly && BindOptions.ReadOnlyNonRecursive")
+	case !p.Spec.ReadOnly && o.ReadOnlyForceRecursive:
+		return errors.New("mount options conflict: !ReadOnly && BindOptions.ReadOnlyForceRecursive")
+	case o.ReadOnlyNonRecursive && o.ReadOnlyForceRecursive:
+		return errors.New("mount options conflict: ReadOnlyNonRecursive && BindOptions.ReadOnlyForceRecursive")
+	}
+	m.NonRecursive, m.ReadOnlyNonRecursive, m.ReadOnlyForceRecursive = o.NonRecursive, o.ReadOnlyNonRecursive, o.ReadOnlyForceRecursive
+	return nil
+}
+
+func (s *Service) mountVolume(ctx context.Context, c *Snapshot, p mountpoint.Point, m spec.Mount, steps *undo.Stack) (spec.Mount, error) {
+	dir, err := s.Volumes.Mount(ctx, p.Name, c.ID)
+	if err != nil {
+		return m, wrap("error while mounting volume '"+p.Source+"'", err)
+	}
+	steps.Add("unmount volume", func(ctx context.Context) error { return s.Volumes.Unmount(ctx, p.Name, c.ID) })
+	m.Source = dir
+	s.Events.Publish(events.VolumeEventType, events.ActionMount, events.Actor{ID: p.Name, Attributes: map[string]string{
+		"driver": p.Driver, "container": c.ID, "destination": p.Destination,
+		"read/write": strconv.FormatBool(p.RW), "propagation": string(p.Propagation),
+	}})
+	return m, nil
+}
+
+// unmountAll undoes mountAll after an exit; what fails is logged.
+func (s *Service) unmountAll(ctx context.Context, c *Snapshot) {
+	for _, p := range c.Mounts {
+		_, tmpfs := c.Host.Tmpfs[p.Destination]
+		if p.Type != mounttypes.TypeVolume || tmpfs {
+			continue
+		}
+		if err := s.Volumes.Unmount(ctx, p.Name, c.ID); err != nil {
+			s.log.WarnContext(ctx, "unmount volume", "container", c.ID, "volume", p.Name, "err", err)
+			continue
+		}
+		s.Events.Publish(events.VolumeEventType, events.ActionUnmount, events.Actor{ID: p.Name, Attributes: map[string]string{
+			"driver": p.Driver, "container": c.ID,
+		}})
+	}
+}
+
+// engineFiles are the binds of /etc/resolv.conf, /etc/hostname and /etc/hosts. A user's
+// mount of the same place wins: its own source is bound instead.
+func engineFiles(c *Snapshot, n Network) (out []spec.Mount) {
+	for _, f := range [][2]string{{n.ResolvPath, "/etc/resolv.conf"}, {n.NamePath, "/etc/hostname"}, {n.HostsPath, "/etc/hosts"}} {
+		if f[0] == "" || mountedAt(c.Mounts, f[1]) {
+			continue
+		}
+		if _, tmpfs := c.Host.Tmpfs[path.Clean(f[1])]; tmpfs {
+			continue
+		}
+		out = append(out, spec.Mount{Source: f[0], Destination: f[1], Writable: !c.Host.ReadonlyRootfs, Propagation: "rprivate"})
+	}
+	return out
+}
