@@ -111,6 +111,9 @@ func check(p shimwire.Port) error {
 	if err = errors.Join(err, cerr); err != nil {
 		return errdefs.InvalidArgument("descriptor is no socket: %w", err)
 	}
+	if proto == unix.IPPROTO_MPTCP {
+		proto = unix.IPPROTO_TCP // what Go's net listens with
+	}
 	if kind != want[0] || proto != want[1] {
 		return errdefs.InvalidArgument("descriptor is no %s socket", p.Proto)
 	}

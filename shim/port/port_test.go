@@ -139,6 +139,9 @@ func TestRelayTCPRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, err := net.Dial("tcp", addr)
+	if errors.Is(err, syscall.ECONNRESET) {
+		return // so soon
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,6 +200,6 @@ func TestRelayUDP(t *testing.T) {
 		}
 	}
 	if len(seen) != 2 {
-		t.Errorf("clients share or change their way: %q", seen)
+		t.Errorf("clients share or change their way: %v", seen)
 	}
 }

@@ -1,0 +1,67 @@
+package boot
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"gantry/api/errdefs"
+)
+
+// killed is the exit status of a container whose shim died: 128+KILL.
+const killed = 128 + uint32(unix.SIGKILL)
+
+// deleteTimeout bounds the clean-up; engines give it about as long.
+const deleteTimeout = 20 * time.Second
+
+// delete cleans up what a shim that is gone has left of its container. It is
+// also called after a good end, when nothing is left.
+func (a args) delete(stdout io.Writer) error {
+	bundle, err := a.dir()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deleteTimeout)
+	defer cancel()
+	if err := deleteContainer(ctx, a.id, bundle); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	raw, err := proto.Marshal(&taskapi.DeleteResponse{
+		Pid: uint32(readPid(filepath.Join(bundle, "init.pid"))), ExitStatus: killed, ExitedAt: timestamppb.Now(),
+	})
+	if err != nil {
+		return err
+	}
+	_, err = stdout.Write(raw)
+	return err
+}
+
+func deleteContainer(ctx context.Context, id, bundle string) error {
+	c, err := loadChoice(bundle)
+	if err != nil {
+		return err
+	}
+	container, err := c.runtime(nil).Load(id, bundle)
+	if err != nil {
+		return err
+	}
+	return container.Delete(ctx, true)
+}
+
+func readPid(path string) int {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(raw)))
+	return pid
+}

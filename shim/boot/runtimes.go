@@ -1,0 +1,91 @@
+package boot
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/containerd/api/types/runc/options"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"gantry/api/errdefs"
+	"gantry/shim/builtin"
+	"gantry/shim/process"
+	"gantry/shim/runc"
+)
+
+// choice is which runtime runs a container, and how. It is kept in the bundle's
+// runtime.json, for delete.
+type choice struct {
+	// Binary is an OCI runtime's; "" is the built-in one.
+	Binary string `json:"binary,omitempty"`
+	// Root is the runtime's state directory.
+	Root          string `json:"root"`
+	SystemdCgroup bool   `json:"systemdCgroup,omitempty"`
+	NoPivot       bool   `json:"noPivot,omitempty"`
+	NoNewKeyring  bool   `json:"noNewKeyring,omitempty"`
+}
+
+const choiceFile = "runtime.json"
+
+// choose reads the task's options, containerd's for runc or none.
+func choose(any *anypb.Any, namespace, bundle string) (choice, error) {
+	c := choice{}
+	if any != nil && len(any.Value) > 0 {
+		o := new(options.Options)
+		if any.TypeUrl != string(o.ProtoReflect().Descriptor().FullName()) {
+			return c, errdefs.InvalidArgument("unknown runtime options %q", any.TypeUrl)
+		}
+		if err := proto.Unmarshal(any.Value, o); err != nil {
+			return c, errdefs.InvalidArgument("runtime options: %w", err)
+		}
+		c = choice{
+			Binary: o.BinaryName, Root: o.Root,
+			SystemdCgroup: o.SystemdCgroup, NoPivot: o.NoPivotRoot, NoNewKeyring: o.NoNewKeyring,
+		}
+	}
+	switch {
+	case c.Root != "":
+		c.Root = filepath.Join(c.Root, namespace)
+	case c.Binary != "":
+		c.Root = filepath.Join("/run/containerd/runc", namespace) // where its users look
+	default:
+		c.Root = filepath.Join(bundle, "runtime") // goes with the bundle
+	}
+	return c, nil
+}
+
+func (c choice) runtime(oomScoreAdj *int) process.Runtime {
+	if c.Binary != "" {
+		return &runc.Runtime{
+			Binary: c.Binary, Root: c.Root,
+			SystemdCgroup: c.SystemdCgroup, NoPivot: c.NoPivot, NoNewKeyring: c.NoNewKeyring,
+		}
+	}
+	return &builtin.Runtime{
+		Root: c.Root, OOMScoreAdj: oomScoreAdj,
+		SystemdCgroup: c.SystemdCgroup, NoPivot: c.NoPivot, NoNewKeyring: c.NoNewKeyring,
+	}
+}
+
+func (c choice) save(bundle string) error {
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(bundle, choiceFile), string(raw))
+}
+
+// loadChoice reads what save wrote; ErrNotFound when nothing was ever created.
+func loadChoice(bundle string) (c choice, err error) {
+	raw, err := os.ReadFile(filepath.Join(bundle, choiceFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return c, errdefs.WithClass(errdefs.ErrNotFound, err)
+	}
+	if err != nil {
+		return c, err
+	}
+	return c, json.Unmarshal(raw, &c)
+}

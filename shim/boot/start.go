@@ -1,0 +1,150 @@
+package boot
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// start makes the socket and the serving process, and prints the address.
+func (a args) start(stdin io.Reader, stdout io.Writer) error {
+	params, err := a.readParams(stdin)
+	if err != nil {
+		return fmt.Errorf("read bootstrap parameters: %w", err)
+	}
+	bundle, err := a.dir()
+	if err != nil {
+		return err
+	}
+	path := a.socketPath(params, groupOf(bundle, a.id))
+	address := "unix://" + path
+	l, err := listen(path)
+	switch {
+	case errors.Is(err, errServed): // the group has its shim
+	case err != nil:
+		return err
+	default:
+		pid, err := a.spawn(l, address, bundle)
+		l.Close()
+		if err != nil {
+			os.Remove(path)
+			return err
+		}
+		if err := writeFile(filepath.Join(bundle, "shim.pid"), strconv.Itoa(pid)); err != nil {
+			return err
+		}
+	}
+	if err := writeFile(filepath.Join(bundle, "address"), address); err != nil {
+		return err
+	}
+	_, err = stdout.Write(answer(params, address))
+	return err
+}
+
+// groupLabels are annotations whose containers share a shim.
+var groupLabels = []string{"io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"}
+
+// groupOf returns the container's group: a pod's id, or its own.
+func groupOf(bundle, id string) string {
+	raw, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+	if err != nil {
+		return id
+	}
+	var spec struct{ Annotations map[string]string }
+	if json.Unmarshal(raw, &spec) != nil {
+		return id
+	}
+	for _, label := range groupLabels {
+		if group := spec.Annotations[label]; group != "" {
+			return group
+		}
+	}
+	return id
+}
+
+var errServed = errors.New("socket is served already")
+
+// listen makes the socket, in place of a dead one. errServed when somebody answers there.
+func listen(path string) (*net.UnixListener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
+		return nil, err
+	}
+	for range 2 {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err == nil {
+			l.SetUnlinkOnClose(false)
+			return l, os.Chmod(path, 0o600)
+		}
+		if !errors.Is(err, unix.EADDRINUSE) {
+			return nil, err
+		}
+		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+			c.Close()
+			return nil, errServed
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("listen at %s: %w", path, unix.EADDRINUSE)
+}
+
+// spawn starts the serving process.
+func (a args) spawn(l *net.UnixListener, address, bundle string) (pid int, err error) {
+	f, err := l.File()
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	exe, err := protectedSelf()
+	if err != nil {
+		return 0, err
+	}
+	defer exe.Close()
+	cmd := exec.Command("/proc/self/fd/4", "-namespace", a.namespace, "-id", a.id, "-address", a.address, "-socket", address)
+	cmd.Args[0] = os.Args[0]
+	if a.debug {
+		cmd.Args = append(cmd.Args, "-debug")
+	}
+	cmd.Dir = bundle
+	cmd.Env = serveEnv(os.Environ())
+	cmd.ExtraFiles = []*os.File{f, exe}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return 0, fmt.Errorf("start serving process: %w", err)
+	}
+	return cmd.Process.Pid, cmd.Process.Release()
+}
+
+// serveEnv keeps the number of threads, and with them of stacks, small.
+func serveEnv(env []string) []string {
+	for _, kv := range env {
+		if strings.HasPrefix(kv, "GOMAXPROCS=") {
+			return env
+		}
+	}
+	return append(env, "GOMAXPROCS=2")
+}
+
+// protectedSelf opens the program that is to serve.
+func protectedSelf() (*os.File, error) { return os.Open("/proc/self/exe") }
+
+// writeFile makes a file appear whole.
+func writeFile(path, text string) error {
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
+	if err := os.WriteFile(tmp, []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}

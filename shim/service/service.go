@@ -1,0 +1,239 @@
+// Package service is the shim's task API: containerd.task.v3.Task and v2 over
+// ttrpc. One service runs one container, or several that share the shim.
+//
+// Events go out in the order in which package process tells of them, under the
+// topics and with the messages of containerd's own shim.
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/api/events"
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"gantry/api/errdefs"
+	"gantry/api/shimwire"
+	"gantry/shim/output"
+	"gantry/shim/port"
+	"gantry/shim/process"
+	"gantry/shim/reaper"
+	"gantry/shim/stdio"
+	"gantry/shim/stream"
+)
+
+// Publisher takes events and does not block.
+type Publisher interface {
+	Publish(topic string, event proto.Message)
+}
+
+// Config is what a service is made of.
+type Config struct {
+	Namespace string
+	Reaper    *reaper.Reaper
+	Events    Publisher
+	Log       *slog.Logger
+	// Runtime chooses the runtime for a task by its options.
+	Runtime func(options *anypb.Any, bundle string) (process.Runtime, error)
+	// Shutdown is called once when the engine asks for the end and no container is left.
+	Shutdown func()
+}
+
+// Service is the task API. Safe for concurrent use.
+type Service struct {
+	cfg  Config
+	once sync.Once // Shutdown
+
+	// draining are the stream servers of deleted containers; drainCtx ends them.
+	draining  sync.WaitGroup
+	drainCtx  context.Context
+	drainStop context.CancelFunc
+
+	mu         sync.Mutex
+	containers map[string]*container // nil: being created; guarded by mu
+}
+
+// container is a task and what the engine's own extensions add to it.
+type container struct {
+	*process.Task
+	id     string
+	stream *stream.Server // nil when the engine did not ask for one
+	ports  *port.Set
+}
+
+// New returns a service without containers.
+func New(cfg Config) *Service {
+	s := &Service{cfg: cfg, containers: map[string]*container{}}
+	s.drainCtx, s.drainStop = context.WithCancel(context.Background())
+	return s
+}
+
+// Drain waits until the stream clients of deleted containers have got the rest,
+// and cuts them off with ctx.
+func (s *Service) Drain(ctx context.Context) {
+	stop := context.AfterFunc(ctx, s.drainStop)
+	defer stop()
+	s.draining.Wait()
+}
+
+func (s *Service) empty() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.containers) == 0
+}
+
+func (s *Service) get(id string) (*container, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.containers[id]; c != nil {
+		return c, nil
+	}
+	return nil, errdefs.NotFound("container not created")
+}
+
+// reserve takes an id while its container is being created; put ends that.
+func (s *Service) reserve(id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, taken := s.containers[id]; taken {
+		return errdefs.AlreadyExists("container %s already exists", id)
+	}
+	s.containers[id] = nil
+	return nil
+}
+
+func (s *Service) put(id string, c *container) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c == nil {
+		delete(s.containers, id)
+		return
+	}
+	s.containers[id] = c
+}
+
+// Create implements the API.
+func (s *Service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *taskapi.CreateTaskResponse, err error) {
+	if r.Checkpoint != "" {
+		return nil, errdefs.NotImplemented("restore from a checkpoint is not implemented")
+	}
+	if err := s.reserve(r.ID); err != nil {
+		return nil, err
+	}
+	c, err := s.create(ctx, r)
+	s.put(r.ID, c)
+	if err != nil {
+		return nil, err
+	}
+	p, _ := c.Process("")
+	pid := uint32(p.Status().Pid)
+	return &taskapi.CreateTaskResponse{Pid: pid}, nil
+}
+
+func (s *Service) create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *container, err error) {
+	spec, err := readSpec(r.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	rt, err := s.cfg.Runtime(r.Options, r.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	c := &container{id: r.ID, ports: port.New(s.cfg.Log)}
+	io := stdio.Spec{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal}
+	mounts := make([]process.Mount, 0, len(r.Rootfs))
+	for _, m := range r.Rootfs {
+		mounts = append(mounts, process.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+	}
+	tell := &teller{id: r.ID, publish: s.cfg.Events.Publish, begun: make(chan struct{})}
+	c.Task, err = process.New(ctx, process.Options{
+		ID: r.ID, Bundle: r.Bundle, Namespace: s.cfg.Namespace, Rootfs: mounts, IO: io, Spec: spec,
+		Runtime: rt, Reaper: s.cfg.Reaper, Tell: tell, Log: s.cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.listen(c, io); err != nil {
+		tell.silence()
+		s.discard(ctx, c)
+		return nil, err
+	}
+	p, _ := c.Process("")
+	s.cfg.Events.Publish("/tasks/create", &events.TaskCreate{
+		ContainerID: r.ID, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: uint32(p.Status().Pid),
+		IO: &events.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
+	})
+	tell.begin()
+	return c, nil
+}
+
+// listen makes the stream socket if the engine wants one.
+func (s *Service) listen(c *container, io stdio.Spec) error {
+	path, err := io.Socket()
+	if err != nil || path == "" {
+		return err
+	}
+	c.stream, err = stream.Listen(path, c, s.cfg.Log)
+	return err
+}
+
+// discard deletes a container that could not be finished.
+func (s *Service) discard(ctx context.Context, c *container) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if _, _, err := c.Delete(ctx, ""); err != nil {
+		s.cfg.Log.Warn("delete container after failed create", "container", c.id, "err", err)
+	}
+}
+
+const undoTimeout = 10 * time.Second
+
+// maxSpec bounds config.json in bytes.
+const maxSpec = 10 << 20
+
+func readSpec(bundle string) (*specs.Spec, error) {
+	path := filepath.Join(bundle, "config.json")
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if st.Size() > maxSpec {
+		return nil, errdefs.InvalidArgument("%s has %d bytes", path, st.Size())
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	spec := new(specs.Spec)
+	if err := json.Unmarshal(raw, spec); err != nil {
+		return nil, errdefs.InvalidArgument("%s: %w", path, err)
+	}
+	return spec, nil
+}
+
+// Streams implements stream.Host.
+func (c *container) Streams(proc string) (output.Output, stream.Stdin, error) {
+	p, err := c.Process(proc)
+	if err != nil {
+		return nil, nil, err
+	}
+	out, in := p.IO().Output(), p.IO().Stdin()
+	if out == nil {
+		return nil, nil, errdefs.NotFound("process has no stream")
+	}
+	if in == nil {
+		return out, nil, nil
+	}
+	return out, in, nil
+}
+
+// HoldPorts implements stream.Host.
+func (c *container) HoldPorts(ports []shimwire.Port) error { return c.ports.Hold(ports) }

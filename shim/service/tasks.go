@@ -1,0 +1,299 @@
+package service
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+
+	"github.com/containerd/containerd/api/events"
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/containerd/api/types/runc/options"
+	tasktypes "github.com/containerd/containerd/api/types/task"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"gantry/api/errdefs"
+	"gantry/shim/metrics"
+	"gantry/shim/process"
+	"gantry/shim/reaper"
+	"gantry/shim/stdio"
+)
+
+var none = &emptypb.Empty{}
+
+// Start implements the API.
+func (s *Service) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.StartResponse, error) {
+	c, err := s.get(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	pid, err := c.Start(ctx, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	return &taskapi.StartResponse{Pid: uint32(pid)}, nil
+}
+
+// Exec implements the API.
+func (s *Service) Exec(ctx context.Context, r *taskapi.ExecProcessRequest) (*emptypb.Empty, error) {
+	c, err := s.get(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	if !fileName(r.ExecID) {
+		return nil, errdefs.InvalidArgument("invalid exec id %q", r.ExecID)
+	}
+	spec := new(specs.Process)
+	if err := json.Unmarshal(r.GetSpec().GetValue(), spec); err != nil {
+		return nil, errdefs.InvalidArgument("process of exec: %w", err)
+	}
+	io := stdio.Spec{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal}
+	if err := c.AddExec(ctx, r.ExecID, spec, io); err != nil {
+		return nil, err
+	}
+	s.cfg.Events.Publish("/tasks/exec-added", &events.TaskExecAdded{ContainerID: r.ID, ExecID: r.ExecID})
+	return none, nil
+}
+
+// fileName says whether an exec id can be part of a file's name: containerd's
+// rule for identifiers.
+func fileName(id string) bool {
+	if id == "" || len(id) > 128 {
+		return false
+	}
+	for i, c := range []byte(id) {
+		alnum := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if !alnum && (i == 0 || c != '.' && c != '_' && c != '-') {
+			return false
+		}
+	}
+	return true
+}
+
+// Delete implements the API.
+func (s *Service) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskapi.DeleteResponse, error) {
+	c, err := s.get(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	pid, e, err := c.Delete(ctx, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	at := timestamppb.New(e.At)
+	if r.ExecID == "" {
+		c.ports.Release()
+		s.closeStream(c)
+		s.put(r.ID, nil)
+		s.cfg.Events.Publish("/tasks/delete", &events.TaskDelete{
+			ContainerID: r.ID, Pid: uint32(pid), ExitStatus: uint32(e.Status), ExitedAt: at,
+		})
+	}
+	return &taskapi.DeleteResponse{Pid: uint32(pid), ExitStatus: uint32(e.Status), ExitedAt: at}, nil
+}
+
+// closeStream takes no more clients; those that are behind get the rest.
+func (s *Service) closeStream(c *container) {
+	if c.stream == nil {
+		return
+	}
+	if err := c.stream.Close(); err != nil {
+		s.cfg.Log.Warn("remove stream socket", "container", c.id, "err", err)
+	}
+	s.draining.Go(func() { c.stream.Drain(s.drainCtx) })
+}
+
+// State implements the API.
+func (s *Service) State(_ context.Context, r *taskapi.StateRequest) (*taskapi.StateResponse, error) {
+	c, p, err := s.process(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	st := p.Status()
+	a := &taskapi.StateResponse{
+		ID: r.ID, Bundle: c.Bundle(), Pid: uint32(st.Pid), Status: statuses[st.State], ExecID: r.ExecID,
+		Stdin: st.IO.Stdin, Stdout: st.IO.Stdout, Stderr: st.IO.Stderr, Terminal: st.IO.Terminal,
+	}
+	if st.State == process.Stopped || st.State == process.Deleted {
+		a.ExitStatus, a.ExitedAt = uint32(st.Exit.Status), timestamppb.New(st.Exit.At)
+	}
+	return a, nil
+}
+
+var statuses = map[process.State]tasktypes.Status{
+	process.Created: tasktypes.Status_CREATED,
+	process.Running: tasktypes.Status_RUNNING,
+	process.Paused:  tasktypes.Status_PAUSED,
+	process.Stopped: tasktypes.Status_STOPPED,
+	process.Deleted: tasktypes.Status_STOPPED,
+}
+
+func (s *Service) process(id, exec string) (*container, *process.Process, error) {
+	c, err := s.get(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := c.Process(exec)
+	return c, p, err
+}
+
+// Pids implements the API.
+func (s *Service) Pids(_ context.Context, r *taskapi.PidsRequest) (*taskapi.PidsResponse, error) {
+	c, err := s.get(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	pids, err := c.Pids()
+	if err != nil {
+		return nil, err
+	}
+	names := c.ExecPids()
+	a := new(taskapi.PidsResponse)
+	for _, pid := range pids {
+		info := &tasktypes.ProcessInfo{Pid: uint32(pid)}
+		if name := names[pid]; name != "" {
+			if info.Info, err = details(name); err != nil {
+				return nil, err
+			}
+		}
+		a.Processes = append(a.Processes, info)
+	}
+	return a, nil
+}
+
+func details(exec string) (*anypb.Any, error) {
+	m := &options.ProcessDetails{ExecID: exec}
+	value, err := proto.Marshal(m)
+	return &anypb.Any{TypeUrl: string(m.ProtoReflect().Descriptor().FullName()), Value: value}, err
+}
+
+// Pause implements the API.
+func (s *Service) Pause(ctx context.Context, r *taskapi.PauseRequest) (*emptypb.Empty, error) {
+	c, err := s.get(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Pause(ctx); err != nil {
+		return nil, err
+	}
+	s.cfg.Events.Publish("/tasks/paused", &events.TaskPaused{ContainerID: r.ID})
+	return none, nil
+}
+
+// Resume implements the API.
+func (s *Service) Resume(ctx context.Context, r *taskapi.ResumeRequest) (*emptypb.Empty, error) {
+	c, err := s.get(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Resume(ctx); err != nil {
+		return nil, err
+	}
+	s.cfg.Events.Publish("/tasks/resumed", &events.TaskResumed{ContainerID: r.ID})
+	return none, nil
+}
+
+// Checkpoint implements the API.
+func (s *Service) Checkpoint(context.Context, *taskapi.CheckpointTaskRequest) (*emptypb.Empty, error) {
+	return nil, errdefs.NotImplemented("checkpoint is not implemented")
+}
+
+// Kill implements the API.
+func (s *Service) Kill(ctx context.Context, r *taskapi.KillRequest) (*emptypb.Empty, error) {
+	c, err := s.get(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return none, c.Kill(ctx, r.ExecID, unix.Signal(r.Signal), r.All)
+}
+
+// ResizePty implements the API.
+func (s *Service) ResizePty(_ context.Context, r *taskapi.ResizePtyRequest) (*emptypb.Empty, error) {
+	_, p, err := s.process(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	return none, p.IO().Resize(uint16(min(r.Width, 0xffff)), uint16(min(r.Height, 0xffff)))
+}
+
+// CloseIO implements the API.
+func (s *Service) CloseIO(_ context.Context, r *taskapi.CloseIORequest) (*emptypb.Empty, error) {
+	_, p, err := s.process(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	if r.Stdin {
+		p.IO().CloseStdin()
+	}
+	return none, nil
+}
+
+// Update implements the API.
+func (s *Service) Update(ctx context.Context, r *taskapi.UpdateTaskRequest) (*emptypb.Empty, error) {
+	c, err := s.get(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	res := new(specs.LinuxResources)
+	if err := json.Unmarshal(r.GetResources().GetValue(), res); err != nil {
+		return nil, errdefs.InvalidArgument("resources: %w", err)
+	}
+	return none, c.Update(ctx, res)
+}
+
+// Wait implements the API.
+func (s *Service) Wait(ctx context.Context, r *taskapi.WaitRequest) (*taskapi.WaitResponse, error) {
+	_, p, err := s.process(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	var e reaper.Exit
+	if e, err = p.Wait(ctx); err != nil {
+		return nil, err
+	}
+	return &taskapi.WaitResponse{ExitStatus: uint32(e.Status), ExitedAt: timestamppb.New(e.At)}, nil
+}
+
+// Stats implements the API.
+func (s *Service) Stats(_ context.Context, r *taskapi.StatsRequest) (*taskapi.StatsResponse, error) {
+	c, err := s.get(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	stats, err := c.Stats()
+	if err != nil {
+		return nil, err
+	}
+	packed, err := metrics.Any(stats)
+	if err != nil {
+		return nil, err
+	}
+	return &taskapi.StatsResponse{Stats: packed}, nil
+}
+
+// Connect implements the API.
+func (s *Service) Connect(_ context.Context, r *taskapi.ConnectRequest) (*taskapi.ConnectResponse, error) {
+	a := &taskapi.ConnectResponse{ShimPid: uint32(os.Getpid())}
+	if _, p, err := s.process(r.ID, ""); err == nil {
+		a.TaskPid = uint32(p.Status().Pid)
+	}
+	return a, nil
+}
+
+// Shutdown implements the API. The answer goes out first; with containers left
+// nothing happens.
+func (s *Service) Shutdown(context.Context, *taskapi.ShutdownRequest) (*emptypb.Empty, error) {
+	s.Quit()
+	return none, nil
+}
+
+// Quit asks for the end; with containers left nothing happens.
+func (s *Service) Quit() {
+	if s.empty() {
+		s.once.Do(s.cfg.Shutdown)
+	}
+}
