@@ -109,14 +109,9 @@ func overlay(m mount.Mount, writable bool) (int, error) {
 	if l.upper == "" && len(l.lower) == 1 { // overlayfs wants two
 		return bind(mount.Mount{Type: "bind", Source: l.lower[0]}, false)
 	}
-	dirs, err := openDirs(l)
-	if err != nil {
-		return -1, err
-	}
-	defer dirs.close()
-	fd, err := fsmountOverlay(l, dirs)
+	fd, err := fsmountOverlay(l)
 	if errors.Is(err, errOldKernel) {
-		return mountOverlay(l, dirs)
+		return mountOverlay(l)
 	}
 	return fd, err
 }
@@ -173,7 +168,12 @@ var errOldKernel = errors.New("kernel has no lowerdir+")
 // maxString is what fsconfig takes as one value, in bytes.
 const maxString = 255
 
-func fsmountOverlay(l layers, d *openedDirs) (int, error) {
+func fsmountOverlay(l layers) (int, error) {
+	d, err := openDirs(l)
+	if err != nil {
+		return -1, err
+	}
+	defer d.close()
 	fsfd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, fmt.Errorf("fsopen overlay: %w", err)
@@ -263,7 +263,7 @@ func withLog(fsfd int, err error) error {
 // mountOverlay is for kernels before 6.5 and many layers: mount(2) takes a page of
 // options, but needs a place. That is made in a mount namespace of a thread's own,
 // which ends with the thread.
-func mountOverlay(l layers, d *openedDirs) (int, error) {
+func mountOverlay(l layers) (int, error) {
 	type result struct {
 		fd  int
 		err error
@@ -271,7 +271,7 @@ func mountOverlay(l layers, d *openedDirs) (int, error) {
 	out := make(chan result, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		fd, err := mountAside(l, d)
+		fd, err := mountAside(l)
 		out <- result{fd, err}
 	}()
 	r := <-out
@@ -281,13 +281,20 @@ func mountOverlay(l layers, d *openedDirs) (int, error) {
 // place is a directory that is surely there; what is mounted on it is seen by nobody.
 const place = "/proc"
 
-func mountAside(l layers, d *openedDirs) (int, error) {
+// mountAside opens the directories itself: overlayfs takes only those that were
+// reached in its own mount namespace.
+func mountAside(l layers) (int, error) {
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
 		return -1, fmt.Errorf("unshare mount namespace: %w", err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return -1, fmt.Errorf("make mounts private: %w", err)
 	}
+	d, err := openDirs(l)
+	if err != nil {
+		return -1, err
+	}
+	defer d.close()
 	options := append([]string{"lowerdir=" + strings.Join(d.lower, ":")}, l.rest...)
 	if d.upper != "" {
 		options = append(options, "upperdir="+d.upper, "workdir="+d.work)
