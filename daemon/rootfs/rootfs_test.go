@@ -53,11 +53,14 @@ func openRoot(t testing.TB, m ...mount.Mount) *rootfs.Root {
 	return r
 }
 
-func mountCount(t testing.TB) int {
+// attached says whether the mount of a descriptor is in this process's tree.
+func attached(t testing.TB, fd int) bool {
 	t.Helper()
+	var st unix.Statx_t
+	check(t, unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &st))
 	p, err := os.ReadFile("/proc/self/mountinfo")
 	check(t, err)
-	return strings.Count(string(p), "\n")
+	return strings.Contains("\n"+string(p), fmt.Sprintf("\n%d ", st.Mnt_id))
 }
 
 func TestOpenOverlay(t *testing.T) {
@@ -67,9 +70,8 @@ func TestOpenOverlay(t *testing.T) {
 	write(t, mid, "b", "mid")
 	m, upper := overlayMount(t, mid, base)
 	write(t, upper, "c", "upper")
-	before := mountCount(t)
 	r := openRoot(t, m)
-	if mountCount(t) != before {
+	if attached(t, r.FD()) {
 		t.Error("the mount is in the tree")
 	}
 	for name, want := range map[string]string{"a": "base", "b": "mid", "/c": "upper"} {
