@@ -20,8 +20,8 @@ func (s *Server) fail(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		}
 		return
 	}
-	if code := httpstatus.Of(err); code >= http.StatusInternalServerError && !httpstatus.Cancelled(err) {
-		s.cfg.Log.ErrorContext(ctx, "request failed", "method", r.Method, "uri", r.RequestURI, "status", code, "err", err)
+	if httpstatus.Of(err) == http.StatusInternalServerError && !httpstatus.Cancelled(err) {
+		s.cfg.Log.ErrorContext(ctx, "request failed", "method", r.Method, "uri", r.RequestURI, "err", err)
 	}
 	httputil.WriteError(w, err)
 }
