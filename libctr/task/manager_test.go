@@ -1,0 +1,390 @@
+package task_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	eventtypes "github.com/containerd/containerd/api/events"
+	"github.com/containerd/typeurl/v2"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"gantry/api/errdefs"
+	"gantry/api/reqctx"
+	"gantry/libctr/core/container"
+	coreevent "gantry/libctr/core/event"
+	coretask "gantry/libctr/core/task"
+	"gantry/libctr/event"
+	"gantry/libctr/task"
+)
+
+// records are containers that are all there, on the fake shim, but for "none".
+type records struct{ runtime string }
+
+func (r records) Get(_ context.Context, id string) (container.Container, error) {
+	if id == "none" {
+		return container.Container{}, errdefs.NotFound("container %q: not found", id)
+	}
+	return container.Container{ID: id, Runtime: container.Runtime{Name: r.runtime},
+		Spec: &anypb.Any{Value: []byte(`{"ociVersion":"1.0.2"}`)}}, nil
+}
+
+type fixture struct {
+	*task.Manager
+	cfg      task.Config
+	exchange *event.Exchange
+	dir      string
+}
+
+func setup(t *testing.T, mode string) *fixture {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "task") // short: sockets are in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Setenv(fakeMode, mode)
+	t.Setenv(fakeLog, filepath.Join(dir, "calls"))
+	t.Setenv("NOTIFY_SOCKET", "/nowhere")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{dir: dir, exchange: event.NewExchange()}
+	f.cfg = task.Config{
+		Root: filepath.Join(dir, "root"), State: filepath.Join(dir, "state"),
+		Address: "/a.sock", TTRPCAddress: "/a.sock.ttrpc", Binary: "/bin/true",
+		Containers: records{self}, Events: f.exchange,
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+	f.open(t)
+	return f
+}
+
+func (f *fixture) open(t *testing.T) {
+	t.Helper()
+	m, err := task.New(t.Context(), f.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Manager = m
+	t.Cleanup(func() { m.Close() })
+}
+
+// calls are what the fake shim was asked, in order.
+func (f *fixture) calls(t *testing.T) []string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(f.dir, "calls"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return strings.Fields(string(data))
+}
+
+func (f *fixture) clean(t *testing.T) {
+	t.Helper()
+	for _, pattern := range []string{"state/*/*", "root/*/*", "state/*/.*"} {
+		if left, _ := filepath.Glob(filepath.Join(f.dir, pattern)); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	}
+}
+
+// killShim ends the process of a fake shim.
+func (f *fixture) killShim(t *testing.T, id string) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(f.dir, id+".sock.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(string(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testContext(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(reqctx.WithNamespace(t.Context(), "ns"), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func (f *fixture) create(t *testing.T, ctx context.Context, id string) {
+	t.Helper()
+	pid, err := f.Create(ctx, coretask.CreateOptions{ContainerID: id})
+	if err != nil || pid != fakePID {
+		t.Fatalf("create: pid %d, %v", pid, err)
+	}
+}
+
+func TestEveryWayToAnswerStart(t *testing.T) {
+	for _, mode := range []string{"protobuf", "json", "bare", "old"} {
+		t.Run(mode, func(t *testing.T) {
+			f, ctx := setup(t, mode), testContext(t)
+			f.create(t, ctx, "one")
+			if st, err := f.Get(ctx, "one", ""); err != nil || st.Status != coretask.StatusRunning {
+				t.Errorf("state %+v, %v", st, err)
+			}
+			if err := f.Kill(ctx, "one", "", 9, false); err != nil {
+				t.Error(err)
+			}
+			if e, err := f.Wait(ctx, "one", ""); err != nil || e.Code != 9 || e.PID != fakePID {
+				t.Errorf("wait %+v, %v", e, err)
+			}
+			if e, err := f.Delete(ctx, "one", ""); err != nil || e.Code != 9 || e.PID != fakePID {
+				t.Errorf("delete %+v, %v", e, err)
+			}
+			f.clean(t)
+			f.create(t, ctx, "one") // the id is free again, the old dialect known
+			if _, err := f.Delete(ctx, "one", ""); err != nil {
+				t.Error(err)
+			}
+			starts := 0
+			for _, c := range f.calls(t) {
+				if c == "start" {
+					starts++
+				}
+			}
+			if want := map[string]int{"old": 3}[mode]; want != 0 && starts != want || want == 0 && starts != 2 {
+				t.Errorf("%d starts", starts)
+			}
+		})
+	}
+}
+
+func TestFailedStepsAreUndone(t *testing.T) {
+	cleanup := []string{"DeleteRequest", "ShutdownRequest", "delete"}
+	for _, tc := range []struct {
+		mode, text string
+		class      error
+		calls      []string // the last ones
+	}{
+		{"start fails", "failed to start shim: start failed: out of luck: out of memory: exit status 1", nil, []string{"start", "start"}},
+		{"garbage", "failed to start shim: start failed: unsupported shim version (9)", errdefs.ErrNotImplemented, []string{"start", "delete", "start", "delete"}},
+		{"create fails", "failed to create shim task: OCI runtime create failed: no such thing: one", errdefs.ErrNotFound, cleanup},
+		{"create dies", "failed to create shim task: connection to shim is closed", errdefs.ErrUnavailable, []string{"CreateTaskRequest", "delete"}},
+	} {
+		t.Run(tc.mode, func(t *testing.T) {
+			f, ctx := setup(t, tc.mode), testContext(t)
+			_, err := f.Create(ctx, coretask.CreateOptions{ContainerID: "one"})
+			if err == nil || err.Error() != tc.text || (tc.class != nil && !errors.Is(err, tc.class)) {
+				t.Errorf("got %v", err)
+			}
+			calls := f.calls(t)
+			if len(calls) < len(tc.calls) || !slices.Equal(calls[len(calls)-len(tc.calls):], tc.calls) {
+				t.Errorf("calls %v, want them to end in %v", calls, tc.calls)
+			}
+			f.clean(t)
+			if _, err := f.Get(ctx, "one", ""); !errdefs.IsNotFound(err) {
+				t.Errorf("get: %v", err)
+			}
+		})
+	}
+}
+
+func TestCancelledCreateIsUndone(t *testing.T) {
+	f := setup(t, "create hangs")
+	ctx, cancel := context.WithCancel(testContext(t))
+	go func() {
+		defer cancel()
+		for !slices.Contains(f.calls(t), "CreateTaskRequest") && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	if _, err := f.Create(ctx, coretask.CreateOptions{ContainerID: "one"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	f.clean(t)
+}
+
+func TestRefusedBeforeAnythingIsMade(t *testing.T) {
+	f, ctx := setup(t, "protobuf"), testContext(t)
+	for _, tc := range []struct {
+		name string
+		ctx  context.Context
+		o    coretask.CreateOptions
+		want error
+	}{
+		{"no namespace", context.Background(), coretask.CreateOptions{ContainerID: "one"}, errdefs.ErrFailedPrecondition},
+		{"namespace is a path", reqctx.WithNamespace(ctx, "../x"), coretask.CreateOptions{ContainerID: "one"}, errdefs.ErrInvalidArgument},
+		{"id is a path", ctx, coretask.CreateOptions{ContainerID: "../../etc"}, errdefs.ErrInvalidArgument},
+		{"no container", ctx, coretask.CreateOptions{ContainerID: "none"}, errdefs.ErrNotFound},
+		{"relative shim", ctx, coretask.CreateOptions{ContainerID: "one", ShimPath: "shim"}, errdefs.ErrInvalidArgument},
+	} {
+		if _, err := f.Create(tc.ctx, tc.o); !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v, want %v", tc.name, err, tc.want)
+		}
+	}
+	if err := f.Exec(ctx, coretask.ExecOptions{ContainerID: "one", ExecID: "a/b"}); !errors.Is(err, errdefs.ErrInvalidArgument) {
+		t.Errorf("exec id is a path: %v", err)
+	}
+	f.clean(t)
+	if calls := f.calls(t); len(calls) > 0 {
+		t.Errorf("the shim was asked %v", calls)
+	}
+}
+
+func TestLostConnectionIsNoDeath(t *testing.T) {
+	f, ctx := setup(t, "protobuf"), testContext(t)
+	f.create(t, ctx, "one")
+	waited := make(chan error, 1)
+	go func() {
+		e, err := f.Wait(ctx, "one", "")
+		if err == nil && e.Code != 9 {
+			err = fmt.Errorf("exit %+v", e)
+		}
+		waited <- err
+	}()
+	_ = f.Kill(ctx, "one", "", cutSignal, false) // its answer is lost
+	if st, err := f.Get(ctx, "one", ""); err != nil || st.Status != coretask.StatusRunning {
+		t.Errorf("state after the loss: %+v, %v", st, err)
+	}
+	if err := f.Kill(ctx, "one", "", 9, false); err != nil {
+		t.Error(err)
+	}
+	if err := <-waited; err != nil {
+		t.Errorf("wait over the loss: %v", err)
+	}
+	if _, err := f.Delete(ctx, "one", ""); err != nil {
+		t.Error(err)
+	}
+	f.clean(t)
+}
+
+func TestDeathIsTold(t *testing.T) {
+	for _, tc := range []struct {
+		mode string
+		code uint32
+	}{
+		{"protobuf", 137},
+		{"delete fails", 255},
+	} {
+		t.Run(tc.mode, func(t *testing.T) {
+			f, ctx := setup(t, tc.mode), testContext(t)
+			events, _ := f.exchange.Subscribe(ctx)
+			f.create(t, ctx, "one")
+			_ = f.Kill(ctx, "one", "", dieSignal, false)
+			var topics []string
+			for range 2 {
+				e := <-events
+				topics = append(topics, e.Topic)
+				v, err := typeurl.UnmarshalAny(e.Event)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if x, ok := v.(*eventtypes.TaskExit); ok && (x.GetExitStatus() != tc.code || x.GetPid() != fakePID || x.GetExitedAt().AsTime().IsZero()) {
+					t.Errorf("exit event %v", x)
+				}
+			}
+			if want := []string{"/tasks/exit", "/tasks/delete"}; !slices.Equal(topics, want) {
+				t.Errorf("events %v, want %v", topics, want)
+			}
+			for { // until it is buried
+				if _, err := f.Delete(ctx, "one", ""); errdefs.IsNotFound(err) {
+					break
+				}
+			}
+			f.clean(t)
+		})
+	}
+}
+
+func TestExitIsToldOnce(t *testing.T) {
+	f, ctx := setup(t, "protobuf"), testContext(t)
+	events, _ := f.exchange.Subscribe(ctx)
+	f.create(t, ctx, "one")
+	a, err := typeurl.MarshalAny(&eventtypes.TaskExit{ContainerID: "one", ID: "one", Pid: fakePID, ExitStatus: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Forward(ctx, &coreevent.Envelope{Timestamp: time.Now(), Namespace: "ns", Topic: "/tasks/exit", Event: a}); err != nil {
+		t.Fatal(err)
+	}
+	waited := make(chan coretask.Exit, 1)
+	go func() {
+		e, _ := f.Wait(ctx, "one", "")
+		waited <- e
+	}()
+	_ = f.Kill(ctx, "one", "", dieSignal, false)
+	if e := <-waited; e.Code != 3 {
+		t.Errorf("wait tells %+v, the shim had told 3", e)
+	}
+	for _, want := range []string{"/tasks/exit", "/tasks/delete"} {
+		if e := <-events; e.Topic != want {
+			t.Errorf("event %s, want %s", e.Topic, want)
+		}
+	}
+}
+
+func TestReload(t *testing.T) {
+	f, ctx := setup(t, "protobuf"), testContext(t)
+	for _, id := range []string{"kept", "dead"} {
+		f.create(t, ctx, id)
+	}
+	f.Close()
+	if err := f.Kill(ctx, "kept", "", 9, false); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("call on a closed manager: %v", err)
+	}
+	if _, err := f.Create(ctx, coretask.CreateOptions{ContainerID: "late"}); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("create on a closed manager: %v", err)
+	}
+	stale := filepath.Join(f.cfg.Root, "ns", "stale")
+	half := filepath.Join(f.cfg.State, "ns", ".half")
+	for _, dir := range []string{stale, half} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.killShim(t, "dead")
+	events, _ := f.exchange.Subscribe(ctx, `topic=="/tasks/exit"`)
+	f.open(t)
+	if e := <-events; e.Namespace != "ns" {
+		t.Errorf("exit event %+v", e)
+	}
+	if st, err := f.List(ctx); err != nil || len(st) != 1 || st[0].ContainerID != "kept" || st[0].PID != fakePID {
+		t.Errorf("tasks %+v, %v", st, err)
+	}
+	if ids, err := f.IDs(ctx); err != nil || !slices.Equal(ids, []string{"kept"}) {
+		t.Errorf("ids %v, %v", ids, err)
+	}
+	for _, dir := range []string{stale, half} {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left: %v", dir, err)
+		}
+	}
+	if _, err := f.Delete(ctx, "kept", ""); err != nil {
+		t.Error(err)
+	}
+	f.clean(t)
+}
+
+func TestInfoIsAskedOnce(t *testing.T) {
+	f, ctx := setup(t, "protobuf"), testContext(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if info, err := f.Info(ctx, self, nil); err != nil || info.GetName() != "fake" {
+			t.Errorf("info %v, %v", info, err)
+		}
+	}
+	if calls := f.calls(t); !slices.Equal(calls, []string{"-info"}) {
+		t.Errorf("calls %v", calls)
+	}
+	if _, err := f.Info(ctx, "io.containerd.nope.v9", nil); !errdefs.IsNotFound(err) {
+		t.Errorf("unknown runtime: %v", err)
+	}
+}
