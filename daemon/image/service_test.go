@@ -10,10 +10,13 @@ import (
 
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/pkg/jsonmessage"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/daemon/image"
 	"gantry/internal/testutil/coretest"
 	"gantry/libctr/client"
+	coreimage "gantry/libctr/core/image"
 )
 
 // fixture is a service on a core of its own.
@@ -101,5 +104,13 @@ func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// record is a name for a target that is not there.
+func record(d digest.Digest) coreimage.Image {
+	return coreimage.Image{
+		Name:   "example.com/" + d.Encoded()[:12] + ":latest",
+		Target: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: d, Size: 1},
 	}
 }

@@ -20,10 +20,11 @@ import (
 type inventory struct {
 	blobs map[digest.Digest]int64 // sizes
 	snaps map[string]bool         // committed snapshots
+	users []User                  // all containers
 }
 
 func (s *Service) takeInventory(ctx context.Context) (*inventory, error) {
-	inv := &inventory{blobs: map[digest.Digest]int64{}, snaps: map[string]bool{}}
+	inv := &inventory{blobs: map[digest.Digest]int64{}, snaps: map[string]bool{}, users: s.usersOf("")}
 	err := s.Content.Walk(ctx, func(i content.Info) error { inv.blobs[i.Digest] = i.Size; return nil })
 	if err != nil {
 		return nil, err
@@ -55,6 +56,24 @@ func (s *Service) usage(ctx context.Context, inv *inventory, chain digest.Digest
 	}
 	s.usages.Store(chain.String(), u)
 	return u.Size, nil
+}
+
+// LayersSize is what the unpacked layers of all images take on disk, in bytes, each
+// counted once.
+func (s *Service) LayersSize(ctx context.Context) (int64, error) {
+	inv, err := s.takeInventory(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	for name := range inv.snaps {
+		size, err := s.usage(ctx, inv, digest.Digest(name))
+		if err != nil {
+			return 0, err
+		}
+		sum += size
+	}
+	return sum, nil
 }
 
 // summary is what is known of an image with all its platforms.
@@ -146,8 +165,8 @@ func (s *Service) addImage(ctx context.Context, inv *inventory, sum *summary, en
 	entry.Size.Total += entry.ImageData.Size.Unpacked
 	sum.size += entry.ImageData.Size.Unpacked
 	sum.chains = append(sum.chains, chains...)
-	for _, u := range s.usersOf(img.Target.Digest) {
-		if u.Manifest == "" || u.Manifest == desc.Digest {
+	for _, u := range inv.users {
+		if u.ImageID == img.Target.Digest && (u.Manifest == "" || u.Manifest == desc.Digest) {
 			entry.ImageData.Containers = append(entry.ImageData.Containers, u.ContainerID)
 			sum.containers++
 		}
