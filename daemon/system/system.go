@@ -7,6 +7,7 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/netip"
@@ -21,10 +22,12 @@ import (
 	volumetypes "github.com/docker/docker/api/types/volume"
 	"golang.org/x/sync/singleflight"
 
+	"gantry/api/rest"
 	"gantry/daemon/host"
 )
 
 // Config is what the engine runs with, as far as it is told to clients. It is constant.
+// Empty values mean the engine's defaults.
 type Config struct {
 	ID            string // see EngineID
 	DataRoot      string
@@ -138,10 +141,24 @@ type Service struct {
 
 // New returns the service.
 func New(cfg Config, deps Deps, log *slog.Logger) *Service {
-	if cfg.CoreName == "" {
-		cfg.CoreName = "gantry core"
+	return &Service{cfg: cfg.withDefaults(), deps: deps, log: log}
+}
+
+// withDefaults fills in what is meant by an empty value.
+func (c Config) withDefaults() Config {
+	c.CoreName = cmp.Or(c.CoreName, "gantry core")
+	c.MinAPIVersion = cmp.Or(c.MinAPIVersion, rest.MinVersion)
+	c.SeccompProfile = cmp.Or(c.SeccompProfile, "builtin")
+	c.CgroupDriver = cmp.Or(c.CgroupDriver, "cgroupfs")
+	c.LoggingDriver = cmp.Or(c.LoggingDriver, "json-file")
+	c.DefaultRuntime = cmp.Or(c.DefaultRuntime, builtinNames[0])
+	if c.CgroupnsMode == "" {
+		c.CgroupnsMode = string(containertypes.CgroupnsModeHost)
+		if c.Host.CgroupV2 {
+			c.CgroupnsMode = string(containertypes.CgroupnsModePrivate)
+		}
 	}
-	return &Service{cfg: cfg, deps: deps, log: log}
+	return c
 }
 
 // Events hands out the feed; see daemon/event.

@@ -19,7 +19,7 @@ func (s *Service) Version(ctx context.Context) (types.Version, error) {
 	v := types.Version{
 		Version:       version.Version,
 		APIVersion:    rest.MaxVersion,
-		MinAPIVersion: s.minAPIVersion(),
+		MinAPIVersion: s.cfg.MinAPIVersion,
 		GitCommit:     version.Commit,
 		GoVersion:     runtime.Version(),
 		Os:            runtime.GOOS,
@@ -31,7 +31,7 @@ func (s *Service) Version(ctx context.Context) (types.Version, error) {
 			{Name: "Engine", Version: version.Version, Details: map[string]string{
 				"GitCommit":     version.Commit,
 				"ApiVersion":    rest.MaxVersion,
-				"MinAPIVersion": s.minAPIVersion(),
+				"MinAPIVersion": s.cfg.MinAPIVersion,
 				"GoVersion":     runtime.Version(),
 				"Os":            runtime.GOOS,
 				"Arch":          runtime.GOARCH,
@@ -50,13 +50,6 @@ func (s *Service) Version(ctx context.Context) (types.Version, error) {
 
 func component(name, version, commit string) types.ComponentVersion {
 	return types.ComponentVersion{Name: name, Version: version, Details: map[string]string{"GitCommit": commit}}
-}
-
-func (s *Service) minAPIVersion() string {
-	if s.cfg.MinAPIVersion == "" {
-		return rest.MinVersion
-	}
-	return s.cfg.MinAPIVersion
 }
 
 type coreVersion struct{ version, revision string }

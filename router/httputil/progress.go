@@ -20,7 +20,12 @@ type ProgressStream struct {
 }
 
 // NewProgressStream returns a stream on w. Nothing is written before the first Emit.
-func NewProgressStream(w http.ResponseWriter) *ProgressStream { return &ProgressStream{w: w} }
+// The request's body may be read on while objects are written: net/http would
+// otherwise throw away what is not read yet at the first of them.
+func NewProgressStream(w http.ResponseWriter) *ProgressStream {
+	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 is so anyway, and cannot be told
+	return &ProgressStream{w: w}
+}
 
 // Emit writes one object; the first one commits the 200. Its error means that the
 // client has gone.

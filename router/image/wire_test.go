@@ -1,9 +1,14 @@
 package image_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/docker/docker/api/types/filters"
@@ -156,6 +161,34 @@ func (world) Prune(_ context.Context, f filters.Args) (*imagetypes.PruneReport, 
 		return nil, err
 	}
 	return &imagetypes.PruneReport{ImagesDeleted: []imagetypes.DeleteResponse{{Deleted: imageID}}, SpaceReclaimed: 7}, nil
+}
+
+// loader reports before it has read its input.
+type loader struct{ world }
+
+func (loader) Load(_ context.Context, r io.Reader, _ *ocispec.Platform, _ bool, out apiimage.Progress) error {
+	if err := out(jsonmessage.JSONMessage{Status: "Loading"}); err != nil {
+		return err
+	}
+	n, err := io.Copy(io.Discard, r)
+	if err != nil {
+		return err
+	}
+	return out(jsonmessage.JSONMessage{Status: fmt.Sprint(n, " bytes")})
+}
+
+func TestProgressWhileReading(t *testing.T) {
+	dial := routertest.Serve(t, image.New(loader{}))
+	c := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return dial() }, DisableKeepAlives: true}}
+	res, err := c.Post("http://engine/v1.51/images/load", "application/x-tar", bytes.NewReader(make([]byte, 3<<20)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil || !strings.Contains(string(b), `{"status":"3145728 bytes"}`) {
+		t.Errorf("%s %v", b, err)
+	}
 }
 
 func TestTranscripts(t *testing.T) {
