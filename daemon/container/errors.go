@@ -77,3 +77,17 @@ type prefixed struct {
 
 func (p prefixed) Error() string { return p.prefix + p.err.Error() }
 func (p prefixed) Unwrap() error { return p.err }
+
+// ExecError gives what the core said about an exec that could not be started its exit
+// code and class, as startError does for a container; without a reason the code is
+// that of a command that can't be invoked.
+func ExecError(err error) (code int, out error) {
+	if class := errdefs.Class(err); class == errdefs.ErrInvalidArgument || class == errdefs.ErrConflict {
+		return exitNotExecutable, err
+	}
+	prefix := ""
+	if strings.HasPrefix(err.Error(), "exec: ") {
+		prefix = "OCI runtime exec failed: exec failed: unable to start container process: "
+	}
+	return startError(prefix, err)
+}

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"time"
 
-	"github.com/containerd/typeurl/v2"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -168,7 +167,7 @@ func (n Network) down() Network {
 }
 
 func (s *Service) createInCore(ctx context.Context, c *Snapshot, p *prepared, steps *undo.Stack) error {
-	raw, err := typeurl.MarshalAny(p.spec)
+	raw, err := spec.Any(p.spec)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/containerd/typeurl/v2"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 
@@ -57,7 +56,7 @@ func (s *Service) apply(ctx context.Context, e *entry, h *containertypes.HostCon
 	if !c.Status.HasTask() {
 		return nil
 	}
-	limits, err := typeurl.MarshalAny(spec.Update(h.Resources))
+	limits, err := spec.Any(spec.Update(h.Resources))
 	if err == nil {
 		err = s.Tasks.Update(ctx, e.id, limits, nil)
 	}

@@ -16,11 +16,14 @@ func Env(c *containertypes.Config, tty bool, home string) []string {
 	if tty {
 		env = append(env, "TERM=xterm")
 	}
-	env = MergeEnv(env, c.Env)
-	if _, set := lookup(env, "HOME"); !set && home != "" {
-		env = append(env, "HOME="+home)
+	return withHome(MergeEnv(env, c.Env), home)
+}
+
+func withHome(env []string, home string) []string {
+	if _, set := lookup(env, "HOME"); set || home == "" {
+		return env
 	}
-	return env
+	return append(env, "HOME="+home)
 }
 
 // MergeEnv returns env with overrides applied in place by name, new names appended;

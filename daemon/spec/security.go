@@ -7,8 +7,6 @@ import (
 
 	"github.com/moby/profiles/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-
-	containertypes "github.com/docker/docker/api/types/container"
 )
 
 // Names of seccomp profiles that are not JSON.
@@ -118,12 +116,12 @@ func setSeccomp(s *specs.Spec, in Input) (err error) {
 }
 
 func setAppArmor(s *specs.Spec, in Input) {
-	s.Process.ApparmorProfile = AppArmor(in.Security, in.HostConfig, in.Host.AppArmor)
+	s.Process.ApparmorProfile = AppArmor(in.Security, in.Host.AppArmor)
 }
 
 // AppArmor is the profile of a process. Without one of the user's own nothing is set:
 // the daemon loads no profile of its own.
-func AppArmor(sec Security, _ *containertypes.HostConfig, supported bool) string {
+func AppArmor(sec Security, supported bool) string {
 	if !supported || sec.AppArmor == ProfileUnconfined {
 		return ""
 	}

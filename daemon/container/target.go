@@ -1,0 +1,61 @@
+package container
+
+import (
+	"context"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"gantry/api/errdefs"
+)
+
+// Target is a running container as its execs need it.
+type Target struct {
+	*Snapshot
+	Socket  string // of its shim's streams
+	Foreign bool   // its shim knows no such socket
+}
+
+// Target finds a container that can run something more. Conflict with Docker's words
+// when it is not running, paused or about to restart.
+func (s *Service) Target(ref string) (Target, error) {
+	e, err := s.find(ref)
+	if err != nil {
+		return Target{}, err
+	}
+	c := e.snapshot()
+	switch c.Status {
+	case Running:
+		return Target{Snapshot: c, Socket: s.socket(e.id), Foreign: s.foreign(c)}, nil
+	case Paused:
+		return Target{}, errdefs.Conflict("Container %s is paused, unpause the container before exec", ref)
+	case Restarting:
+		return Target{}, errRestarting(e.id)
+	}
+	return Target{}, errNotRunning(e.id)
+}
+
+// LookupUser resolves a user, and the container's additional groups, in its files.
+func (s *Service) LookupUser(ctx context.Context, c *Snapshot, user string) (specs.User, string, error) {
+	mounts, err := s.Images.Mounts(ctx, c.ID)
+	if err != nil {
+		return specs.User{}, "", err
+	}
+	r, err := s.OpenRoot(mounts)
+	if err != nil {
+		return specs.User{}, "", err
+	}
+	defer r.Close()
+	return r.LookupUser(user, c.Host.GroupAdd)
+}
+
+// Snapshot returns a container as it is; reads need no lock.
+func (s *Service) Snapshot(ref string) (*Snapshot, error) {
+	e, err := s.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	return e.snapshot(), nil
+}
+
+// All returns every container as it is, newest first.
+func (s *Service) All() []*Snapshot { return s.sorted() }

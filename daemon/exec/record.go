@@ -1,0 +1,182 @@
+package exec
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"slices"
+	"sync"
+	"time"
+
+	containertypes "github.com/docker/docker/api/types/container"
+
+	"gantry/api/errdefs"
+)
+
+// state of an exec.
+type state int
+
+const (
+	created state = iota
+	running       // Start has taken it
+	exited
+)
+
+// exec is one process, from its creation to its pruning.
+type exec struct {
+	id, container string
+	opts          containertypes.ExecOptions
+	keys          []byte
+
+	started chan struct{} // closed when the process runs, or can't
+	done    chan struct{} // closed when the exit has been committed
+
+	mu      sync.Mutex
+	state   state     // guarded by mu
+	pid     int       // guarded by mu
+	code    int       // guarded by mu; good once exited
+	endedAt time.Time // guarded by mu
+}
+
+func newExec(container string, o containertypes.ExecOptions, keys []byte) *exec {
+	var b [32]byte
+	rand.Read(b[:]) //nolint:errcheck // never fails
+	return &exec{
+		id: hex.EncodeToString(b[:]), container: container, opts: o, keys: keys,
+		started: make(chan struct{}), done: make(chan struct{}),
+	}
+}
+
+// take moves the exec from created to running, once.
+func (x *exec) take() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch x.state {
+	case exited:
+		return errdefs.Conflict("exec command %s has already run", x.id)
+	case running:
+		return errdefs.Conflict("exec command %s is already running", x.id)
+	}
+	x.state = running
+	return nil
+}
+
+func (x *exec) setPid(pid int) {
+	x.mu.Lock()
+	x.pid = pid
+	x.mu.Unlock()
+	close(x.started)
+}
+
+// finish commits the end, and the start's failure where there was no process.
+func (x *exec) finish(code int) {
+	x.mu.Lock()
+	x.state, x.code, x.pid, x.endedAt = exited, code, 0, time.Now()
+	x.mu.Unlock()
+	select {
+	case <-x.started:
+	default:
+		close(x.started)
+	}
+	close(x.done)
+}
+
+func (x *exec) inspect() containertypes.ExecInspect {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return containertypes.ExecInspect{
+		ExecID: x.id, ContainerID: x.container, Running: x.state == running, ExitCode: x.code, Pid: x.pid,
+	}
+}
+
+func (x *exec) is(s state) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.state == s
+}
+
+// Bounds on what is kept of execs that have ended.
+const (
+	keepFor  = 10 * time.Minute
+	keepMost = 10000
+)
+
+func (s *Service) add(x *exec) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.execs[x.id] = x
+}
+
+func (s *Service) find(id string) (*exec, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x := s.execs[id]; x != nil {
+		return x, nil
+	}
+	return nil, errdefs.NotFound("No such exec instance: %s", id)
+}
+
+// finished notes an end and drops the oldest where there are too many.
+func (s *Service) finished(x *exec) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = append(s.ended, x)
+	for len(s.ended) > keepMost {
+		s.dropOldest()
+	}
+}
+
+// dropOldest: the caller holds mu.
+func (s *Service) dropOldest() {
+	delete(s.execs, s.ended[0].id)
+	s.ended = s.ended[1:]
+}
+
+// prune drops what has ended long ago, until the daemon ends.
+func (s *Service) prune() {
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-s.life.Done():
+			return
+		}
+		s.mu.Lock()
+		for len(s.ended) > 0 && time.Since(s.ended[0].at()) > keepFor {
+			s.dropOldest()
+		}
+		s.mu.Unlock()
+	}
+}
+
+func (x *exec) at() time.Time {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.endedAt
+}
+
+// forget drops the execs of a container that has gone.
+func (s *Service) forget(container string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, x := range s.execs {
+		if x.container == container {
+			delete(s.execs, id)
+		}
+	}
+	s.ended = slices.DeleteFunc(s.ended, func(x *exec) bool { return x.container == container })
+}
+
+// running are the ids of a container's execs that have not ended, sorted; nil for none.
+func (s *Service) running(container string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []string
+	for id, x := range s.execs {
+		if x.container == container && !x.is(exited) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}

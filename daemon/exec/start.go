@@ -1,0 +1,241 @@
+package exec
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/docker/docker/api/types/events"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	apicontainer "gantry/api/container"
+	"gantry/api/errdefs"
+	"gantry/api/shimwire"
+	"gantry/api/undo"
+	"gantry/daemon/container"
+	"gantry/daemon/spec"
+	"gantry/daemon/stream"
+	"gantry/libctr/core/task"
+)
+
+// undoTime bounds the taking back of a start that failed.
+const undoTime = 30 * time.Second
+
+// Start runs an exec. Detached it returns once the process runs; else it joins the
+// client with it and returns when the streams have ended, after the exit has been
+// committed. What can be wrong with the command is told before the stream is opened.
+func (s *Service) Start(ctx context.Context, id string, o apicontainer.ExecStartOptions) error {
+	x, err := s.find(id)
+	if err != nil {
+		return err
+	}
+	t, err := s.containers.Target(x.container)
+	if err != nil {
+		return err
+	}
+	if err := x.take(); err != nil {
+		return err
+	}
+	s.publish(x, events.ActionExecStart)
+	r := &start{s: s, x: x, t: t, o: o}
+	if err := r.prepare(context.WithoutCancel(ctx)); err != nil {
+		code, err := container.ExecError(err)
+		x.finish(code)
+		s.finished(x)
+		return err
+	}
+	if r.p == nil {
+		return nil
+	}
+	return r.join(ctx)
+}
+
+// start is one Start at work.
+type start struct {
+	s *Service
+	x *exec
+	t container.Target
+	o apicontainer.ExecStartOptions
+	p stream.Process // nil when detached
+}
+
+// prepare makes the process, connects to its streams and lets it go.
+func (r *start) prepare(ctx context.Context) (err error) {
+	var steps undo.Stack
+	defer func() { steps.OnError(ctx, undoTime, &err) }()
+	process, err := r.spec(ctx)
+	if err != nil {
+		return err
+	}
+	raw, err := spec.Any(process)
+	if err != nil {
+		return err
+	}
+	x := r.x
+	if err := r.s.tasks.Exec(ctx, task.ExecOptions{ContainerID: x.container, ExecID: x.id, IO: r.io(), Spec: raw}); err != nil {
+		return err
+	}
+	steps.Add("delete exec", func(ctx context.Context) error {
+		_, err := r.s.tasks.Delete(ctx, x.container, x.id)
+		if errdefs.IsNotFound(err) {
+			return nil
+		}
+		return err
+	})
+	if r.attached() {
+		if err := r.dial(ctx); err != nil {
+			return err
+		}
+		steps.Add("close stream", func(context.Context) error { r.p.Close(); return nil })
+	}
+	pid, err := r.s.tasks.Start(ctx, x.container, x.id)
+	if err != nil {
+		return err
+	}
+	x.setPid(int(pid))
+	r.s.work.Go(func() { r.s.watch(x) }) // ends with the process or the daemon
+	return nil
+}
+
+func (r *start) attached() bool { return !r.o.Detach && r.o.Open != nil && !r.t.Foreign }
+
+func (r *start) spec(ctx context.Context) (_ *specs.Process, err error) {
+	x, c := r.x, r.t
+	user := x.opts.User
+	if user == "" {
+		user = c.Config.User
+	}
+	in := spec.ExecInput{
+		Config: c.Config, HostConfig: c.Host, Ulimits: r.s.cfg.Ulimits, Host: r.s.cfg.Host,
+		Args: x.opts.Cmd, Env: x.opts.Env, Cwd: x.opts.WorkingDir, Tty: x.opts.Tty,
+		Size: r.o.ConsoleSize, Privileged: x.opts.Privileged,
+	}
+	if in.Size == nil {
+		in.Size = x.opts.ConsoleSize
+	}
+	if in.User, in.Home, err = r.s.containers.LookupUser(ctx, c.Snapshot, user); err != nil {
+		return nil, err
+	}
+	if in.Security, err = spec.ParseSecurity(c.Host.SecurityOpt, r.s.cfg.NoNewPrivileges); err != nil {
+		return nil, err
+	}
+	return spec.Exec(in), nil
+}
+
+// io names the streams: those wanted by an attached client, none when detached.
+func (r *start) io() task.IO {
+	x := r.x
+	out := task.IO{Terminal: x.opts.Tty}
+	if !r.attached() && !x.opts.Tty {
+		return out
+	}
+	uri := shimwire.StreamURI{Socket: r.t.Socket}.String()
+	out.Stdout = uri
+	if !x.opts.Tty {
+		out.Stderr = uri
+	}
+	if x.opts.AttachStdin && r.attached() {
+		out.Stdin = uri
+	}
+	return out
+}
+
+func (r *start) dial(ctx context.Context) (err error) {
+	o := r.x.opts
+	r.p, err = r.s.cfg.Dial(ctx, r.t.Socket, shimwire.Hello{
+		Proc: r.x.id, Stdin: o.AttachStdin, Stdout: o.AttachStdout, Stderr: o.AttachStderr && !o.Tty,
+	})
+	return err
+}
+
+// join carries the client's bytes until the process's output ends or the client leaves,
+// in which case the process goes on.
+func (r *start) join(ctx context.Context) error {
+	x := r.x
+	client, err := r.o.Open(!x.opts.Tty)
+	if err != nil {
+		r.p.Close()
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer context.AfterFunc(r.s.life, cancel)()
+	defer cancel()
+	result := stream.Copy(ctx, committed{r.p, x}, client, stream.Options{
+		Stdin: x.opts.AttachStdin, Stdout: x.opts.AttachStdout, Stderr: x.opts.AttachStderr,
+		TTY: x.opts.Tty, Keys: x.keys, CloseStdin: true,
+	})
+	if result.StdinOpen {
+		if err := r.s.tasks.CloseIO(context.WithoutCancel(ctx), x.container, x.id); err != nil && !errdefs.IsNotFound(err) {
+			r.s.log.WarnContext(ctx, "close stdin", "exec", x.id, "err", err)
+		}
+	}
+	if result.How == stream.Detached {
+		r.s.containers.Publish(x.container, events.ActionExecDetach, map[string]string{"execID": x.id})
+	}
+	return nil
+}
+
+// commitWait bounds how long the end of the output waits for the exit: a process may
+// have closed its output and live on.
+const commitWait = time.Second
+
+// committed holds the end of the output back until the exit is known, since the client
+// asks for the exit code next.
+type committed struct {
+	stream.Process
+	x *exec
+}
+
+func (c committed) Read() (shimwire.Frame, error) {
+	f, err := c.Process.Read()
+	if err == nil && f.Kind == shimwire.End {
+		timer := time.NewTimer(commitWait)
+		defer timer.Stop()
+		select {
+		case <-c.x.done:
+		case <-timer.C:
+		}
+	}
+	return f, err
+}
+
+// exitLost is the code of a process whose end nobody saw.
+const exitLost = 255
+
+// watch waits for the process's end and commits it.
+func (s *Service) watch(x *exec) {
+	exit, ok := s.await(x)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.life, undoTime)
+	defer cancel()
+	if _, err := s.tasks.Delete(ctx, x.container, x.id); err != nil && !errdefs.IsNotFound(err) {
+		s.log.WarnContext(ctx, "delete exec", "container", x.container, "exec", x.id, "err", err)
+	}
+	s.containers.Publish(x.container, events.ActionExecDie, map[string]string{
+		"execID": x.id, "exitCode": strconv.Itoa(int(exit.Code)),
+	})
+	x.finish(int(exit.Code))
+	s.finished(x)
+}
+
+func (s *Service) await(x *exec) (task.Exit, bool) {
+	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		exit, err := s.tasks.Wait(s.life, x.container, x.id)
+		switch {
+		case err == nil:
+			return exit, true
+		case s.life.Err() != nil:
+			return task.Exit{}, false
+		case errdefs.IsNotFound(err):
+			return task.Exit{Code: exitLost, At: time.Now()}, true
+		}
+		s.log.Warn("wait for exec", "container", x.container, "exec", x.id, "err", err)
+		select {
+		case <-time.After(wait):
+		case <-s.life.Done():
+			return task.Exit{}, false
+		}
+	}
+}
