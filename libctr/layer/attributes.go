@@ -104,7 +104,7 @@ func listXattrs(file string) (map[string][]byte, error) {
 	}
 	names, err := grow(func(p []byte) (int, error) { return list(file, p) })
 	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
-		return nil, nil
+		return map[string][]byte{}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list attributes: %w", err)

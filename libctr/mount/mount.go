@@ -68,6 +68,12 @@ func WithTemp(ctx context.Context, mounts []mount.Mount, fn func(root string) er
 		// Remove, not RemoveAll: what is mounted must never be deleted.
 		err = errors.Join(err, Unmount(dir), os.Remove(dir))
 	}()
+	if len(mounts) == 0 {
+		// What has no mounts is an empty tree: let its root look like any other.
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return err
+		}
+	}
 	if err := All(mounts, dir); err != nil {
 		return err
 	}

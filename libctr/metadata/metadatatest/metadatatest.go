@@ -151,7 +151,9 @@ func updateContainers(s subject) {
 		{"image and spec", container.Container{ID: "one", Image: "i", Spec: Spec("2")}, []string{"image", "spec"},
 			func(c *container.Container) { c.Image, c.Spec = "i", Spec("2") }, nil},
 		{"an extension", container.Container{ID: "one", Extensions: map[string]typeurl.Any{"two": Spec("2")}}, []string{"extensions.two"},
-			func(c *container.Container) { c.Extensions = map[string]typeurl.Any{"ext.one": Spec("1"), "two": Spec("2")} }, nil},
+			func(c *container.Container) {
+				c.Extensions = map[string]typeurl.Any{"ext.one": Spec("1"), "two": Spec("2")}
+			}, nil},
 		{"snapshot key", container.Container{ID: "one", SnapshotKey: "k"}, []string{"snapshotkey"},
 			func(c *container.Container) { c.SnapshotKey = "k" }, nil},
 		{"what can't change", container.Container{ID: "one"}, []string{"runtime"}, nil, errdefs.ErrInvalidArgument},
