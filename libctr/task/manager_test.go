@@ -54,6 +54,7 @@ func setup(t *testing.T, mode string) *fixture {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	t.Setenv(fakeMode, mode)
 	t.Setenv(fakeLog, filepath.Join(dir, "calls"))
+	t.Setenv("GORACE", "atexit_sleep_ms=0") // the shim is built as the test is
 	t.Setenv("NOTIFY_SOCKET", "/nowhere")
 	self, err := os.Executable()
 	if err != nil {
