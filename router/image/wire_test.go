@@ -179,7 +179,8 @@ func (loader) Load(_ context.Context, r io.Reader, _ *ocispec.Platform, _ bool, 
 
 func TestProgressWhileReading(t *testing.T) {
 	dial := routertest.Serve(t, image.New(loader{}))
-	c := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return dial() }, DisableKeepAlives: true}}
+	c := http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return dial() }}}
+	defer c.CloseIdleConnections()
 	res, err := c.Post("http://engine/v1.51/images/load", "application/x-tar", bytes.NewReader(make([]byte, 100<<10)))
 	if err != nil {
 		t.Fatal(err)
