@@ -19,8 +19,21 @@ const maxSocketPath = 107
 // socket is a listening unix socket that knows its file.
 type socket struct {
 	*net.UnixListener
-	path  string
+	path string
+	file identity
+}
+
+// identity tells a file from a later one at the same path, which may have its
+// inode again.
+type identity struct {
 	inode uint64
+	made  unix.Timespec
+}
+
+func identify(path string) (identity, error) {
+	var st unix.Stat_t
+	err := unix.Lstat(path, &st)
+	return identity{st.Ino, st.Mtim}, err
 }
 
 // listenUnix makes a socket for root, and for the group gid. A socket nobody
@@ -48,11 +61,11 @@ func listenUnix(path string, uid, gid int) (_ *socket, err error) {
 	if err := os.Chown(path, uid, gid); err != nil {
 		return nil, err
 	}
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
+	file, err := identify(path)
+	if err != nil {
 		return nil, err
 	}
-	return &socket{UnixListener: l, path: path, inode: st.Ino}, nil
+	return &socket{UnixListener: l, path: path, file: file}, nil
 }
 
 // bind listens on a path that may be longer than sun_path, through a descriptor
@@ -101,8 +114,7 @@ func clearStale(path string) error {
 // remove unlinks the socket unless another process has put its own there.
 func (s *socket) remove() {
 	_ = s.Close()
-	var st unix.Stat_t
-	if unix.Lstat(s.path, &st) == nil && st.Ino == s.inode {
+	if file, err := identify(s.path); err == nil && file == s.file {
 		_ = os.Remove(s.path)
 	}
 }

@@ -10,6 +10,8 @@ import (
 
 	"gantry/api/reqctx"
 	"gantry/libctr/client"
+	"gantry/libctr/core/diff"
+	"gantry/libctr/core/lease"
 	"gantry/libctr/server"
 )
 
@@ -111,3 +113,10 @@ func TestServes(t *testing.T) {
 		t.Errorf("identity %v then %v, %v", first, again, err)
 	}
 }
+
+// requestContext is a request under a namespace, a lease and an id.
+func requestContext(t *testing.T) context.Context {
+	return lease.With(reqctx.WithRequestID(inNamespace(t.Context(), "other"), "r1"), "l1")
+}
+
+var diffOptions = diff.CompareOptions{}
