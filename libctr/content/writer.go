@@ -114,7 +114,9 @@ func (w *writer) Commit(_ context.Context, size int64, expected digest.Digest, _
 		w.drop()
 		return errdefs.AlreadyExists("content %v: already exists", d)
 	}
-	if err := w.publish(target); err != nil {
+	if err := w.publish(target); errors.Is(err, fs.ErrNotExist) {
+		return errdefs.NotFound("ingest %q: aborted meanwhile", w.status.Ref)
+	} else if err != nil {
 		return fmt.Errorf("commit ingest %q: %w", w.status.Ref, err)
 	}
 	w.drop()

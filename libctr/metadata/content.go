@@ -201,22 +201,37 @@ func (s *contentStore) Writer(ctx context.Context, o content.WriterOptions) (con
 	if err := checkKey("reference", o.Ref); err != nil {
 		return nil, err
 	}
-	if d := o.Desc.Digest; d != "" {
-		exists, err := s.adopt(ctx, ns, o.Desc)
-		if err != nil {
-			return nil, err
-		}
-		if exists {
-			return nil, errdefs.AlreadyExists("content %v: already exists", d)
-		}
+	if err := s.absent(ctx, ns, o.Desc); err != nil {
+		return nil, err
 	}
-	ref := o.Ref
+	ref, expected := o.Ref, o.Desc.Digest
 	o.Ref = backendRef(ns, ref)
 	w, err := s.backend.Writer(ctx, o)
+	if errdefs.IsAlreadyExists(err) {
+		// Another namespace has got it just now, or has one of another size: then
+		// this one is to fail at its commit, not to be taken for there.
+		if err := s.absent(ctx, ns, o.Desc); err != nil {
+			return nil, err
+		}
+		o.Desc.Digest = ""
+		w, err = s.backend.Writer(ctx, o)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &contentWriter{Writer: w, store: s, open: ctx, ns: ns, ref: ref, expected: o.Desc.Digest}, nil
+	return &contentWriter{Writer: w, store: s, open: ctx, ns: ns, ref: ref, expected: expected}, nil
+}
+
+// absent fails with AlreadyExists when the namespace has the blob or can adopt it.
+func (s *contentStore) absent(ctx context.Context, ns string, desc ocispec.Descriptor) error {
+	if desc.Digest == "" {
+		return nil
+	}
+	exists, err := s.adopt(ctx, ns, desc)
+	if err == nil && exists {
+		err = errdefs.AlreadyExists("content %v: already exists", desc.Digest)
+	}
+	return err
 }
 
 // adopt says whether the namespace has the blob: it takes one over that the
@@ -297,7 +312,13 @@ func (w *contentWriter) Commit(ctx context.Context, size int64, expected digest.
 	if err != nil {
 		return err
 	}
-	d := w.digest(expected)
+	if expected == "" {
+		expected = w.expected
+	}
+	d := expected
+	if d == "" {
+		d = w.Digest()
+	}
 	leave, err := w.store.db.lanes.enter(ctx, d.String())
 	if err != nil {
 		return err
@@ -314,15 +335,4 @@ func (w *contentWriter) Commit(ctx context.Context, size int64, expected digest.
 		err = errdefs.AlreadyExists("content %v: already exists", d)
 	}
 	return err
-}
-
-// digest is what the blob will be called if its commit succeeds.
-func (w *contentWriter) digest(expected digest.Digest) digest.Digest {
-	if expected != "" {
-		return expected
-	}
-	if w.expected != "" {
-		return w.expected
-	}
-	return w.Digest()
 }
