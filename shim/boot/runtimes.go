@@ -1,10 +1,12 @@
 package boot
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/containerd/containerd/api/types/runc/options"
 	"google.golang.org/protobuf/proto"
@@ -30,9 +32,24 @@ type choice struct {
 
 const choiceFile = "runtime.json"
 
+// named returns the OCI runtime that the shim's own name asks for, "" for the
+// built-in one: as containerd-shim-gantry-crun-v2 (runtime
+// io.containerd.gantry-crun.v2) it runs crun.
+func named(argv0 string) string {
+	name, ok := strings.CutPrefix(filepath.Base(argv0), "containerd-shim-gantry-")
+	if !ok {
+		return ""
+	}
+	name, _ = strings.CutSuffix(name, "-v2")
+	if name == "v2" {
+		return ""
+	}
+	return name
+}
+
 // choose reads the task's options, containerd's for runc or none.
 func choose(any *anypb.Any, namespace, bundle string) (choice, error) {
-	c := choice{}
+	c := choice{Binary: named(os.Args[0])}
 	if any != nil && len(any.Value) > 0 {
 		o := new(options.Options)
 		if any.TypeUrl != string(o.ProtoReflect().Descriptor().FullName()) {
@@ -41,10 +58,8 @@ func choose(any *anypb.Any, namespace, bundle string) (choice, error) {
 		if err := proto.Unmarshal(any.Value, o); err != nil {
 			return c, errdefs.InvalidArgument("runtime options: %w", err)
 		}
-		c = choice{
-			Binary: o.BinaryName, Root: o.Root,
-			SystemdCgroup: o.SystemdCgroup, NoPivot: o.NoPivotRoot, NoNewKeyring: o.NoNewKeyring,
-		}
+		c.Binary = cmp.Or(o.BinaryName, c.Binary)
+		c.Root, c.SystemdCgroup, c.NoPivot, c.NoNewKeyring = o.Root, o.SystemdCgroup, o.NoPivotRoot, o.NoNewKeyring
 	}
 	switch {
 	case c.Root != "":

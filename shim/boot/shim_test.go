@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,8 @@ import (
 
 var shimBinary, rootfs string
 
+var counter atomic.Int64 // of containers, whose cgroups need names of their own
+
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
@@ -41,6 +44,7 @@ func testMain(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
+	defer removeCgroups()
 	if os.Getuid() == 0 {
 		shimBinary = filepath.Join(dir, "containerd-shim-gantry-v2")
 		build := exec.Command("go", "build", "-tags", "no_grpc", "-o", shimBinary, "gantry/cmd/containerd-shim-gantry-v2")
@@ -56,6 +60,14 @@ func testMain(m *testing.M) int {
 		}
 	}
 	return m.Run()
+}
+
+// removeCgroups removes the parents of the containers' cgroups.
+func removeCgroups() {
+	parents, _ := filepath.Glob("/sys/fs/cgroup/*/gantry-shim-test")
+	for _, dir := range append(parents, "/sys/fs/cgroup/gantry-shim-test") {
+		os.Remove(dir)
+	}
 }
 
 func makeRootfs(dir string) error {
@@ -81,13 +93,12 @@ func makeRootfs(dir string) error {
 
 // engine is what starts shims: it receives their events.
 type engine struct {
-	dir     string
-	binary  string // of an OCI runtime; "" is the built-in one
-	mu      sync.Mutex
-	seen    []string // guarded by mu
-	more    chan struct{}
-	srv     *ttrpc.Server
-	counter int
+	dir    string
+	binary string // of an OCI runtime; "" is the built-in one
+	mu     sync.Mutex
+	seen   []string // guarded by mu
+	more   chan struct{}
+	srv    *ttrpc.Server
 }
 
 func newEngine(t *testing.T, runtime string) *engine {
@@ -196,8 +207,7 @@ type task struct {
 // newTask makes a bundle and starts its shim.
 func (e *engine) newTask(t *testing.T, change func(*specs.Spec), argv ...string) *task {
 	t.Helper()
-	e.counter++
-	id := fmt.Sprintf("c%d-%d", os.Getpid(), e.counter)
+	id := fmt.Sprintf("c%d-%d", os.Getpid(), counter.Add(1))
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	k := &task{engine: e, t: t, id: id, ctx: ctx, bundle: filepath.Join(e.dir, "b"+id), socket: filepath.Join(e.dir, id+".sock"), log: filepath.Join(e.dir, id+".log")}
 	if err := os.MkdirAll(k.bundle, 0o711); err != nil {
@@ -261,7 +271,10 @@ func (k *task) run(stdin []byte, args ...string) []byte {
 
 func (k *task) shimPid() int {
 	raw, _ := os.ReadFile(filepath.Join(k.bundle, "shim.pid"))
-	pid, _ := strconv.Atoi(string(raw))
+	pid, err := strconv.Atoi(string(raw))
+	if err != nil || pid <= 1 {
+		k.t.Errorf("shim.pid says %q", raw)
+	}
 	return pid
 }
 

@@ -124,7 +124,8 @@ func (a args) spawn(l *net.UnixListener, address, bundle string) (pid int, err e
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("start serving process: %w", err)
 	}
-	return cmd.Process.Pid, cmd.Process.Release()
+	pid = cmd.Process.Pid // before Release forgets it
+	return pid, cmd.Process.Release()
 }
 
 // serveEnv keeps the number of threads, and with them of stacks, small.

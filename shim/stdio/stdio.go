@@ -271,23 +271,19 @@ func (io *IO) takeConsole(console *os.File) error {
 	if console == nil {
 		return errors.New("runtime gave no console")
 	}
-	defer console.Close()
-	master, err := nonblocking(console)
+	src, err := newSource(console)
 	if err != nil {
+		console.Close()
 		return err
 	}
-	io.console = master
-	src, err := newSource(master)
-	if err != nil {
-		return err
-	}
+	io.console = src.file
 	src.sink = io.sinks[logfile.Stdout]
 	if src.sink == nil {
 		src.sink = discard{}
 	}
 	io.sources = append(io.sources, src)
 	if io.stdin != nil {
-		return io.stdin.set(master, false)
+		return io.stdin.set(src.file, false)
 	}
 	return nil
 }
