@@ -117,6 +117,11 @@ func (a *reader) readAll(ctx context.Context, r io.Reader) error {
 
 func (a *reader) add(ctx context.Context, h *tar.Header, r io.Reader) error {
 	name := clean(h.Name)
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return errors.New("sparse files are not allowed") // a few bytes may stand for any size
+		}
+	}
 	switch h.Typeflag {
 	case tar.TypeReg:
 	case tar.TypeSymlink:
