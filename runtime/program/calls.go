@@ -307,9 +307,21 @@ func (p *Program) LookPath(candidates []string) (Reg, *Op) {
 	return r, p.CallTo(r, "lookpath", opLookPath, Strs(candidates, text), Num(len(candidates)))
 }
 
-// Execve runs the file whose address is in exe; env is set, not added to.
-func (p *Program) Execve(exe Reg, args, env []string) *Op {
-	return p.Call("execve", opExecve, From(exe), Strs(args, fmt.Sprintf("%q", args)), Strs(env, fmt.Sprintf("%d variables", len(env))))
+// Execve runs the file whose address is in exe; env, of Strs, is set, not added
+// to.
+func (p *Program) Execve(exe Reg, args []string, env Arg) *Op {
+	return p.Call("execve", opExecve, From(exe), Strs(args, fmt.Sprintf("%q", args)), env)
+}
+
+// HomeOf writes the home directory of uid behind "HOME=" in buffer, as
+// /etc/passwd has it; what is there stays when it does not.
+func (p *Program) HomeOf(uid uint32, buffer Arg) *Op {
+	return p.Call("homeof", opHome, Num(uid), buffer, Num(len(buffer.data.b)))
+}
+
+// IfUnset adds ops that run only when nothing has been put into r yet.
+func (p *Program) IfUnset(r Reg, then func()) {
+	p.IfFailed(p.Call("isset", opIsSet, From(r)).Tolerate(unix.ENODATA), then)
 }
 
 // Address puts the address of s into a register, for Execve.
@@ -333,8 +345,11 @@ func (p *Program) Fork(clone uint64, child func()) Reg {
 // Reap waits for the child in r and makes its wait status the program's result.
 func (p *Program) Reap(r Reg) *Op { return p.Call("reap", opReap, From(r)) }
 
-// Child makes the pid in r, as seen from our pid namespace, known to the parent.
-func (p *Program) Child(r Reg) *Op { return p.Call("child", opChild, From(r)) }
+// ForkOn clones the child once more as a sibling of its own: the copy goes on
+// with the program, the child leaves. See Process.Adopt.
+func (p *Program) ForkOn(clone uint64) *Op {
+	return p.Call("forkon", opForkOn, Named(clone, cloneFlags(clone)))
+}
 
 // Exit ends the child well.
 func (p *Program) Exit() *Op { return p.Call("exit", opExit, Num(0)) }

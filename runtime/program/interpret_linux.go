@@ -25,9 +25,11 @@ const (
 	opChownStdio
 	opExecve
 	opAddress
+	opHome
+	opIsSet
 	opFork
+	opForkOn
 	opReap
-	opChild
 	opExit
 )
 
@@ -46,7 +48,7 @@ type shared struct {
 	state  uint32
 	op     uint32
 	errno  uint32
-	pid    uint32 // by Child
+	pid    uint32 // by ForkOn
 	status uint32 // by Reap
 	nnotes uint32
 	notes  [maxNotes]note
@@ -250,12 +252,18 @@ func pseudo(m *machine, nr uintptr, a *[6]uintptr, i uintptr) (uintptr, syscall.
 		return rawcall(unix.SYS_EXECVE, a[0], a[1], a[2])
 	case opAddress:
 		return a[0], errnoNone
+	case opHome:
+		return 0, homeOf(m, a[0], a[1], a[2])
+	case opIsSet:
+		if a[0] == 0 {
+			return 0, syscall.ENODATA
+		}
 	case opFork:
 		return fork(m, a[0])
+	case opForkOn:
+		return forkOn(m, s, a[0])
 	case opReap:
 		return reap(s, a[0])
-	case opChild:
-		s.pid = uint32(a[0])
 	case opExit:
 		s.state = stateExited
 		exit(0)
@@ -499,19 +507,34 @@ func awaitStart(m *machine, listener, signals uintptr) (uintptr, syscall.Errno) 
 	}
 }
 
-// fork clones without a new stack, as fork(2). With CLONE_PARENT the copy
-// announces its end as this child would have.
+// fork clones without a new stack, as fork(2).
 //
 //go:nosplit
 //go:norace
 //go:nocheckptr
 func fork(m *machine, flags uintptr) (uintptr, syscall.Errno) {
 	args := at[cloneArgs](m.scratch, 0)
-	*args = cloneArgs{flags: uint64(flags)}
-	if flags&unix.CLONE_PARENT == 0 {
-		args.exitSignal = uint64(unix.SIGCHLD)
-	}
+	*args = cloneArgs{flags: uint64(flags), exitSignal: uint64(unix.SIGCHLD)}
 	return rawcall(unix.SYS_CLONE3, m.scratch, unsafe.Sizeof(*args), 0)
+}
+
+// forkOn lets the copy go on and ends this child; the kernel leaves the copy's
+// pid, as our pid namespace has it, in the shared page before the copy runs.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func forkOn(m *machine, s *shared, flags uintptr) (uintptr, syscall.Errno) {
+	args := at[cloneArgs](m.scratch, 0)
+	*args = cloneArgs{
+		flags:     uint64(flags) | unix.CLONE_PARENT | unix.CLONE_PARENT_SETTID,
+		parentTID: uint64(uintptr(unsafe.Pointer(&s.pid))),
+	}
+	r, e := rawcall(unix.SYS_CLONE3, m.scratch, unsafe.Sizeof(*args), 0)
+	if e == errnoNone && r != 0 {
+		exit(0)
+	}
+	return r, e
 }
 
 //go:nosplit

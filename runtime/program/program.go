@@ -184,11 +184,23 @@ func Bytes(b []byte, text string) Arg {
 	return Arg{is: argData, data: &data{b: slices.Clone(b)}, text: text}
 }
 
-// Strs is the address of a NULL-terminated array of NUL-terminated strings.
-func Strs(list []string, text string) Arg {
-	d := &data{b: make([]byte, 8*(len(list)+1))}
+// Buffer is the address of size bytes that start with s and a NUL, for an op to
+// write to.
+func Buffer(s string, size int, text string) Arg {
+	b := make([]byte, max(size, len(s)+1))
+	copy(b, s)
+	return Arg{is: argData, data: &data{b: b}, text: text}
+}
+
+// Strs is the address of a NULL-terminated array of NUL-terminated strings:
+// copies of list, then what more points to.
+func Strs(list []string, text string, more ...Arg) Arg {
+	d := &data{b: make([]byte, 8*(len(list)+len(more)+1))}
 	for i, s := range list {
 		d.ptrs = append(d.ptrs, pointer{8 * i, cstring(s)})
+	}
+	for i, a := range more {
+		d.ptrs = append(d.ptrs, pointer{8 * (len(list) + i), a.data})
 	}
 	return Arg{is: argData, data: d, text: text}
 }

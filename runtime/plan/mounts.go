@@ -1,0 +1,272 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"gantry/runtime/program"
+	"gantry/runtime/rootfs"
+)
+
+// mountInputs are what the parent opens for us: with a user namespace the root
+// and the sources of binds, which its root may be unable to reach; and the user
+// namespaces of idmapped mounts.
+func (b *builder) mountInputs() (regs []program.Reg) {
+	if b.ns.user() {
+		regs = append(regs, b.Input(InRoot))
+	}
+	for i, m := range b.spec.Mounts {
+		if b.ns.user() && IsBind(m) {
+			regs = append(regs, b.Input(InSource(i)))
+		}
+		if len(m.UIDMappings) > 0 {
+			regs = append(regs, b.Input(InMap(i)))
+		}
+	}
+	return regs
+}
+
+// IsBind says whether a mount of the spec shows a host path.
+func IsBind(m specs.Mount) bool {
+	return m.Type == "bind" || rootfs.ParseOptions(m.Options).Bind
+}
+
+func (b *builder) mounts() error {
+	b.propagation()
+	if err := b.openSources(); err != nil {
+		return err
+	}
+	if err := b.attachRoot(); err != nil {
+		return err
+	}
+	for _, m := range b.o.Rootfs[min(1, len(b.o.Rootfs)):] {
+		sm := specs.Mount{Destination: "/" + m.Target, Type: m.Type, Source: m.Source, Options: m.Options}
+		if err := b.mount(-1, sm); err != nil {
+			return err
+		}
+	}
+	for i, m := range b.spec.Mounts {
+		if err := b.mount(i, m); err != nil {
+			return err
+		}
+	}
+	b.makeCwd()
+	if b.ownsDev() {
+		if err := b.devices(); err != nil {
+			return err
+		}
+	}
+	if b.o.Hooks {
+		b.Label("run hooks")
+		b.Ask(AskHooks)
+	}
+	if b.proc.Terminal {
+		b.console("/dev/pts/ptmx", true)
+	}
+	b.maskedPaths()
+	b.readonlyPaths()
+	for _, l := range b.late {
+		b.Label("%s", l.label)
+		b.SetAttr(l.mount, program.Attr{Set: unix.MOUNT_ATTR_RDONLY}, false)
+	}
+	return nil
+}
+
+var rootPropagation = map[string]uint64{
+	"shared": unix.MS_SHARED, "rshared": unix.MS_SHARED | unix.MS_REC,
+	"slave": unix.MS_SLAVE, "rslave": unix.MS_SLAVE | unix.MS_REC,
+	"private": unix.MS_PRIVATE, "rprivate": unix.MS_PRIVATE | unix.MS_REC,
+	"unbindable": unix.MS_UNBINDABLE, "runbindable": unix.MS_UNBINDABLE | unix.MS_REC,
+}
+
+// propagation keeps our mounts away from the host's. With a shared root the
+// copies stay the host's peers, so that shared binds can be made of them.
+func (b *builder) propagation() {
+	p := rootPropagation[b.spec.Linux.RootfsPropagation]
+	if p == 0 {
+		p = unix.MS_SLAVE | unix.MS_REC
+	}
+	if p&unix.MS_SHARED != 0 {
+		return
+	}
+	b.Label("set propagation of mounts")
+	if p&unix.MS_UNBINDABLE != 0 {
+		p = unix.MS_PRIVATE | unix.MS_REC // binds are still to be made
+	}
+	b.SetAttrPath(program.Cwd, "/", program.Attr{Propagation: p &^ unix.MS_REC}, true)
+}
+
+// openSources clones the trees of all binds while the host's are in reach and
+// before "/" turns private.
+func (b *builder) openSources() error {
+	for i, m := range b.spec.Mounts {
+		if !IsBind(m) {
+			continue
+		}
+		if b.ns.user() {
+			b.sources[i] = b.Input(InSource(i))
+			continue
+		}
+		b.Label("open source of mount %s: %s", m.Destination, m.Source)
+		r, _ := b.OpenTree(path.Base(m.Destination), program.Cwd, m.Source, TreeFlags(m))
+		b.sources[i] = r
+	}
+	return nil
+}
+
+// TreeFlags are the open_tree flags for a bind's source.
+func TreeFlags(m specs.Mount) uint {
+	how := uint(unix.OPEN_TREE_CLONE)
+	if rootfs.ParseOptions(m.Options).Rec {
+		how |= unix.AT_RECURSIVE
+	}
+	return how
+}
+
+// attachRoot puts the root's mount on top of "/", from where pivot_root takes it.
+func (b *builder) attachRoot() error {
+	attached := false
+	if b.ns.user() {
+		b.root = b.Input(InRoot)
+	} else {
+		var err error
+		if b.root, attached, err = rootMount(b.Program, b.o); err != nil {
+			return err
+		}
+	}
+	b.Label("attach root filesystem")
+	if rootPropagation[b.spec.Linux.RootfsPropagation]&unix.MS_SHARED != 0 {
+		b.SetAttrPath(program.Cwd, "/", program.Attr{Propagation: unix.MS_PRIVATE}, false)
+	}
+	if !attached {
+		b.AttachPath(b.root, program.Cwd, "/")
+	}
+	return nil
+}
+
+// mount adds one mount of the spec; i is its index, -1 for one of the root's.
+func (b *builder) mount(i int, m specs.Mount) error {
+	f := rootfs.ParseOptions(m.Options)
+	if f.CopyUp {
+		return fmt.Errorf("mount %s: option tmpcopyup is not supported: %w", m.Destination, errdefs.ErrNotImplemented)
+	}
+	switch {
+	case m.Type == "cgroup" || m.Type == "cgroup2":
+		return b.mountCgroup(m, f)
+	case m.Type == "bind" || f.Bind:
+		b.mountBind(i, m, f)
+		return nil
+	case m.Type == "":
+		return fmt.Errorf("mount %s has no type: %w", m.Destination, errdefs.ErrInvalidArgument)
+	}
+	return b.mountNew(m, f)
+}
+
+func (b *builder) mountBind(i int, m specs.Mount, f rootfs.Flags) {
+	b.Label("bind %s on %s", m.Source, m.Destination)
+	src, ok := b.sources[i]
+	if !ok {
+		src, _ = b.OpenTree("source", program.Cwd, m.Source, TreeFlags(m))
+	}
+	if len(m.UIDMappings) > 0 {
+		b.SetAttr(src, program.Attr{Set: unix.MOUNT_ATTR_IDMAP, UserNS: b.Input(InMap(i))}, f.RecIDMap)
+	}
+	b.attach(src, m.Destination, f)
+}
+
+// attach sets what the options ask for and moves the mount to its place.
+func (b *builder) attach(src program.Reg, dest string, f rootfs.Flags) {
+	if !f.Attr.Zero() {
+		b.SetAttr(src, f.Attr, false)
+	}
+	if !f.Recursive.Zero() {
+		b.SetAttr(src, f.Recursive, true)
+	}
+	to, _ := b.MakePath("to", b.root, dest, src)
+	b.Attach(src, to)
+	b.Close(to)
+	if p := f.Propagation; p != 0 {
+		b.SetAttr(src, program.Attr{Propagation: p &^ unix.MS_REC}, p&unix.MS_REC != 0)
+	}
+	b.Close(src)
+}
+
+// mountNew mounts a new filesystem. A read-only tmpfs turns so at the end, for
+// other mounts and devices may go into it.
+func (b *builder) mountNew(m specs.Mount, f rootfs.Flags) error {
+	b.Label("mount %s on %s", m.Type, m.Destination)
+	late := m.Type == "tmpfs" && f.ReadOnly()
+	if late {
+		f.Attr.Set &^= unix.MOUNT_ATTR_RDONLY
+	}
+	f.Data = append(f.Data, b.label(m)...)
+	source := m.Source
+	if source == "" {
+		source = m.Type
+	}
+	r, err := rootfs.New(b.Program, m.Type, m.Type, source, f)
+	if err != nil {
+		return fmt.Errorf("mount %s: %w", m.Destination, err)
+	}
+	to, _ := b.MakePath("to", b.root, m.Destination, 0)
+	b.Attach(r, to)
+	b.Close(to)
+	if !f.Recursive.Zero() {
+		b.SetAttr(r, f.Recursive, true)
+	}
+	if p := f.Propagation; p != 0 {
+		b.SetAttr(r, program.Attr{Propagation: p &^ unix.MS_REC}, p&unix.MS_REC != 0)
+	}
+	if late {
+		b.late = append(b.late, lateReadonly{r, fmt.Sprintf("make %s read-only", m.Destination)})
+		return nil
+	}
+	b.Close(r)
+	return nil
+}
+
+// label is the SELinux option for a filesystem that is born here.
+func (b *builder) label(m specs.Mount) []string {
+	if m.Type != "tmpfs" || b.o.Process.MountLabel == "" {
+		return nil
+	}
+	return []string{b.o.Process.MountLabel}
+}
+
+// makeCwd makes the working directory, as runc does.
+func (b *builder) makeCwd() {
+	if cwd := b.proc.Cwd; path.Clean(cwd) != "/" {
+		b.Label("make working directory %s", cwd)
+		r, _ := b.MakePath("cwd", b.root, cwd, 0)
+		b.Close(r)
+	}
+}
+
+// pivot makes the root's mount the root, and lets go of the host's.
+func (b *builder) pivot() {
+	b.Label("make the root filesystem the root")
+	b.Call("fchdir", unix.SYS_FCHDIR, program.From(b.root))
+	if b.o.NoPivot {
+		b.Call("chroot", unix.SYS_CHROOT, program.Str("."))
+	} else {
+		old, _ := b.Open("old", program.Cwd, "/", unix.O_PATH|unix.O_DIRECTORY)
+		b.Call("pivot_root", unix.SYS_PIVOT_ROOT, program.Str("."), program.Str("."))
+		b.SetAttr(old, program.Attr{Propagation: unix.MS_SLAVE}, true)
+		b.Call("fchdir", unix.SYS_FCHDIR, program.From(old))
+		b.Call("umount2", unix.SYS_UMOUNT2, program.Str("."), program.Named(unix.MNT_DETACH, "DETACH"))
+		b.Close(old)
+	}
+	b.Call("chdir", unix.SYS_CHDIR, program.Str("/"))
+	if p := rootPropagation[b.spec.Linux.RootfsPropagation]; p&(unix.MS_SHARED|unix.MS_UNBINDABLE) != 0 {
+		b.Label("set propagation of the root filesystem")
+		b.SetAttr(b.root, program.Attr{Propagation: p &^ unix.MS_REC}, p&unix.MS_REC != 0)
+	}
+	if b.spec.Root != nil && b.spec.Root.Readonly {
+		b.Label("make the root filesystem read-only")
+		b.SetAttr(b.root, program.Attr{Set: unix.MOUNT_ATTR_RDONLY}, false)
+	}
+}

@@ -1,0 +1,218 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"gantry/runtime/program"
+)
+
+var cloneFlag = map[specs.LinuxNamespaceType]uint64{
+	specs.UserNamespace: unix.CLONE_NEWUSER, specs.PIDNamespace: unix.CLONE_NEWPID,
+	specs.MountNamespace: unix.CLONE_NEWNS, specs.NetworkNamespace: unix.CLONE_NEWNET,
+	specs.IPCNamespace: unix.CLONE_NEWIPC, specs.UTSNamespace: unix.CLONE_NEWUTS,
+	specs.CgroupNamespace: unix.CLONE_NEWCGROUP, specs.TimeNamespace: unix.CLONE_NEWTIME,
+}
+
+// CloneFlag is the CLONE_NEW* flag of a namespace type, 0 for an unknown one.
+func CloneFlag(t specs.LinuxNamespaceType) uint64 { return cloneFlag[t] }
+
+// namespaces says which the container gets new and which it joins.
+type namespaces struct {
+	fresh  uint64 // CLONE_NEW*
+	joined map[specs.LinuxNamespaceType]string
+}
+
+func readNamespaces(l *specs.Linux) (namespaces, error) {
+	ns := namespaces{joined: map[specs.LinuxNamespaceType]string{}}
+	if l == nil {
+		return ns, fmt.Errorf("spec has no linux section: %w", errdefs.ErrInvalidArgument)
+	}
+	for _, n := range l.Namespaces {
+		flag := cloneFlag[n.Type]
+		_, twice := ns.joined[n.Type]
+		switch {
+		case flag == 0:
+			return ns, fmt.Errorf("unknown namespace type %q: %w", n.Type, errdefs.ErrInvalidArgument)
+		case ns.fresh&flag != 0 || twice:
+			return ns, fmt.Errorf("namespace %q is listed twice: %w", n.Type, errdefs.ErrInvalidArgument)
+		case n.Path == "":
+			ns.fresh |= flag
+		default:
+			ns.joined[n.Type] = n.Path
+		}
+	}
+	if ns.fresh&unix.CLONE_NEWNS == 0 {
+		return ns, fmt.Errorf("a container needs a mount namespace of its own: %w", errdefs.ErrInvalidArgument)
+	}
+	return ns, nil
+}
+
+// user says whether the container has a user namespace beside ours.
+func (ns namespaces) user() bool {
+	return ns.fresh&unix.CLONE_NEWUSER != 0 || ns.joined[specs.UserNamespace] != ""
+}
+
+func (ns namespaces) order() []specs.LinuxNamespaceType {
+	return slices.Sorted(maps.Keys(ns.joined))
+}
+
+func (ns namespaces) inputs(b *builder) (regs []program.Reg) {
+	for _, t := range ns.order() {
+		regs = append(regs, b.Input(InNamespace(t)))
+	}
+	return regs
+}
+
+// enterNamespaces divides the work: what clone3 makes, what is joined, what is
+// made afterwards because it must belong to a joined user namespace.
+func (b *builder) enterNamespaces() {
+	fresh := b.ns.fresh
+	later := fresh & (unix.CLONE_NEWCGROUP | unix.CLONE_NEWTIME)
+	fresh &^= later
+	if b.ns.joined[specs.UserNamespace] != "" {
+		b.undumpable()
+		b.joinUser()
+		b.makeInJoinedUser(fresh)
+	} else {
+		b.Clone.Flags = fresh
+		if b.ns.joined[specs.PIDNamespace] != "" {
+			b.Clone.PidNS = b.Input(InNamespace(specs.PIDNamespace))
+		}
+		if fresh&unix.CLONE_NEWUSER != 0 {
+			b.awaitMaps()
+		}
+		b.undumpable()
+	}
+	b.joinOthers()
+	if later&unix.CLONE_NEWCGROUP != 0 {
+		b.Label("make cgroup namespace")
+		b.Unshare(unix.CLONE_NEWCGROUP)
+	}
+	if later&unix.CLONE_NEWTIME != 0 {
+		b.timeNamespace()
+	}
+}
+
+// undumpable keeps other processes of the container, if it shares their pid
+// namespace, out of the child's memory and descriptors.
+func (b *builder) undumpable() {
+	b.Label("turn undumpable")
+	b.Prctl("SET_DUMPABLE", unix.PR_SET_DUMPABLE, program.Num(0))
+}
+
+func (b *builder) awaitMaps() {
+	b.Label("wait for id maps")
+	b.Ask(AskMaps)
+	b.becomeRoot()
+}
+
+// becomeRoot takes the ids of the user namespace's root, without which files
+// could not be made.
+func (b *builder) becomeRoot() {
+	b.Label("become root of the user namespace")
+	zero := program.Num(0)
+	b.Call("setresgid", unix.SYS_SETRESGID, zero, zero, zero)
+	b.Call("setresuid", unix.SYS_SETRESUID, zero, zero, zero)
+	b.Call("setgroups", unix.SYS_SETGROUPS, zero, zero).Tolerate(unix.EPERM)
+}
+
+func (b *builder) joinUser() {
+	b.Label("join user namespace")
+	b.SetNS(b.Input(InNamespace(specs.UserNamespace)), unix.CLONE_NEWUSER)
+	b.becomeRoot()
+	b.undumpable() // the new ids made it dumpable again
+}
+
+// makeInJoinedUser clones once more for a pid namespace, which belongs to the
+// user namespace of the one that clones.
+func (b *builder) makeInJoinedUser(fresh uint64) {
+	pid := fresh & unix.CLONE_NEWPID
+	if b.ns.joined[specs.PIDNamespace] != "" {
+		b.Label("join pid namespace")
+		b.SetNS(b.Input(InNamespace(specs.PIDNamespace)), unix.CLONE_NEWPID)
+	}
+	if pid != 0 || b.ns.joined[specs.PIDNamespace] != "" {
+		b.Label("clone into pid namespace")
+		b.ForkOn(pid)
+		b.Ask(TellChild)
+	}
+	b.Label("make namespaces")
+	if rest := fresh &^ unix.CLONE_NEWPID; rest != 0 {
+		b.Unshare(rest)
+	}
+}
+
+func (b *builder) joinOthers() {
+	for _, t := range b.ns.order() {
+		if t == specs.UserNamespace || t == specs.PIDNamespace {
+			continue
+		}
+		b.Label("join %s namespace %s", t, b.ns.joined[t])
+		b.SetNS(b.Input(InNamespace(t)), cloneFlag[t])
+	}
+}
+
+// timeNamespace makes one; execve enters it.
+func (b *builder) timeNamespace() {
+	b.Label("make time namespace")
+	b.Unshare(unix.CLONE_NEWTIME)
+	var lines []string
+	for _, clock := range slices.Sorted(maps.Keys(b.spec.Linux.TimeOffsets)) {
+		o := b.spec.Linux.TimeOffsets[clock]
+		lines = append(lines, fmt.Sprintf("%s %d %d\n", clock, o.Secs, o.Nanosecs))
+	}
+	if len(lines) > 0 {
+		b.WriteFile(program.Cwd, "/proc/self/timens_offsets", strings.Join(lines, ""))
+	}
+}
+
+// sysctls go through the host's /proc, which shows each task its own namespaces.
+func (b *builder) sysctls() {
+	for _, k := range slices.Sorted(maps.Keys(b.spec.Linux.Sysctl)) {
+		b.Label("set sysctl %s", k)
+		b.WriteFile(program.Cwd, "/proc/sys/"+sysctlPath(k), b.spec.Linux.Sysctl[k])
+	}
+}
+
+// sysctlPath swaps dots and slashes, unless the name has slashes first.
+func sysctlPath(k string) string {
+	if i := strings.IndexAny(k, "./"); i >= 0 && k[i] == '/' {
+		return k
+	}
+	return strings.Map(func(r rune) rune {
+		switch r {
+		case '.':
+			return '/'
+		case '/':
+			return '.'
+		}
+		return r
+	}, k)
+}
+
+func (b *builder) hostname() {
+	if h := b.spec.Hostname; h != "" {
+		b.Label("set host name %q", h)
+		b.Call("sethostname", unix.SYS_SETHOSTNAME, program.Str(h), program.Num(len(h)))
+	}
+	if d := b.spec.Domainname; d != "" {
+		b.Label("set domain name %q", d)
+		b.Call("setdomainname", unix.SYS_SETDOMAINNAME, program.Str(d), program.Num(len(d)))
+	}
+}
+
+// openAttrs opens the label files while the host's /proc is in place.
+func (b *builder) openAttrs() {
+	for _, a := range b.o.Process.Attrs {
+		b.Label("open label file %s", a.Path)
+		f, _ := b.Open("label", program.Cwd, "/proc/thread-self/"+a.Path, unix.O_WRONLY)
+		b.attrs = append(b.attrs, f)
+	}
+}
