@@ -154,7 +154,10 @@ func layerOf(t *testing.T, dir string) ([]byte, digest.Digest) {
 
 func TestCtr(t *testing.T) {
 	needCtr(t)
-	c := start(t, newConfig(t))
+	onEachShim(t, ctrCommands)
+}
+
+func ctrCommands(t *testing.T, c *core) {
 	ns := fmt.Sprintf("ctr-test-%d", os.Getpid())
 	x := ctr{core: c, ns: ns}
 	const image = "example.org/busybox:latest"
@@ -170,19 +173,19 @@ func TestCtr(t *testing.T) {
 	x.expect(t, cmd("snapshots ls"), "Committed")
 	x.expect(t, cmd("leases ls"), "ID")
 
-	x.expect(t, []string{"run", "--rm", image, "short", "sh", "-c", "echo hello from $(busybox uname)"}, "hello from Linux")
-	if out, err := x.try(t.Context(), "run", "--rm", image, "code", "sh", "-c", "exit 42"); err == nil || err.Error() != "exit status 42" {
+	x.expect(t, []string{"run", "--rm", "--runtime", c.runtime, image, "short", "sh", "-c", "echo hello from $(busybox uname)"}, "hello from Linux")
+	if out, err := x.try(t.Context(), "run", "--rm", "--runtime", c.runtime, image, "code", "sh", "-c", "exit 42"); err == nil || err.Error() != "exit status 42" {
 		t.Errorf("exit status: %v\n%s", err, out)
 	}
-	if out, err := x.try(t.Context(), "run", "--rm", image, "nope", "/no/such/thing"); err == nil ||
-		!strings.Contains(out, "failed to create shim task: OCI runtime create failed") {
+	if out, err := x.try(t.Context(), "run", "--rm", "--runtime", c.runtime, image, "nope", "/no/such/thing"); err == nil ||
+		!strings.Contains(out, "failed to create shim task: ") {
 		t.Errorf("unknown command: %v\n%s", err, out)
 	}
 	x.expect(t, cmd("containers ls -q"), "")
 
-	x.run(t, "run", "-d", image, "web", "sleep", "1000")
+	x.run(t, "run", "-d", "--runtime", c.runtime, image, "web", "sleep", "1000")
 	x.expect(t, cmd("tasks ls"), "web", "RUNNING")
-	x.expect(t, cmd("containers ls"), "web", image, "io.containerd.runc.v2")
+	x.expect(t, cmd("containers ls"), "web", image, c.runtime)
 	x.expect(t, cmd("containers info web"), `"ID": "web"`, `"Image": "`+image)
 	x.run(t, cmd("containers label web x=y")...)
 	x.expect(t, cmd("containers ls labels.x==y"), "web")
@@ -211,7 +214,7 @@ func TestCtr(t *testing.T) {
 	}
 	x.run(t, cmd("containers rm web")...)
 
-	x.run(t, "containers", "create", image, "two", "sleep", "1000")
+	x.run(t, "containers", "create", "--runtime", c.runtime, image, "two", "sleep", "1000")
 	x.run(t, cmd("tasks start -d two")...)
 	x.expect(t, cmd("tasks ls"), "two", "RUNNING")
 	x.run(t, cmd("tasks rm -f two")...)
@@ -251,7 +254,7 @@ func TestCtrEvents(t *testing.T) {
 	})
 	const image = "example.org/busybox:latest"
 	x.run(t, "image", "import", ociArchive(t, image))
-	x.run(t, "run", "--rm", image, "one", "true")
+	x.run(t, "run", "--rm", "--runtime", c.runtime, image, "one", "true")
 	for _, topic := range []string{"/images/create", "/snapshot/prepare", "/containers/create", "/tasks/create", "/tasks/start",
 		"/tasks/exit", "/tasks/delete", "/containers/delete"} {
 		eventually(t, topic, func() error {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	eventtypes "github.com/containerd/containerd/api/events"
+	runcoptions "github.com/containerd/containerd/api/types/runc/options"
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -55,6 +56,57 @@ func testNamespace(t *testing.T) context.Context {
 }
 
 var namespaces atomic.Int64
+
+// onEachShim runs a test on the foreign shim and on ours.
+func onEachShim(t *testing.T, fn func(t *testing.T, c *core)) {
+	needRunc(t)
+	t.Run("runc", func(t *testing.T) {
+		c := start(t, newConfig(t))
+		c.runtime = "io.containerd.runc.v2"
+		fn(t, c)
+	})
+	t.Run("gantry", func(t *testing.T) {
+		t.Skip("the built-in runtime does not create containers yet")
+		cfg := newConfig(t)
+		cfg.ShimDir = binaries(t)
+		c := start(t, cfg)
+		c.runtime = "io.containerd.gantry.v2"
+		fn(t, c)
+	})
+}
+
+// onOurShimWithRunc runs a test on our shim with a foreign runtime.
+func onOurShimWithRunc(t *testing.T, fn func(t *testing.T, c *core)) {
+	needRunc(t)
+	t.Run("gantry with runc", func(t *testing.T) {
+		cfg := newConfig(t)
+		cfg.ShimDir = binaries(t)
+		c := start(t, cfg)
+		options, err := typeurl.MarshalAny(&runcoptions.Options{BinaryName: "runc"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.runtime, c.options = "io.containerd.gantry.v2", options
+		fn(t, c)
+	})
+}
+
+// binaries is where the built programs are.
+func binaries(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("GANTRY_BIN")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "bin")
+	}
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		_, err = os.Stat(filepath.Join(dir, "containerd-shim-gantry-v2"))
+	}
+	if err != nil {
+		t.Skipf("needs the built shim (make build): %v", err)
+	}
+	return dir
+}
 
 // userland makes a root directory with busybox in it.
 func userland(t *testing.T) string {
@@ -110,11 +162,11 @@ func anyJSON(t *testing.T, typ string, v any) typeurl.Any {
 	return &anypb.Any{TypeUrl: "types.containerd.io/opencontainers/runtime-spec/1/" + typ, Value: data}
 }
 
-// record creates a container's record on the runc shim.
+// record creates a container's record.
 func (c *core) record(t *testing.T, ctx context.Context, id string, s *specs.Spec) {
 	t.Helper()
 	_, err := c.client.Containers().Create(ctx, container.Container{
-		ID: id, Runtime: container.Runtime{Name: "io.containerd.runc.v2"}, Spec: anyJSON(t, "Spec", s)})
+		ID: id, Runtime: container.Runtime{Name: c.runtime, Options: c.options}, Spec: anyJSON(t, "Spec", s)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,9 +341,12 @@ func nextEvent[T any](t *testing.T, events <-chan *event.Envelope, topic string)
 	}
 }
 
-func TestTaskLifeOnRuncShim(t *testing.T) {
-	needRunc(t)
-	c := start(t, newConfig(t))
+func TestTaskLife(t *testing.T) {
+	onEachShim(t, taskLife)
+	onOurShimWithRunc(t, taskLife)
+}
+
+func taskLife(t *testing.T, c *core) {
 	ctx := testNamespace(t)
 	events, _ := c.client.Events().Subscribe(ctx)
 	tasks, root := c.client.Tasks(), userland(t)
@@ -356,13 +411,16 @@ func TestTaskLifeOnRuncShim(t *testing.T) {
 }
 
 func TestFailedCreateLeavesNothing(t *testing.T) {
-	needRunc(t)
-	c := start(t, newConfig(t))
+	onEachShim(t, failedCreateLeavesNothing)
+	onOurShimWithRunc(t, failedCreateLeavesNothing)
+}
+
+func failedCreateLeavesNothing(t *testing.T, c *core) {
 	ctx := testNamespace(t)
 	c.record(t, ctx, "bad", spec(userland(t), "bad", "/no/such/command"))
 	_, err := c.client.Tasks().Create(ctx, task.CreateOptions{ContainerID: "bad"})
-	if err == nil || !strings.HasPrefix(err.Error(), "failed to create shim task: OCI runtime create failed: ") ||
-		!strings.Contains(err.Error(), "no such file or directory") {
+	if err == nil || !strings.HasPrefix(err.Error(), "failed to create shim task: ") ||
+		!strings.Contains(err.Error(), `exec: "/no/such/command": stat /no/such/command: no such file or directory`) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := c.client.Tasks().Get(ctx, "bad", ""); !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "task bad not found") {
@@ -390,8 +448,11 @@ func TestUnknownRuntime(t *testing.T) {
 }
 
 func TestDeadShim(t *testing.T) {
-	needRunc(t)
-	c := start(t, newConfig(t))
+	onEachShim(t, deadShim)
+	onOurShimWithRunc(t, deadShim)
+}
+
+func deadShim(t *testing.T, c *core) {
 	ctx := testNamespace(t)
 	events, _ := c.client.Events().Subscribe(ctx, `topic=="/tasks/exit"`, `topic=="/tasks/delete"`)
 	pid := c.run(t, ctx, userland(t), "one", "sleep", "1000")
@@ -432,8 +493,11 @@ func TestDeadShim(t *testing.T) {
 }
 
 func TestStuckShimHoldsUpNobody(t *testing.T) {
-	needRunc(t)
-	c := start(t, newConfig(t))
+	onEachShim(t, stuckShimHoldsUpNobody)
+	onOurShimWithRunc(t, stuckShimHoldsUpNobody)
+}
+
+func stuckShimHoldsUpNobody(t *testing.T, c *core) {
 	ctx := testNamespace(t)
 	root := userland(t)
 	c.run(t, ctx, root, "stuck", "sleep", "1000")
@@ -482,9 +546,12 @@ func within(t *testing.T, ctx context.Context, d time.Duration) context.Context 
 }
 
 func TestRestart(t *testing.T) {
-	needRunc(t)
-	cfg := newConfig(t)
-	c := start(t, cfg)
+	onEachShim(t, restart)
+	onOurShimWithRunc(t, restart)
+}
+
+func restart(t *testing.T, c *core) {
+	cfg, runtime, options := c.cfg, c.runtime, c.options
 	ctx := testNamespace(t)
 	root := userland(t)
 	pid := c.run(t, ctx, root, "kept", "sh", "-c", "while :; do sleep 0.1; done")
@@ -504,6 +571,7 @@ func TestRestart(t *testing.T) {
 	}
 
 	c = start(t, cfg)
+	c.runtime, c.options = runtime, options
 	states, err := c.client.Tasks().List(ctx)
 	if err != nil || len(states) != 1 || states[0].ContainerID != "kept" ||
 		states[0].PID != pid || states[0].Status != task.StatusRunning {

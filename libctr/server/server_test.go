@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/typeurl/v2"
+
 	"gantry/api/reqctx"
 	"gantry/libctr/client"
 	"gantry/libctr/core/diff"
@@ -18,8 +20,10 @@ import (
 // core is a running core on directories of its own.
 type core struct {
 	*server.Server
-	cfg    server.Config
-	client *client.Client
+	cfg     server.Config
+	client  *client.Client
+	runtime string      // of the containers that tests make
+	options typeurl.Any // of that runtime, nil for none
 }
 
 // newConfig names short directories: a socket's path must fit sun_path.
@@ -56,7 +60,7 @@ func start(t *testing.T, cfg server.Config) *core {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &core{Server: s, cfg: cfg}
+	c := &core{Server: s, cfg: cfg, runtime: "io.containerd.runc.v2"}
 	t.Cleanup(func() { c.stop(t) })
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
