@@ -62,13 +62,13 @@ type loadSink struct {
 
 func (k *loadSink) Put(ctx context.Context, r io.Reader, expected digest.Digest) (ocispec.Descriptor, error) {
 	if expected != "" {
-		info, err := k.s.Content.Info(ctx, expected)
-		if err == nil {
-			err = k.s.hold(ctx, lease.From(ctx), "content", expected.String())
-			return ocispec.Descriptor{Digest: expected, Size: info.Size}, err
-		}
-		if !errdefs.IsNotFound(err) {
+		// Held first, so that it can't be collected between the look and the use.
+		if err := k.s.hold(ctx, lease.From(ctx), "content", expected.String()); err != nil {
 			return ocispec.Descriptor{}, err
+		}
+		info, err := k.s.Content.Info(ctx, expected)
+		if !errdefs.IsNotFound(err) {
+			return ocispec.Descriptor{Digest: expected, Size: info.Size}, err
 		}
 	}
 	k.n++

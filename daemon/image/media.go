@@ -9,13 +9,11 @@ import (
 
 // Docker's media types, distribution's image manifest version 2, schema 2.
 const (
-	mediaDockerManifest  = "application/vnd.docker.distribution.manifest.v2+json"
-	mediaDockerList      = "application/vnd.docker.distribution.manifest.list.v2+json"
-	mediaDockerLayer     = "application/vnd.docker.image.rootfs.diff.tar"
-	mediaDockerLayerGzip = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-	mediaDockerForeign   = "application/vnd.docker.image.rootfs.foreign.diff.tar"
-	mediaSchema1         = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-	mediaSchema1Plain    = "application/vnd.docker.distribution.manifest.v1+json"
+	mediaDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	mediaDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	mediaDockerLayer    = "application/vnd.docker.image.rootfs.diff.tar"
+	mediaDockerForeign  = "application/vnd.docker.image.rootfs.foreign.diff.tar"
+	mediaSchema1        = "application/vnd.docker.distribution.manifest.v1+" // + json or prettyjws
 )
 
 func isManifest(mt string) bool {

@@ -21,7 +21,6 @@ import (
 	apiimage "gantry/api/image"
 	"gantry/daemon/registry"
 	"gantry/libctr/core/image"
-	"gantry/libctr/core/lease"
 )
 
 // Pull fetches an image, or with o.All every tag of its repository, unpacks it and
@@ -123,7 +122,7 @@ func (x *pull) fetch(ctx context.Context) (ocispec.Descriptor, error) {
 	if err != nil {
 		return target, fmt.Errorf("failed to resolve reference %q: %w", x.ref, named(x.ref, err))
 	}
-	if strings.HasPrefix(target.MediaType, "application/vnd.docker.distribution.manifest.v1+") {
+	if strings.HasPrefix(target.MediaType, mediaSchema1) {
 		return target, errdefs.InvalidArgument("Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed. "+
 			"Suggest the author of %s to upgrade the image to the OCI Format or Docker Image manifest v2, schema 2. "+
 			"More information at https://docs.docker.com/go/deprecated-image-specs/", x.ref)
@@ -340,15 +339,14 @@ func (x *pull) blob(ctx context.Context, b *blobState, quiet bool) error {
 		}
 	}
 	if b.have {
-		if err := x.s.hold(ctx, lease.From(ctx), "content", b.desc.Digest.String()); err != nil {
+		err := x.s.adopt(ctx, b.desc.Digest, x.source)
+		if err == nil {
+			say("Already exists")
+			close(b.ready)
+		}
+		if !errdefs.IsNotFound(err) { // not found: collected while we looked
 			return err
 		}
-		if err := x.s.addBlobLabels(ctx, b.desc.Digest, x.source); err != nil {
-			return err
-		}
-		say("Already exists")
-		close(b.ready)
-		return nil
 	}
 	say("Pulling fs layer")
 	err := x.s.transfers.fetch(ctx, x.repo, b.desc, x.source, func(current, total int64) {

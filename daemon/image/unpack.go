@@ -94,12 +94,8 @@ func (s *Service) unpackLayer(ctx context.Context, l layer, began func()) error 
 	}
 	defer unlock()
 
-	_, err = s.Snapshots.Stat(ctx, l.chain.String())
-	if err == nil {
-		return s.holdSnapshot(ctx, l.chain.String())
-	}
-	if !errdefs.IsNotFound(err) {
-		return fmt.Errorf("stat snapshot %s: %w", l.chain, err)
+	if there, err := s.takeSnapshot(ctx, l.chain.String()); there || err != nil {
+		return err
 	}
 	began()
 	key := fmt.Sprintf("extract-%d-%s %s", time.Now().Nanosecond(), rand.Text()[:4], l.chain)
@@ -116,6 +112,24 @@ func (s *Service) unpackLayer(ctx context.Context, l layer, began func()) error 
 		return fmt.Errorf("unpack layer %s: %w", l.desc.Digest, err)
 	}
 	return nil
+}
+
+// takeSnapshot holds a snapshot under the lease of ctx and says whether it is there. It
+// looks twice: only what is there once it is held can't be collected any more.
+func (s *Service) takeSnapshot(ctx context.Context, name string) (bool, error) {
+	for range 2 {
+		_, err := s.Snapshots.Stat(ctx, name)
+		if errdefs.IsNotFound(err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("stat snapshot %s: %w", name, err)
+		}
+		if err := s.holdSnapshot(ctx, name); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 func (s *Service) applyLayer(ctx context.Context, l layer, key string, mounts []mount.Mount) error {
@@ -141,16 +155,4 @@ func (s *Service) dropSnapshot(ctx context.Context, key string) {
 	if err := s.Snapshots.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
 		s.log.WarnContext(ctx, "remove snapshot", "snapshot", key, "err", err)
 	}
-}
-
-// unpacked says whether the snapshot of an image's last layer is there.
-func (s *Service) unpacked(ctx context.Context, chain digest.Digest) (bool, error) {
-	if chain == "" {
-		return true, nil
-	}
-	_, err := s.Snapshots.Stat(ctx, chain.String())
-	if errdefs.IsNotFound(err) {
-		return false, nil
-	}
-	return err == nil, err
 }
