@@ -48,7 +48,7 @@ func (b *builder) finish() error {
 	b.Label("unblock signals")
 	b.SignalMask(0, "none")
 	b.Label("exec %s", b.proc.Args[0])
-	b.Execve(exe, b.proc.Args, env)
+	b.ExecveEnv(exe, b.proc.Args, env)
 	return nil
 }
 

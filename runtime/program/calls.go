@@ -307,9 +307,13 @@ func (p *Program) LookPath(candidates []string) (Reg, *Op) {
 	return r, p.CallTo(r, "lookpath", opLookPath, Strs(candidates, text), Num(len(candidates)))
 }
 
-// Execve runs the file whose address is in exe; env, of Strs, is set, not added
-// to.
-func (p *Program) Execve(exe Reg, args []string, env Arg) *Op {
+// Execve runs the file whose address is in exe; env is set, not added to.
+func (p *Program) Execve(exe Reg, args, env []string) *Op {
+	return p.ExecveEnv(exe, args, Strs(env, fmt.Sprintf("%d variables", len(env))))
+}
+
+// ExecveEnv is Execve with an environment of Strs.
+func (p *Program) ExecveEnv(exe Reg, args []string, env Arg) *Op {
 	return p.Call("execve", opExecve, From(exe), Strs(args, fmt.Sprintf("%q", args)), env)
 }
 

@@ -50,7 +50,7 @@ func TestExecve(t *testing.T) {
 	p.Keep(3, stdout)
 	p.Dup(stdout, 1)
 	exe := p.Address("exe", "/bin/busybox")
-	p.Execve(exe, []string{"sh", "-c", "echo $A; ls /proc/self/fd; exit 7"}, program.Strs([]string{"A=b c"}, ""))
+	p.Execve(exe, []string{"sh", "-c", "echo $A; ls /proc/self/fd; exit 7"}, []string{"A=b c"})
 	c := spawn(t, p, map[string]*os.File{"stdout": out})
 	if ev := next(t, c); ev.Kind != program.Execed {
 		t.Errorf("event %v, want execed", ev)
@@ -159,7 +159,7 @@ func TestForkAndReap(t *testing.T) {
 	p.Keep(3)
 	pid := p.Fork(0, func() {
 		exe := p.Address("exe", "/bin/busybox")
-		p.Execve(exe, []string{"sh", "-c", "exit 9"}, program.Strs(nil, ""))
+		p.Execve(exe, []string{"sh", "-c", "exit 9"}, nil)
 	})
 	p.Reap(pid)
 	p.Exit()
@@ -190,7 +190,7 @@ func TestLookPath(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p := program.New()
 			exe, _ := p.LookPath(c.list)
-			p.Execve(exe, []string{"true"}, program.Strs(nil, ""))
+			p.Execve(exe, []string{"true"}, nil)
 			proc := spawn(t, p, nil)
 			if _, err := proc.Next(context.Background()); !errors.Is(err, c.want) {
 				t.Errorf("error %v, want %v", err, c.want)
