@@ -1,4 +1,5 @@
-// Package storage keeps a snapshotter's records in a bbolt file of its own.
+// Package storage is what snapshotters on directories share: their records, in a
+// bbolt file of their own (Store), and the directories beside them (Dirs).
 //
 //	version              : decimal schema version, "1"
 //	snapshots/<key>      : JSON record: id, kind, parent, labels, times, usage
@@ -15,6 +16,7 @@ package storage
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -230,6 +232,16 @@ func (s *Store) Update(info snapshot.Info, fieldpaths ...string) (out snapshot.I
 		return put(tx, info.Name, r)
 	})
 	return out, err
+}
+
+// WalkContext is Walk until ctx ends.
+func (s *Store) WalkContext(ctx context.Context, fn func(snapshot.Info) error, filters ...string) error {
+	return s.Walk(func(i snapshot.Info) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return fn(i)
+	}, filters...)
 }
 
 // Walk calls fn, outside of any transaction, for each snapshot that passes.
