@@ -61,6 +61,9 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
+	if len(cfg.Timeouts) > 0 {
+		cfg.Log.WarnContext(ctx, "timeouts are not configurable, the section is ignored")
+	}
 	if err := makeDirs(cfg); err != nil {
 		return nil, err
 	}

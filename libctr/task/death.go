@@ -3,6 +3,9 @@ package task
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	eventtypes "github.com/containerd/containerd/api/events"
@@ -144,11 +147,29 @@ func (m *Manager) bury(s *shim) {
 	m.publish(ctx, s, topicDelete, &eventtypes.TaskDelete{
 		ContainerID: s.id, Pid: e.PID, ExitStatus: e.Code, ExitedAt: wire.Timestamp(e.At)})
 	s.leave()
+	removeSocket(ctx, s.boot.Address)
 	if err := s.bundle.remove(ctx); err != nil {
 		s.log.ErrorContext(ctx, "remove bundle of a dead shim", "err", err)
 	}
 	m.drop(s.key)
 	close(s.buried)
+}
+
+// removeSocket removes the socket file that a dead shim could not. Nobody must
+// listen there: a shim is launched again at the same address when it serves a group.
+func removeSocket(ctx context.Context, address string) {
+	path, ok := strings.CutPrefix(address, "unix://")
+	if !ok || !filepath.IsAbs(path) {
+		return
+	}
+	c, err := dialShim(ctx, address)
+	if err == nil {
+		c.Close()
+		return
+	}
+	if st, e := os.Lstat(path); e == nil && st.Mode().Type() == os.ModeSocket && errors.Is(err, unix.ECONNREFUSED) {
+		_ = os.Remove(path) // what stays is an empty file in the sockets' directory
+	}
 }
 
 // exitByBinary runs the delete call; how the init ended is a guess when it fails.

@@ -298,6 +298,9 @@ func TestDeathIsTold(t *testing.T) {
 				}
 			}
 			f.clean(t)
+			if _, err := os.Stat(filepath.Join(f.dir, "one.sock")); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("socket of the dead shim: %v", err)
+			}
 		})
 	}
 }

@@ -173,7 +173,9 @@ func (m *Manager) cleanUpDead(ctx context.Context, b *bundle) error {
 	if binary == "" {
 		return b.remove(ctx)
 	}
-	m.bury(m.newShim(b, binary))
+	s := m.newShim(b, binary)
+	s.boot, _ = loadBootstrap(b) // only to find the socket's file
+	m.bury(s)
 	return nil
 }
 
