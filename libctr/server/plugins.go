@@ -17,6 +17,7 @@ import (
 	"gantry/libctr/diff"
 	"gantry/libctr/event"
 	"gantry/libctr/metadata"
+	"gantry/libctr/snapshot/native"
 	"gantry/libctr/snapshot/overlay"
 	"gantry/libctr/task"
 )
@@ -60,6 +61,7 @@ func (b *builder) registrations() []*plugin.Registration {
 		{Type: typeEvent, ID: "exchange", InitFn: b.initExchange},
 		{Type: typeContent, ID: "content", InitFn: b.initContent},
 		{Type: typeSnapshotter, ID: "overlayfs", Config: &overlayConfig{}, InitFn: b.initOverlay},
+		{Type: typeSnapshotter, ID: "native", Config: &rootConfig{}, InitFn: b.initNative},
 		{Type: typeMetadata, ID: "bolt", InitFn: b.initMetadata,
 			Requires: []plugin.Type{typeContent, typeSnapshotter, typeEvent}},
 		{Type: typeGC, ID: "scheduler", Requires: []plugin.Type{typeMetadata}, InitFn: b.initGC},
@@ -111,6 +113,18 @@ func (b *builder) initOverlay(ic *plugin.InitContext) (any, error) {
 		return nil, err
 	}
 	b.graph.onClose("snapshotter overlayfs", func(context.Context) error { return s.Close() })
+	return s, nil
+}
+
+func (b *builder) initNative(ic *plugin.InitContext) (any, error) {
+	root := ic.Config.(*rootConfig).or(ic.Properties[propRoot])
+	ic.Meta.Exports["root"] = root
+	ic.Meta.Platforms = []ocispec.Platform{platforms.DefaultSpec()}
+	s, err := native.New(root, native.Options{Log: b.log})
+	if err != nil {
+		return nil, err
+	}
+	b.graph.onClose("snapshotter native", func(context.Context) error { return s.Close() })
 	return s, nil
 }
 
