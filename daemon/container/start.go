@@ -143,11 +143,12 @@ func (s *Service) run(ctx context.Context, e *entry, p *prepared, steps *undo.St
 	if err != nil {
 		return taskError(err)
 	}
+	restarts := e.restarts()
 	next := s.update(ctx, e, func(n *Snapshot) {
 		n.Status, n.Pid, n.StartedAt = Running, int(pid), begun
 		n.ExitCode, n.Error, n.OOMKilled, n.Started, n.Stopped = 0, "", false, true, false
 		n.Network = networkOf(p.sandbox)
-		n.RestartCount = e.restarts()
+		n.RestartCount = restarts
 	})
 	s.watch(e, r)
 	s.publish(next, events.ActionStart, nil)

@@ -63,6 +63,7 @@ func WithGRPC(opts ...grpc.DialOption) Option {
 // New returns a client of the core at address, the path of a unix socket with or
 // without "unix://". It does not wait for the server: see Ready.
 func New(address string, opts ...Option) (*Client, error) {
+	registerTypes()
 	var o options
 	for _, opt := range opts {
 		opt(&o)

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"gantry/daemon/config"
+)
+
+// signals handles what the process is told until it is told to end; it returns then.
+// A third SIGTERM or SIGINT ends the process at once, unclean.
+func signals(r *reloader, apply func(*config.Config, []string)) {
+	in := make(chan os.Signal, 16)
+	signal.Notify(in, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	for s := range in {
+		switch s {
+		case syscall.SIGHUP:
+			r.reload(apply)
+		case syscall.SIGUSR1:
+			dumpStacks(r.current.ExecRoot, r.log)
+		default:
+			r.log.Info("shutting down", "signal", s.String())
+			go impatience(in)
+			return
+		}
+	}
+}
+
+func impatience(in <-chan os.Signal) {
+	asked := 1
+	for s := range in {
+		if s != syscall.SIGTERM && s != syscall.SIGINT {
+			continue
+		}
+		if asked++; asked == 3 {
+			os.Exit(128 + int(s.(syscall.Signal)))
+		}
+	}
+}
+
+// dumpStacks writes the stack of every goroutine to a new file below dir.
+func dumpStacks(dir string, log *slog.Logger) {
+	buf := make([]byte, 1<<20)
+	for {
+		n := runtime.Stack(buf, true)
+		if n < len(buf) {
+			buf = buf[:n]
+			break
+		}
+		buf = make([]byte, 2*len(buf))
+	}
+	path := filepath.Join(dir, fmt.Sprintf("goroutine-stacks-%s.log", time.Now().UTC().Format("2006-01-02T150405.000Z")))
+	if err := os.WriteFile(path, buf, 0o600); err != nil {
+		log.Error("write goroutine stacks", "err", err)
+		return
+	}
+	log.Info("goroutine stacks written", "path", path)
+}
+
+// reloader reads the configuration again on SIGHUP. Only the goroutine of signals uses it.
+type reloader struct {
+	args    []string
+	level   *slog.LevelVar
+	current *config.Config
+	log     *slog.Logger
+}
+
+func (r *reloader) reload(apply func(*config.Config, []string)) {
+	next, changed, ignored, err := r.current.Reload(r.args)
+	if err != nil {
+		r.log.Error("reload: the configuration stays as it is", "err", err)
+		return
+	}
+	for _, key := range ignored {
+		r.log.Warn("reload: this option needs a restart", "option", key)
+	}
+	r.current = next
+	r.level.Set(levelOf(next.Level()))
+	apply(next, changed)
+	r.log.Info("reloaded", "changed", changed)
+}

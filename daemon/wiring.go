@@ -1,0 +1,235 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	runcoptions "github.com/containerd/containerd/api/types/runc/options"
+	"github.com/containerd/typeurl/v2"
+	containertypes "github.com/docker/docker/api/types/container"
+	systemtypes "github.com/docker/docker/api/types/system"
+	"github.com/opencontainers/go-digest"
+
+	"gantry/daemon/config"
+	"gantry/daemon/container"
+	"gantry/daemon/exec"
+	"gantry/daemon/host"
+	"gantry/daemon/image"
+	"gantry/daemon/network"
+	"gantry/daemon/network/hostfiles"
+	"gantry/daemon/network/ipam"
+	"gantry/daemon/registry"
+	"gantry/daemon/spec"
+	"gantry/daemon/system"
+	"gantry/daemon/volume"
+	"gantry/libctr/client"
+)
+
+func imageCore(c *config.Config, core *client.Client) image.Core {
+	return image.Core{
+		Content: core.Content(), Images: core.Images(), Snapshots: core.Snapshotter(c.StorageDriver),
+		Applier: core.Differ(), Leases: core.Leases(),
+	}
+}
+
+func imageConfig(c *config.Config) image.Config {
+	return image.Config{
+		Snapshotter: c.StorageDriver, MaxDownloads: c.MaxDownloads, MaxDownloadAttempts: c.DownloadAttempts,
+		Registry: registryConfig(c),
+	}
+}
+
+func registryConfig(c *config.Config) registry.Config {
+	return registry.Config{
+		Insecure: c.Insecure, Mirrors: c.Mirrors,
+		CertsDirs: []string{"/etc/gantry/certs.d", "/etc/docker/certs.d"},
+	}
+}
+
+func networkConfig(c *config.Config) network.Config {
+	n := network.Config{
+		Instance: c.Instance(), Bridge: c.Bridge, MTU: c.MTU, DefaultIP: c.DefaultIP,
+		Forward: c.IPForward, Masquerade: c.IPMasq, Firewall: c.IPTables, Relay: c.UserlandProxy,
+		DNS:          hostfiles.Resolver{Servers: c.DNS, Search: c.DNSSearch, Options: c.DNSOpts},
+		HostGateways: c.HostGatewayIPs, Dir: filepath.Join(c.ExecRoot, "netns"),
+	}
+	if n.Bridge == "" {
+		n.Bridge = config.DefaultBridge
+	}
+	n.Address, _ = netip.ParsePrefix(c.BIP) // checked with the configuration; "" is none
+	for _, p := range c.AddressPools {
+		n.Pools = append(n.Pools, ipam.Pool{Base: p.Base, Size: p.Size})
+	}
+	return n
+}
+
+func (d *Daemon) makeContainers(c *config.Config, core *client.Client) error {
+	conf, err := containerConfig(c, d.Host)
+	if err != nil {
+		return err
+	}
+	d.Containers, err = container.New(conf, container.Deps{
+		Containers: core.Containers(), Tasks: core.Tasks(), CoreEvents: core.Events(),
+		Images: d.Images, Volumes: d.Volumes, Networks: d.Networks, Events: d.Events,
+	}, d.db, d.run, d.log)
+	if err != nil {
+		return err
+	}
+	d.onClose(d.Containers.Close)
+	d.Images.SetUsers(d.imageUsers)
+	d.Execs = exec.New(exec.Config{NoNewPrivileges: conf.NoNewPrivileges, Ulimits: conf.Ulimits, Host: conf.Host}, d.Containers, core.Tasks(), d.log)
+	d.onClose(d.Execs.Close)
+	return nil
+}
+
+// imageUsers tells images which containers use them; the empty id asks for all.
+func (d *Daemon) imageUsers(id digest.Digest) []image.User {
+	all, err := d.Containers.List(context.Background(), containertypes.ListOptions{All: true})
+	if err != nil {
+		return nil
+	}
+	var users []image.User
+	for _, c := range all {
+		if id != "" && c.ImageID != id.String() {
+			continue
+		}
+		u := image.User{
+			ContainerID: c.ID, ImageID: digest.Digest(c.ImageID), Ref: c.Image,
+			Running: c.State == containertypes.StateRunning || c.State == containertypes.StatePaused || c.State == containertypes.StateRestarting,
+		}
+		if m := c.ImageManifestDescriptor; m != nil {
+			u.Manifest = m.Digest
+		}
+		users = append(users, u)
+	}
+	return users
+}
+
+func (d *Daemon) makeSystem(c *config.Config, core *client.Client) error {
+	id, err := system.EngineID(c.DataRoot)
+	if err != nil {
+		return err
+	}
+	conf := system.Config{
+		ID: id, DataRoot: c.DataRoot, MinAPIVersion: c.MinAPIVersion, Debug: c.Debug, LiveRestore: c.LiveRestore,
+		Labels: c.Labels, Host: d.Host, Driver: c.StorageDriver,
+		DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
+		CgroupDriver: c.CgroupDriver, CgroupnsMode: c.CgroupnsMode,
+		SeccompProfile: c.SeccompProfile, NoNewPrivileges: c.NoNewPrivileges,
+		LoggingDriver: c.LogDriver, LogDrivers: []string{"json-file", "none"}, VolumeDrivers: []string{volume.Driver},
+		NetworkDrivers: []string{"bridge", "host", "null"}, DefaultRuntime: c.DefaultRuntime,
+		Runtimes: map[string]systemtypes.Runtime{}, InitBinary: filepath.Base(cmp.Or(c.InitPath, "gantry-init")),
+		InsecureRegistries: c.Insecure, Mirrors: c.Mirrors, HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, NoProxy: c.NoProxy,
+		FirewallBackend: "nftables", CoreAddress: filepath.Join(c.ExecRoot, "core", "core.sock"), CoreNamespace: c.Namespace,
+	}
+	if !c.IPTables {
+		conf.FirewallBackend = ""
+	}
+	for _, h := range c.Hosts {
+		proto, addr, _ := strings.Cut(h, "://")
+		conf.Hosts = append(conf.Hosts, system.Listener{Proto: proto, Addr: addr, TLS: c.UseTLS(), TLSVerify: c.TLSVerify.Value})
+	}
+	for name, r := range c.Runtimes {
+		conf.Runtimes[name] = systemtypes.Runtime{Path: r.Path, Args: r.Args, Type: r.Type, Options: r.Options}
+	}
+	for _, p := range c.AddressPools {
+		conf.AddressPools = append(conf.AddressPools, system.AddressPool{Base: p.Base, Size: p.Size})
+	}
+	d.System = system.New(conf, system.Deps{
+		Containers: d.Containers, Images: d.Images, Volumes: d.Volumes, Events: d.Events, Core: core.Introspection(),
+	}, d.log)
+	return nil
+}
+
+func containerConfig(c *config.Config, features host.Features) (container.Config, error) {
+	conf := container.Config{
+		Root: filepath.Join(c.DataRoot, "containers"), IORoot: filepath.Join(c.ExecRoot, "io"),
+		Snapshotter: c.StorageDriver, DefaultRuntime: c.DefaultRuntime,
+		CgroupParent: c.ContainerCgroup(), CgroupPrefix: c.Instance(),
+		Defaults: spec.Defaults{
+			ShmSize: c.ShmSize, IpcMode: containertypes.IpcMode(c.IpcMode), CgroupnsMode: containertypes.CgroupnsMode(c.CgroupnsMode),
+		},
+		Init: c.Init, InitPath: c.InitPath, NoNewPrivileges: c.NoNewPrivileges, SeccompProfile: c.SeccompProfile,
+		Log:  containertypes.LogConfig{Type: c.LogDriver, Config: c.LogOpts},
+		Host: features,
+	}
+	for _, u := range c.Ulimits {
+		conf.Ulimits = append(conf.Ulimits, u)
+	}
+	if conf.InitPath == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return conf, err
+		}
+		conf.InitPath = filepath.Join(filepath.Dir(self), "gantry-init")
+	}
+	if p := c.SeccompProfile; !slices.Contains([]string{"", "builtin", "unconfined"}, p) {
+		raw, err := os.ReadFile(p)
+		if err != nil {
+			return conf, fmt.Errorf("read seccomp profile: %w", err)
+		}
+		conf.SeccompProfile = string(raw)
+	}
+	var err error
+	conf.Runtimes, err = runtimes(c)
+	return conf, err
+}
+
+// builtin is the shim of ours, with the runtime as its library.
+const builtin = "io.containerd.gantry.v2"
+
+// runtimes maps the names that a container may ask for to shims. The names of runc are
+// the built-in runtime's unless the configuration says otherwise.
+func runtimes(c *config.Config) (map[string]container.Runtime, error) {
+	all := map[string]container.Runtime{}
+	state := filepath.Join(c.ExecRoot, "runtime")
+	opts, err := typeurl.MarshalAny(&runcoptions.Options{Root: state})
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{config.DefaultRuntime, "runc", "io.containerd.runc.v2", builtin} {
+		all[name] = container.Runtime{Name: builtin, Options: opts}
+	}
+	for name, r := range c.Runtimes {
+		if r.Path == "" {
+			all[name] = container.Runtime{Name: r.Type, Foreign: r.Type != builtin}
+			continue
+		}
+		path, err := withArgs(c, name, r)
+		if err != nil {
+			return nil, err
+		}
+		opts, err := typeurl.MarshalAny(&runcoptions.Options{Root: state, BinaryName: path})
+		if err != nil {
+			return nil, err
+		}
+		all[name] = container.Runtime{Name: builtin, Options: opts}
+	}
+	return all, nil
+}
+
+// withArgs returns a program that runs the runtime with its runtimeArgs; a shim can be
+// told a path only.
+func withArgs(c *config.Config, name string, r config.Runtime) (string, error) {
+	if len(r.Args) == 0 {
+		return r.Path, nil
+	}
+	dir := filepath.Join(c.ExecRoot, "runtimes")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	words := make([]string, 0, len(r.Args)+1)
+	for _, w := range append([]string{r.Path}, r.Args...) {
+		words = append(words, "'"+strings.ReplaceAll(w, "'", `'\''`)+"'")
+	}
+	path := filepath.Join(dir, url.PathEscape(name))
+	script := "#!/bin/sh\nexec " + strings.Join(words, " ") + " \"$@\"\n"
+	return path, os.WriteFile(path, []byte(script), 0o700)
+}
