@@ -1,6 +1,7 @@
 package image
 
 import (
+	"encoding/json"
 	"sync"
 	"time"
 
@@ -91,6 +92,11 @@ func (p *progress) message(id, text string) {
 // state says where a blob is, without a counter.
 func (p *progress) state(id, action string) {
 	p.states <- jsonmessage.JSONMessage{ID: id, Status: action, Progress: &jsonmessage.JSONProgress{}}
+}
+
+// aux is for programs, not for people.
+func (p *progress) aux(v json.RawMessage) {
+	p.states <- jsonmessage.JSONMessage{Aux: &v}
 }
 
 // count shows how far a blob has come. It never blocks.

@@ -71,10 +71,9 @@ func (s *Service) savedImages(ctx context.Context, name string, p *ocispec.Platf
 }
 
 func (s *Service) savedRepository(ctx context.Context, repo reference.Named, p *ocispec.Platform) ([]archive.Saved, error) {
-	pattern := "^" + regexp.QuoteMeta(repo.Name()) + ":" + reference.TagRegexp.String() + "$"
-	recs, err := s.Images.List(ctx, "name~="+strconv.Quote(pattern))
+	recs, err := s.ofRepository(ctx, repo)
 	if err != nil {
-		return nil, fmt.Errorf("list images of %s: %w", repo.Name(), err)
+		return nil, err
 	}
 	if len(recs) == 0 {
 		return nil, noSuchImage(repo)
@@ -92,6 +91,16 @@ func (s *Service) savedRepository(ctx context.Context, repo reference.Named, p *
 		out = append(out, saved)
 	}
 	return out, nil
+}
+
+// ofRepository are the tagged records of a repository.
+func (s *Service) ofRepository(ctx context.Context, repo reference.Named) ([]image.Image, error) {
+	pattern := "^" + regexp.QuoteMeta(repo.Name()) + ":" + reference.TagRegexp.String() + "$"
+	recs, err := s.Images.List(ctx, "name~="+strconv.Quote(pattern))
+	if err != nil {
+		return nil, fmt.Errorf("list images of %s: %w", repo.Name(), err)
+	}
+	return recs, nil
 }
 
 // saved describes one image; ref nil leaves it without a name.
