@@ -144,7 +144,7 @@ func sleeper(t *testing.T) typeurl.Any {
 		Root:    &specs.Root{Path: root},
 		Mounts:  []specs.Mount{{Destination: "/proc", Type: "proc", Source: "proc"}},
 		Linux: &specs.Linux{
-			CgroupsPath: fmt.Sprintf("/client-test/%d", os.Getpid()),
+			CgroupsPath: fmt.Sprintf("/client-test-%d", os.Getpid()),
 			Namespaces:  []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}},
 		},
 	})

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -66,6 +67,21 @@ func (c ctr) expect(t *testing.T, args []string, texts ...string) {
 }
 
 func cmd(line string) []string { return strings.Fields(line) }
+
+// ctrNamespace is one of the test's own. ctr makes cgroups by it, whose parent is
+// nobody's to remove.
+func ctrNamespace(t *testing.T) string {
+	ns := fmt.Sprintf("ctr-test-%d-%d", os.Getpid(), namespaces.Add(1))
+	t.Cleanup(func() {
+		dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + ns)
+		for _, dir := range append(dirs, filepath.Join("/sys/fs/cgroup", ns)) {
+			if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+				t.Error(err)
+			}
+		}
+	})
+	return ns
+}
 
 // ociArchive writes an OCI image of the userland as a tar file.
 func ociArchive(t *testing.T, name string) string {
@@ -158,7 +174,7 @@ func TestCtr(t *testing.T) {
 }
 
 func ctrCommands(t *testing.T, c *core) {
-	ns := fmt.Sprintf("ctr-test-%d", os.Getpid())
+	ns := ctrNamespace(t)
 	x := ctr{core: c, ns: ns}
 	const image = "example.org/busybox:latest"
 
@@ -233,7 +249,7 @@ func ctrCommands(t *testing.T, c *core) {
 func TestCtrEvents(t *testing.T) {
 	needCtr(t)
 	c := start(t, newConfig(t))
-	x := ctr{core: c, ns: fmt.Sprintf("ctr-test-%d", os.Getpid())}
+	x := ctr{core: c, ns: ctrNamespace(t)}
 	var out bytes.Buffer
 	ctx, cancel := context.WithCancel(t.Context())
 	watch := exec.CommandContext(ctx, "ctr", "--address", c.Address(), "-n", x.ns, "events")

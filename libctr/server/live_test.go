@@ -159,7 +159,7 @@ func spec(root, id string, args ...string) *specs.Spec {
 			{Destination: "/proc", Type: "proc", Source: "proc"},
 		},
 		Linux: &specs.Linux{
-			CgroupsPath: fmt.Sprintf("/core-test/%d-%s", os.Getpid(), id),
+			CgroupsPath: fmt.Sprintf("/core-test-%d-%s", os.Getpid(), id),
 			Namespaces: []specs.LinuxNamespace{
 				{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.NetworkNamespace},
 				{Type: specs.IPCNamespace}, {Type: specs.UTSNamespace},
@@ -518,9 +518,7 @@ func stuckShimHoldsUpNobody(t *testing.T, c *core) {
 	c.run(t, ctx, root, "stuck", "sleep", "1000")
 	c.run(t, ctx, root, "well", "sleep", "1000")
 	shim := c.shimOf(t, "stuck")
-	if err := syscall.Kill(shim, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	freeze(t, shim)
 	defer c.remove(t, ctx, "well")
 	defer c.remove(t, ctx, "stuck")
 	defer syscall.Kill(shim, syscall.SIGCONT)
@@ -539,7 +537,7 @@ func stuckShimHoldsUpNobody(t *testing.T, c *core) {
 	if st := <-asked; st.Status != task.StatusUnknown || st.PID == 0 {
 		t.Errorf("the stuck task: %+v", st)
 	}
-	if st, err := c.client.Tasks().List(within(t, ctx, time.Second)); err != nil || len(st) != 2 {
+	if st, err := c.client.Tasks().List(within(t, ctx, 10*time.Second)); err != nil || len(st) != 2 {
 		t.Errorf("list %v, %v", st, err)
 	}
 	if err := syscall.Kill(shim, syscall.SIGCONT); err != nil {
@@ -551,6 +549,30 @@ func stuckShimHoldsUpNobody(t *testing.T, c *core) {
 			err = fmt.Errorf("status %v", st.Status)
 		}
 		return err
+	})
+}
+
+// freeze stops a process and waits until each of its threads stands.
+func freeze(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "threads stop", func() error {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil {
+			return err
+		}
+		for _, path := range stats {
+			stat, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if _, state, _ := strings.Cut(string(stat), ") "); !strings.HasPrefix(state, "T") {
+				return fmt.Errorf("%s: %s", path, state)
+			}
+		}
+		return nil
 	})
 }
 
