@@ -29,7 +29,7 @@ func (a *applier) attributes(f *os.File, hdr *tar.Header) error {
 	if err := unix.Fchmod(int(f.Fd()), uint32(hdr.Mode&0o7777)); err != nil {
 		return fmt.Errorf("set mode: %w", err)
 	}
-	return a.xattrs(fdPath(f), hdr)
+	return a.xattrs(opened(f), hdr)
 }
 
 // attributesAt does the same for what can't be opened: links and devices.
@@ -44,7 +44,7 @@ func (a *applier) attributesAt(parent *os.File, base string, hdr *tar.Header) er
 			return fmt.Errorf("set mode: %w", err)
 		}
 	}
-	if err := a.xattrs(childPath(parent, base), hdr); err != nil {
+	if err := a.xattrs(childOf(parent, base), hdr); err != nil {
 		return err
 	}
 	access, mod := times(hdr)
@@ -54,7 +54,7 @@ func (a *applier) attributesAt(parent *os.File, base string, hdr *tar.Header) er
 	return nil
 }
 
-func (a *applier) xattrs(file string, hdr *tar.Header) error {
+func (a *applier) xattrs(file ref, hdr *tar.Header) error {
 	for record, value := range hdr.PAXRecords {
 		name, ok := strings.CutPrefix(record, paxXattr)
 		if !ok || reserved(name) {
@@ -73,10 +73,14 @@ func reserved(name string) bool {
 	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
 }
 
-// setXattr does not follow file. What the filesystem does not have, or does not
-// take on this kind of file, is left out, as every unpacker does.
-func setXattr(file, name string, value []byte) error {
-	err := lsetxattr(file, name, value)
+// setXattr sets one attribute. What the filesystem does not have, or does not take
+// on this kind of file, is left out, as every unpacker does.
+func setXattr(file ref, name string, value []byte) error {
+	set := unix.Lsetxattr
+	if file.follow {
+		set = unix.Setxattr
+	}
+	err := set(file.path, name, value, 0)
 	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) && strings.HasPrefix(name, "user.") {
 		return nil
 	}
@@ -86,23 +90,13 @@ func setXattr(file, name string, value []byte) error {
 	return nil
 }
 
-// lsetxattr names an open file by its magic link, which must be followed, and a
-// child by a last component, which must not.
-func lsetxattr(file, name string, value []byte) error {
-	if strings.Count(file, "/") == 4 {
-		return unix.Setxattr(file, name, value, 0)
-	}
-	return unix.Lsetxattr(file, name, value, 0)
-}
-
-// listXattrs reads the attributes of an open file or of a child, see lsetxattr;
-// overlayfs's own are left out.
-func listXattrs(file string) (map[string][]byte, error) {
+// listXattrs reads all attributes; overlayfs's own are left out.
+func listXattrs(file ref) (map[string][]byte, error) {
 	list, get := unix.Llistxattr, unix.Lgetxattr
-	if strings.Count(file, "/") == 4 {
+	if file.follow {
 		list, get = unix.Listxattr, unix.Getxattr
 	}
-	names, err := grow(func(p []byte) (int, error) { return list(file, p) })
+	names, err := grow(func(p []byte) (int, error) { return list(file.path, p) })
 	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.EPERM) {
 		return map[string][]byte{}, nil
 	}
@@ -114,7 +108,7 @@ func listXattrs(file string) (map[string][]byte, error) {
 		if len(name) == 0 || reserved(string(name)) {
 			continue
 		}
-		v, err := grow(func(p []byte) (int, error) { return get(file, string(name), p) })
+		v, err := grow(func(p []byte) (int, error) { return get(file.path, string(name), p) })
 		if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
 			continue
 		}
@@ -160,5 +154,5 @@ func timespec(t time.Time) unix.Timespec {
 }
 
 func futimens(f *os.File, access, mod unix.Timespec) error {
-	return unix.UtimesNanoAt(unix.AT_FDCWD, fdPath(f), []unix.Timespec{access, mod}, 0)
+	return unix.UtimesNanoAt(unix.AT_FDCWD, opened(f).path, []unix.Timespec{access, mod}, 0)
 }

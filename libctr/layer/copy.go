@@ -143,12 +143,12 @@ func copyAttributesAt(base string, dst, src *os.File, st *unix.Stat_t) error {
 			return err
 		}
 	}
-	attrs, err := listXattrs(childPath(src, base))
+	attrs, err := listXattrs(childOf(src, base))
 	if err != nil {
 		return err
 	}
 	for name, value := range attrs {
-		if err := setXattr(childPath(dst, base), name, value); err != nil {
+		if err := setXattr(childOf(dst, base), name, value); err != nil {
 			return err
 		}
 	}

@@ -297,7 +297,7 @@ func (a *applier) clear(parent *os.File, base string) error {
 		return fmt.Errorf("replace: %w", classify(err))
 	}
 	// RemoveAll opens the parent by its descriptor and follows no link below it.
-	if err := os.RemoveAll(childPath(parent, base)); err != nil {
+	if err := os.RemoveAll(childOf(parent, base).path); err != nil {
 		return fmt.Errorf("replace: %w", err)
 	}
 	return nil

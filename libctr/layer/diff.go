@@ -84,7 +84,7 @@ func (d *differ) root(lower, upper *os.File) error {
 	if l.Mode == u.Mode && l.Uid == u.Uid && l.Gid == u.Gid {
 		return nil
 	}
-	hdr, err := d.header("./", fdPath(upper), &u)
+	hdr, err := d.header("./", opened(upper), &u)
 	if err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (d *differ) subdirectory(name, base string, lower, upper *os.File, l, u *un
 		return changing(err)
 	}
 	defer up.Close()
-	hdr, err := d.header(name+"/", fdPath(up), u)
+	hdr, err := d.header(name+"/", opened(up), u)
 	if err != nil {
 		return err
 	}
@@ -194,7 +194,7 @@ func (d *differ) subdirectory(name, base string, lower, upper *os.File, l, u *un
 			return err
 		}
 		defer low.Close()
-		if changed, err = d.attributesDiffer(fdPath(low), fdPath(up), l, u); err != nil {
+		if changed, err = d.attributesDiffer(opened(low), opened(up), l, u); err != nil {
 			return err
 		}
 	}
@@ -236,7 +236,7 @@ func (d *differ) same(base string, lower, upper *os.File, l, u *unix.Stat_t) (bo
 	if l.Mode&unix.S_IFMT != u.Mode&unix.S_IFMT || l.Rdev != u.Rdev || l.Size != u.Size {
 		return false, nil
 	}
-	differ, err := d.attributesDiffer(childPath(lower, base), childPath(upper, base), l, u)
+	differ, err := d.attributesDiffer(childOf(lower, base), childOf(upper, base), l, u)
 	if err != nil || differ {
 		return false, err
 	}
@@ -255,7 +255,7 @@ func (d *differ) same(base string, lower, upper *os.File, l, u *unix.Stat_t) (bo
 }
 
 // attributesDiffer compares mode, owner and the attributes that a layer keeps.
-func (d *differ) attributesDiffer(lower, upper string, l, u *unix.Stat_t) (bool, error) {
+func (d *differ) attributesDiffer(lower, upper ref, l, u *unix.Stat_t) (bool, error) {
 	if l.Mode != u.Mode || l.Uid != u.Uid || l.Gid != u.Gid {
 		return true, nil
 	}

@@ -145,24 +145,33 @@ func copyAttributes(to, from *os.File) error {
 	if err := unix.Fchmod(int(to.Fd()), st.Mode&0o7777); err != nil {
 		return err
 	}
-	attrs, err := listXattrs(fdPath(from))
+	attrs, err := listXattrs(opened(from))
 	if err != nil {
 		return err
 	}
 	for name, value := range attrs {
-		if err := setXattr(fdPath(to), name, value); err != nil {
+		if err := setXattr(opened(to), name, value); err != nil {
 			return err
 		}
 	}
 	return futimens(to, st.Atim, st.Mtim)
 }
 
-// fdPath names an open file for calls that take only paths.
-func fdPath(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
+// ref names a file for calls that take only paths. An open file is named by its
+// magic link, which must be followed; a child of an open directory by a last
+// component, which must not be.
+type ref struct {
+	path   string
+	follow bool
+}
 
-// childPath names a child of an open directory for such calls; those that do not
-// follow links are safe on it.
-func childPath(parent *os.File, base string) string { return fdPath(parent) + "/" + base }
+func opened(f *os.File) ref {
+	return ref{path: fmt.Sprintf("/proc/self/fd/%d", f.Fd()), follow: true}
+}
+
+func childOf(parent *os.File, base string) ref {
+	return ref{path: opened(parent).path + "/" + base}
+}
 
 func inUserNamespace() bool {
 	b, err := os.ReadFile("/proc/self/uid_map")

@@ -41,7 +41,7 @@ func (a *applier) opaque(dir string) error {
 		if a.target.UserXattr {
 			name = "user.overlay.opaque"
 		}
-		if err := unix.Setxattr(fdPath(parent), name, []byte("y"), 0); err != nil {
+		if err := unix.Setxattr(opened(parent).path, name, []byte("y"), 0); err != nil {
 			return fmt.Errorf("make opaque: %w", err)
 		}
 		return nil

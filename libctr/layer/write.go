@@ -47,7 +47,7 @@ func (d *differ) emit(name, base string, dir *os.File, st *unix.Stat_t) error {
 func (d *differ) write(name, base string, dir *os.File, st *unix.Stat_t) error {
 	id := inode{uint64(st.Dev), st.Ino}
 	if first, ok := d.links[id]; ok && st.Nlink > 1 {
-		hdr, err := d.header(name, childPath(dir, base), st)
+		hdr, err := d.header(name, childOf(dir, base), st)
 		if err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func (d *differ) write(name, base string, dir *os.File, st *unix.Stat_t) error {
 			return err
 		}
 	case unix.S_IFLNK:
-		hdr, err := d.header(name, childPath(dir, base), st)
+		hdr, err := d.header(name, childOf(dir, base), st)
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func (d *differ) write(name, base string, dir *os.File, st *unix.Stat_t) error {
 		}
 		return d.tar.WriteHeader(hdr)
 	default:
-		hdr, err := d.header(name, childPath(dir, base), st)
+		hdr, err := d.header(name, childOf(dir, base), st)
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func (d *differ) writeFile(name, base string, dir *os.File) error {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return err
 	}
-	hdr, err := d.header(name, fdPath(f), &st)
+	hdr, err := d.header(name, opened(f), &st)
 	if err != nil {
 		return err
 	}
@@ -122,8 +122,8 @@ func (d *differ) writeFile(name, base string, dir *os.File) error {
 	return nil
 }
 
-// header describes a file; file is its path for calls that take no descriptor.
-func (d *differ) header(name, file string, st *unix.Stat_t) (*tar.Header, error) {
+// header describes a file; file is the same file.
+func (d *differ) header(name string, file ref, st *unix.Stat_t) (*tar.Header, error) {
 	hdr := &tar.Header{
 		Name:    name,
 		Mode:    int64(st.Mode & 0o7777),
@@ -164,7 +164,7 @@ func (d *differ) header(name, file string, st *unix.Stat_t) (*tar.Header, error)
 }
 
 // keptXattrs are the attributes that mean the same elsewhere.
-func keptXattrs(file string) (map[string][]byte, error) {
+func keptXattrs(file ref) (map[string][]byte, error) {
 	attrs, err := listXattrs(file)
 	maps.DeleteFunc(attrs, func(name string, _ []byte) bool {
 		return name != "security.capability" && !strings.HasPrefix(name, "user.")

@@ -260,6 +260,48 @@ func TestCollectTakesWhatACrashLeft(t *testing.T) {
 	}
 }
 
+// TestMissingLease: what can't be recorded is taken back.
+func TestMissingLease(t *testing.T) {
+	c, ctx := open(t), in(t, "testing")
+	under := lease.With(ctx, "gone")
+	if _, err := c.Content().Writer(under, corecontent.WriterOptions{Ref: "r"}); !errdefs.IsNotFound(err) {
+		t.Errorf("writer: %v", err)
+	}
+	if _, err := c.Snapshotter("overlayfs").Prepare(under, "s", "", nil); !errdefs.IsNotFound(err) {
+		t.Errorf("prepare: %v", err)
+	}
+	n := 0
+	if err := c.snaps.Walk(ctx, func(snapshot.Info) error { n++; return nil }); err != nil || n != 0 {
+		t.Errorf("the backend has %d snapshots, %v", n, err)
+	}
+	if got := c.there(t, ctx); len(got) != 0 {
+		t.Errorf("records %v", got)
+	}
+	// Half way through a write the lease goes: the blob is not recorded and is collected.
+	if _, err := c.Leases().Create(ctx, "gone", nil); err != nil {
+		t.Fatal(err)
+	}
+	w, err := c.Content().Writer(under, corecontent.WriterOptions{Ref: "r"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := w.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Leases().Delete(ctx, "gone", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Commit(under, 0, "", nil); !errdefs.IsNotFound(err) {
+		t.Errorf("commit: %v", err)
+	}
+	c.collect(t)
+	err = c.blobs.Walk(ctx, func(i corecontent.Info) error { return fmt.Errorf("%v is left", i.Digest) })
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCollectOldIngests(t *testing.T) {
 	c, ctx := open(t), in(t, "testing")
 	for _, ref := range []string{"plain", "leased"} {

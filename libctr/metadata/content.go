@@ -201,6 +201,9 @@ func (s *contentStore) Writer(ctx context.Context, o content.WriterOptions) (con
 	if err := checkKey("reference", o.Ref); err != nil {
 		return nil, err
 	}
+	if err := s.db.leased(ctx, ns); err != nil {
+		return nil, err // now, not when all is written
+	}
 	if err := s.absent(ctx, ns, o.Desc); err != nil {
 		return nil, err
 	}

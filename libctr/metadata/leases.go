@@ -218,6 +218,18 @@ func hold(ctx context.Context, tx *bbolt.Tx, ns, typ, id string) error {
 	return b.Put(resourceKey(lease.Resource{Type: typ, ID: id}), nil)
 }
 
+// leased fails with NotFound when ctx is under a lease that is not there.
+func (db *DB) leased(ctx context.Context, ns string) error {
+	id := lease.From(ctx)
+	if id == "" {
+		return nil
+	}
+	return db.view(func(tx *bbolt.Tx) error {
+		_, err := resources(tx, ns, id)
+		return err
+	})
+}
+
 // held says whether hold would change nothing.
 func held(ctx context.Context, tx *bbolt.Tx, ns, typ, id string) bool {
 	l := lease.From(ctx)

@@ -170,6 +170,9 @@ func (s *snapshotter) Usage(ctx context.Context, key string) (snapshot.Usage, er
 
 func (s *snapshotter) Mounts(ctx context.Context, key string) ([]mount.Mount, error) {
 	r, err := s.look(ctx, key)
+	if err == nil && r.Kind == snapshot.KindCommitted {
+		err = errdefs.FailedPrecondition("snapshot %q is committed: it has no mounts", key)
+	}
 	if err != nil {
 		return nil, err
 	}
