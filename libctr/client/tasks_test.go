@@ -36,7 +36,9 @@ func TestTasksOnEitherCore(t *testing.T) {
 }
 
 func taskLife(t *testing.T, c *client.Client) {
-	ctx, cancel := context.WithTimeout(reqctx.WithNamespace(t.Context(), fmt.Sprintf("tasks-%d", os.Getpid())), time.Minute)
+	ns := fmt.Sprintf("tasks-%d", os.Getpid())
+	defer os.Remove(filepath.Join("/run/containerd/runc", ns))
+	ctx, cancel := context.WithTimeout(reqctx.WithNamespace(t.Context(), ns), time.Minute)
 	defer cancel()
 	tasks := c.Tasks()
 	if id, err := c.Introspection().Server(ctx); err != nil || id.GetUUID() == "" {

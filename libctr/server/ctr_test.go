@@ -73,6 +73,7 @@ func cmd(line string) []string { return strings.Fields(line) }
 func ctrNamespace(t *testing.T) string {
 	ns := fmt.Sprintf("ctr-test-%d-%d", os.Getpid(), namespaces.Add(1))
 	t.Cleanup(func() {
+		noRuntimeState(t, ns)
 		dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + ns)
 		for _, dir := range append(dirs, filepath.Join("/sys/fs/cgroup", ns)) {
 			if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {

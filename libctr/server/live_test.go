@@ -52,7 +52,16 @@ func needRunc(t *testing.T) {
 // all cores of the host.
 func testNamespace(t *testing.T) context.Context {
 	t.Helper()
-	return inNamespace(t.Context(), fmt.Sprintf("core-test-%d-%d", os.Getpid(), namespaces.Add(1)))
+	ns := fmt.Sprintf("core-test-%d-%d", os.Getpid(), namespaces.Add(1))
+	t.Cleanup(func() { noRuntimeState(t, ns) })
+	return inNamespace(t.Context(), ns)
+}
+
+// noRuntimeState checks that runc has forgotten the namespace's containers.
+func noRuntimeState(t *testing.T, ns string) {
+	if err := os.Remove(filepath.Join("/run/containerd/runc", ns)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("runc's state: %v", err)
+	}
 }
 
 var namespaces atomic.Int64
