@@ -1,7 +1,14 @@
 package container
 
 import (
+	"errors"
+	"fmt"
+	"strings"
+
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"gantry/runtime/program"
 )
 
 // CommandError says that the process to run can't be: the text is the part of
@@ -13,8 +20,8 @@ import (
 type CommandError struct {
 	Command string
 	Kind    CommandErrorKind
-	Late    bool  // after the start was asked for: the kernel's execve refused it
-	Err     error // the errno, or a text of its own
+	Late    bool // after the start was asked for: the kernel's execve refused it
+	Err     unix.Errno
 	text    string
 }
 
@@ -34,4 +41,41 @@ func (e *CommandError) Unwrap() []error {
 		return []error{errdefs.ErrNotFound, e.Err}
 	}
 	return []error{errdefs.ErrPermissionDenied, e.Err}
+}
+
+func kindOf(e unix.Errno) CommandErrorKind {
+	if e == unix.ENOENT || e == unix.ENOTDIR {
+		return CommandNotFound
+	}
+	return CommandNotExecutable
+}
+
+// commandError turns the failure of an op that concerns the command into a
+// CommandError; other errors stay.
+func commandError(err error, command string) error {
+	var pe *program.Error
+	if !errors.As(err, &pe) {
+		return err
+	}
+	switch pe.Name {
+	case "lookpath":
+		return &CommandError{Command: command, Kind: kindOf(pe.Errno), Err: pe.Errno, text: lookText(command, pe.Errno)}
+	case "execve":
+		return lateError(command, pe.Errno)
+	}
+	return err
+}
+
+func lookText(command string, e unix.Errno) string {
+	switch {
+	case !strings.Contains(command, "/"):
+		return fmt.Sprintf("exec: %q: executable file not found in $PATH", command)
+	case e == unix.EACCES || e == unix.EISDIR:
+		return fmt.Sprintf("exec: %q: %v", command, e)
+	}
+	return fmt.Sprintf("exec: %q: stat %s: %v", command, command, e)
+}
+
+func lateError(command string, e unix.Errno) error {
+	return &CommandError{Command: command, Kind: kindOf(e), Late: true, Err: e, text: fmt.Sprintf("exec %s: %v", command, e)}
 }

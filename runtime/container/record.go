@@ -1,10 +1,113 @@
 package container
 
-import "time"
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
 
-// record is what state.json keeps of a container.
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	recordName   = "state.json"
+	listenerName = "start.sock"
+)
+
+// record is state.json: what must be known of a container to go on with it in
+// another process.
 type record struct {
-	ID      string    `json:"id"`
-	Pid     int       `json:"init_process_pid"`
-	Created time.Time `json:"created"`
+	ID        string            `json:"id"`
+	Pid       int               `json:"init_process_pid"`
+	StartTime uint64            `json:"init_process_start"` // clock ticks since boot, as in /proc/<pid>/stat; tells reused pids apart
+	Created   time.Time         `json:"created"`
+	Bundle    string            `json:"bundle"`
+	Rootfs    string            `json:"rootfs"` // spec.root.path, absolute
+	Owner     int               `json:"owner"`  // uid of the one who created it
+	Cgroups   map[string]string `json:"cgroup_paths"`
+	NoPivot   bool              `json:"no_pivot,omitempty"`
+	Keyring   bool              `json:"keyring,omitempty"` // has a session keyring of its own
+	Spec      *specs.Spec       `json:"config"`
+}
+
+// save lets the record appear whole.
+func (r *record) save(dir string) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("encode state: %w", err)
+	}
+	tmp := filepath.Join(dir, recordName+".new")
+	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	return os.Rename(tmp, filepath.Join(dir, recordName))
+}
+
+func loadRecord(root, id string) (r record, err error) {
+	b, err := os.ReadFile(filepath.Join(root, id, recordName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, fmt.Errorf("container %s does not exist: %w", id, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return r, fmt.Errorf("read state of %s: %w", id, err)
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("read state of %s: %w", id, err)
+	}
+	if r.ID != id || r.Spec == nil || r.Spec.Linux == nil || r.Spec.Process == nil {
+		return r, fmt.Errorf("state of %s is damaged: %w", id, errdefs.ErrDataLoss)
+	}
+	return r, nil
+}
+
+// startTime reads when a process began, and whether it still runs: a zombie
+// does not.
+func startTime(pid int) (ticks uint64, alive bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, false
+	}
+	// pid (comm) state …; comm may contain anything
+	_, rest, ok := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
+	fields := strings.Fields(rest)
+	const startTimeField = 19 // counted from state
+	if !ok || len(fields) <= startTimeField {
+		return 0, false
+	}
+	ticks, err = strconv.ParseUint(fields[startTimeField], 10, 64)
+	return ticks, err == nil && fields[0] != "Z" && fields[0] != "X"
+}
+
+// openInit opens the record's process; nil when it is gone.
+func (r *record) openInit() *os.File {
+	fd, err := unix.PidfdOpen(r.Pid, 0)
+	if err != nil {
+		return nil
+	}
+	if ticks, alive := startTime(r.Pid); !alive || ticks != r.StartTime {
+		unix.Close(fd)
+		return nil
+	}
+	return os.NewFile(uintptr(fd), "pidfd")
+}
+
+// ended says whether the process of a pidfd has ended, reaped or not.
+func ended(pidfd *os.File) bool {
+	if pidfd == nil {
+		return true
+	}
+	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, 0)
+		if err != unix.EINTR {
+			return err != nil || n > 0
+		}
+	}
 }

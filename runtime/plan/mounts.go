@@ -270,3 +270,8 @@ func (b *builder) pivot() {
 		b.SetAttr(b.root, program.Attr{Set: unix.MOUNT_ATTR_RDONLY}, false)
 	}
 }
+
+// IsMapped says whether a mount of the spec changes the owners of files.
+func IsMapped(m specs.Mount) bool {
+	return len(m.UIDMappings) > 0 || rootfs.ParseOptions(m.Options).IDMap
+}

@@ -216,3 +216,13 @@ func (b *builder) openAttrs() {
 		b.attrs = append(b.attrs, f)
 	}
 }
+
+// HasUserNS says whether the container has a user namespace beside ours.
+func HasUserNS(spec *specs.Spec) bool {
+	for _, n := range spec.Linux.Namespaces {
+		if n.Type == specs.UserNamespace {
+			return true
+		}
+	}
+	return false
+}

@@ -476,6 +476,7 @@ func chownStdio(m *machine, uid uintptr) (uintptr, syscall.Errno) {
 //go:nocheckptr
 func awaitStart(m *machine, listener, signals uintptr) (uintptr, syscall.Errno) {
 	at[shared](m.shared, 0).state = stateWaits
+	syscall.RawSyscall(unix.SYS_CLOSE, *at[uintptr](m.regs, uintptr(regSync)), 0, 0)
 	fds := at[[2]unix.PollFd](m.scratch, 0)
 	info := m.scratch + 64
 	for {

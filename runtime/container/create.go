@@ -1,0 +1,257 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"gantry/runtime/cgroup"
+	"gantry/runtime/hooks"
+	"gantry/runtime/plan"
+	"gantry/runtime/program"
+	"gantry/runtime/validate"
+)
+
+// creation is a Create under way; undo runs backwards when it fails.
+type creation struct {
+	CreateOptions
+	c     *Container
+	cg    *cgroup.Manager
+	files files
+	idmap bool
+	undo  []func()
+}
+
+// Create makes the container's init, which then waits to be started. Its
+// command has already been looked up inside the container's root: one that
+// can't be run is a *CommandError. When Create fails nothing is left behind.
+// Classes: InvalidArgument, AlreadyExists.
+func Create(ctx context.Context, o CreateOptions) (_ *Container, err error) {
+	if err := validate.ID(o.ID); err != nil {
+		return nil, err
+	}
+	if o.Warn == nil {
+		o.Warn = func(string) {}
+	}
+	if o.Spec == nil {
+		if o.Spec, err = readSpec(o.Bundle); err != nil {
+			return nil, err
+		}
+	}
+	if err := validate.Spec(o.Spec); err != nil {
+		return nil, err
+	}
+	k := &creation{CreateOptions: o}
+	defer k.files.close()
+	defer func() {
+		for i := len(k.undo) - 1; err != nil && i >= 0; i-- {
+			k.undo[i]()
+		}
+	}()
+	if err := k.prepare(); err != nil {
+		return nil, err
+	}
+	if err := k.run(ctx); err != nil {
+		return nil, commandError(err, k.Spec.Process.Args[0])
+	}
+	return k.c, nil
+}
+
+func readSpec(bundle string) (*specs.Spec, error) {
+	b, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+	if err != nil {
+		return nil, err
+	}
+	var s specs.Spec
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("read config.json: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return &s, nil
+}
+
+// prepare makes the state directory and the cgroup and opens what the init
+// needs.
+func (k *creation) prepare() error {
+	bundle, err := filepath.Abs(k.Bundle)
+	if err != nil {
+		return err
+	}
+	k.Bundle = bundle
+	k.Spec = normal(k.Spec, bundle)
+	k.c = &Container{root: k.Root, id: k.ID, warn: k.Warn, rec: record{
+		ID: k.ID, Created: time.Now().UTC(), Bundle: bundle, Rootfs: k.Spec.Root.Path,
+		Owner: os.Getuid(), NoPivot: k.NoPivot, Keyring: !k.NoNewKeyring, Spec: k.Spec,
+	}}
+	if err := k.makeDir(); err != nil {
+		return err
+	}
+	if err := k.makeCgroup(); err != nil {
+		return err
+	}
+	return k.open()
+}
+
+// normal makes paths absolute and gives idmapped mounts the container's own
+// maps where they have none. The caller's spec stays as it is.
+func normal(s *specs.Spec, bundle string) *specs.Spec {
+	n := *s
+	root := *s.Root
+	root.Path = inBundle(bundle, root.Path)
+	n.Root = &root
+	n.Mounts = append([]specs.Mount(nil), s.Mounts...)
+	for i := range n.Mounts {
+		m := &n.Mounts[i]
+		if plan.IsBind(*m) {
+			m.Source = inBundle(bundle, m.Source)
+		}
+		if plan.IsMapped(*m) && len(m.UIDMappings) == 0 {
+			m.UIDMappings, m.GIDMappings = s.Linux.UIDMappings, s.Linux.GIDMappings
+		}
+	}
+	return &n
+}
+
+func inBundle(bundle, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	return filepath.Join(bundle, path)
+}
+
+func (k *creation) makeDir() error {
+	if err := os.MkdirAll(k.Root, 0o711); err != nil {
+		return fmt.Errorf("make state root: %w", err)
+	}
+	err := os.Mkdir(k.c.dir(), 0o711)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("container with given ID already exists: %s: %w", k.ID, errdefs.ErrAlreadyExists)
+	}
+	if err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	k.undo = append(k.undo, func() { os.RemoveAll(k.c.dir()) })
+	return nil
+}
+
+func (k *creation) makeCgroup() (err error) {
+	path := k.Spec.Linux.CgroupsPath
+	if path == "" {
+		path = "/" + k.ID
+	}
+	if k.cg, err = cgroup.New(path, cgroup.Options{Systemd: k.SystemdCgroup}); err != nil {
+		return err
+	}
+	if err := k.cg.Create(); err != nil {
+		return err
+	}
+	k.undo = append(k.undo, func() { emptyAndDelete(context.Background(), k.cg) })
+	k.c.rec.Cgroups = k.cg.Paths()
+	warnings, err := k.cg.Set(k.Spec.Linux.Resources)
+	for _, w := range warnings {
+		k.Warn(w)
+	}
+	return err
+}
+
+// run starts the program and does the parent's part of it.
+func (k *creation) run(ctx context.Context) error {
+	o, err := k.options()
+	if err != nil {
+		return err
+	}
+	p, err := plan.Create(k.Spec, o)
+	if err != nil {
+		return err
+	}
+	proc, err := program.Start(p, k.files.byName)
+	if err != nil {
+		return err
+	}
+	k.undo = append(k.undo, func() { proc.Abort(); k.closeConsole() })
+	if err := k.converse(ctx, proc); err != nil {
+		return err
+	}
+	for _, n := range proc.Notes() {
+		k.Warn(fmt.Sprintf("%s: %v", n.Label, n.Errno))
+	}
+	k.setInit(proc)
+	if err := k.c.rec.save(k.c.dir()); err != nil {
+		return err
+	}
+	proc.Release()
+	return nil
+}
+
+func (k *creation) setInit(proc *program.Process) {
+	ticks, _ := startTime(proc.Pid)
+	k.c.mu.Lock()
+	defer k.c.mu.Unlock()
+	k.c.rec.Pid, k.c.rec.StartTime, k.c.pidfd = proc.Pid, ticks, proc.PidFD
+}
+
+func (k *creation) closeConsole() {
+	if k.c.console != nil {
+		k.c.console.Close()
+	}
+}
+
+// converse answers what the init asks until it waits for its start.
+func (k *creation) converse(ctx context.Context, proc *program.Process) error {
+	for {
+		ev, err := proc.Next(ctx)
+		switch {
+		case err != nil:
+			return err
+		case ev.Kind == program.Waits:
+			return nil
+		case ev.Kind == program.Told && ev.Code == plan.TellTTY:
+			k.c.console = ev.File
+			continue
+		case ev.Kind != program.Asked:
+			return fmt.Errorf("init ended before its start")
+		}
+		if err := k.answer(ctx, proc, ev.Code); err != nil {
+			return err
+		}
+		if err := proc.Answer(); err != nil {
+			return err
+		}
+	}
+}
+
+func (k *creation) answer(ctx context.Context, proc *program.Process, code byte) error {
+	switch code {
+	case plan.AskMaps:
+		return writeMaps(proc.Pid, k.Spec.Linux.UIDMappings, k.Spec.Linux.GIDMappings)
+	case plan.TellChild:
+		return proc.Adopt()
+	case plan.AskHooks:
+		k.setInit(proc)
+		return k.hooks(ctx)
+	}
+	return fmt.Errorf("init asks %q", code)
+}
+
+// hooks runs what comes before pivot_root.
+func (k *creation) hooks(ctx context.Context) error {
+	h, state := k.Spec.Hooks, k.c.hookState(specs.StateCreating)
+	here := func(name string) hooks.Options { return hooks.Options{Name: name, Dir: k.Bundle} }
+	if err := hooks.Run(ctx, h.Prestart, state, here("prestart")); err != nil { //nolint:staticcheck // still in use
+		return err
+	}
+	if err := hooks.Run(ctx, h.CreateRuntime, state, here("createRuntime")); err != nil {
+		return err
+	}
+	return hooks.Run(ctx, h.CreateContainer, state, hooks.Options{
+		Name: "createContainer", Dir: k.Bundle,
+		Namespaces: &hooks.Namespaces{Init: k.c.pidfd, Flags: namespaceFlags(k.Spec)},
+	})
+}

@@ -1,0 +1,150 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"gantry/runtime/hooks"
+	"gantry/runtime/plan"
+	"gantry/runtime/program"
+	"gantry/runtime/security"
+	"gantry/runtime/validate"
+)
+
+// Exec runs a further process in the container's namespaces and cgroup. It
+// returns once the process has been executed; a command that can't be is a
+// *CommandError. A container that does not run is errdefs.ErrFailedPrecondition.
+func (c *Container) Exec(ctx context.Context, o ExecOptions) (_ *Process, err error) {
+	if err := validate.Process(o.Process); err != nil {
+		return nil, err
+	}
+	if o.Warn == nil {
+		o.Warn = func(string) {}
+	}
+	switch s := c.status(); s {
+	case specs.StateStopped:
+		return nil, fmt.Errorf("cannot exec in a stopped container: %w", errdefs.ErrFailedPrecondition)
+	case StatePaused:
+		return nil, fmt.Errorf("cannot exec in a paused container: %w", errdefs.ErrFailedPrecondition)
+	}
+	var fs files
+	defer fs.close()
+	po, err := c.execOptions(&fs, o)
+	if err != nil {
+		return nil, err
+	}
+	p, err := plan.Exec(c.rec.Spec, o.Process, po)
+	if err != nil {
+		return nil, err
+	}
+	proc, err := program.Start(p, fs.byName)
+	if err != nil {
+		return nil, err
+	}
+	tty, err := hear(ctx, proc)
+	if err != nil {
+		proc.Abort()
+		if tty != nil {
+			tty.Close()
+		}
+		return nil, commandError(err, o.Process.Args[0])
+	}
+	for _, n := range proc.Notes() {
+		o.Warn(fmt.Sprintf("%s: %v", n.Label, n.Errno))
+	}
+	proc.Release()
+	return &Process{Pid: proc.Pid, PidFD: proc.PidFD, Console: tty}, nil
+}
+
+// hear listens until execve and takes the terminal.
+func hear(ctx context.Context, proc *program.Process) (tty *os.File, err error) {
+	for {
+		ev, err := proc.Next(ctx)
+		switch {
+		case err != nil:
+			return tty, err
+		case ev.Kind == program.Execed:
+			return tty, nil
+		case ev.Kind == program.Told && ev.Code == plan.TellTTY:
+			tty = ev.File
+		default:
+			return tty, fmt.Errorf("process ended before execve")
+		}
+	}
+}
+
+func (c *Container) execOptions(fs *files, o ExecOptions) (po plan.Options, err error) {
+	if err := fs.stdio(o.Process.Terminal, o.Stdin, o.Stdout, o.Stderr, o.ExtraFiles); err != nil {
+		return po, err
+	}
+	po = plan.Options{ID: c.id, Extra: len(o.ExtraFiles), NoPivot: c.rec.NoPivot, Keyring: c.rec.Keyring}
+	if err := c.place(fs); err != nil {
+		return po, err
+	}
+	m, err := c.cgroup()
+	if err != nil {
+		return po, err
+	}
+	if po.Tasks, po.Cgroup, err = fs.cgroup(m); err != nil {
+		return po, err
+	}
+	adj := o.OOMScoreAdj
+	if own := c.rec.Spec.Process.OOMScoreAdj; own != nil {
+		adj = own
+	}
+	po.Process, err = processOptions(c.rec.Spec, o.Process, adj, o.Warn)
+	return po, err
+}
+
+// place opens the init and its root directory.
+func (c *Container) place(fs *files) error {
+	pidfd := c.PidFD()
+	if pidfd == nil {
+		return errNotRunning
+	}
+	fs.set(plan.InPidFD, pidfd)
+	return fs.openPath(plan.InRoot, fmt.Sprintf("/proc/%d/root", c.Pid()), unix.O_PATH|unix.O_DIRECTORY)
+}
+
+// startContainerHooks run inside, confined to the init's capabilities and
+// cgroup: their files come from the container.
+func (c *Container) startContainerHooks(ctx context.Context) error {
+	h := c.rec.Spec.Hooks
+	if h == nil || len(h.StartContainer) == 0 {
+		return nil
+	}
+	var fs files
+	defer fs.close()
+	m, err := c.cgroup()
+	if err != nil {
+		return err
+	}
+	tasks, _, err := fs.cgroup(m)
+	if err != nil {
+		return err
+	}
+	delete(fs.byName, plan.InCgroup)
+	o, err := processOptions(c.rec.Spec, c.rec.Spec.Process, nil, func(string) {})
+	if err != nil {
+		return err
+	}
+	return hooks.Run(ctx, h.StartContainer, c.hookState(specs.StateCreated), hooks.Options{
+		Name: "startContainer",
+		Namespaces: &hooks.Namespaces{Init: c.PidFD(), Flags: namespaceFlags(c.rec.Spec), Files: fs.byName,
+			Confine: func(p *program.Program) { confineHook(p, tasks, o.Caps) }},
+	})
+}
+
+func confineHook(p *program.Program, tasks int, c security.CapSets) {
+	for i := range tasks {
+		p.Write(p.Input(plan.InTasks(i)), "0")
+	}
+	p.Prctl("SET_DUMPABLE", unix.PR_SET_DUMPABLE, program.Num(0))
+	p.DropBounding(c.Bounding, fmt.Sprintf("%#x", c.Bounding))
+	p.Capset(c.Effective, c.Permitted, c.Inheritable, fmt.Sprintf("%#x", c.Permitted))
+}

@@ -1,0 +1,209 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"gantry/runtime/cgroup"
+	"gantry/runtime/hooks"
+	"gantry/runtime/plan"
+)
+
+// errNotRunning has runc's words, which its callers look for.
+var errNotRunning = fmt.Errorf("container not running: %w", errdefs.ErrNotFound)
+
+// Kill sends a signal to the init, or with all to every process of the
+// container. errdefs.ErrNotFound when there is nothing to signal any more. A
+// created container ends by any signal that would end a process.
+func (c *Container) Kill(ctx context.Context, sig unix.Signal, all bool) error {
+	if all {
+		return c.killAll(ctx, sig)
+	}
+	pidfd := c.PidFD()
+	if ended(pidfd) {
+		return errNotRunning
+	}
+	err := unix.PidfdSendSignal(int(pidfd.Fd()), sig, nil, 0)
+	if err == unix.ESRCH {
+		return errNotRunning
+	}
+	if err != nil {
+		return fmt.Errorf("signal %d: %w", sig, err)
+	}
+	if sig == unix.SIGKILL {
+		return c.thaw(ctx)
+	}
+	return nil
+}
+
+// thaw lets a kill take effect: frozen processes don't die on cgroup v1.
+func (c *Container) thaw(ctx context.Context) error {
+	m, err := c.cgroup()
+	if err != nil {
+		return err
+	}
+	if frozen, err := m.Frozen(); err != nil || !frozen {
+		return nil
+	}
+	return m.Thaw(ctx)
+}
+
+func (c *Container) killAll(ctx context.Context, sig unix.Signal) error {
+	m, err := c.cgroup()
+	if err != nil {
+		return err
+	}
+	if sig == unix.SIGKILL {
+		return m.Kill(ctx)
+	}
+	pids, err := c.Pids()
+	if err != nil {
+		return err
+	}
+	if len(pids) == 0 {
+		return errNotRunning
+	}
+	var errs []error
+	for _, pid := range pids {
+		if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH {
+			errs = append(errs, fmt.Errorf("signal %d to %d: %w", sig, pid, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Pause freezes all processes of the container.
+func (c *Container) Pause(ctx context.Context) error {
+	switch s := c.status(); s {
+	case specs.StateRunning, specs.StateCreated:
+	default:
+		return fmt.Errorf("container not running or created: %s: %w", s, errdefs.ErrFailedPrecondition)
+	}
+	m, err := c.cgroup()
+	if err != nil {
+		return err
+	}
+	return m.Freeze(ctx)
+}
+
+// Resume thaws a paused container.
+func (c *Container) Resume(ctx context.Context) error {
+	if s := c.status(); s != StatePaused {
+		return fmt.Errorf("container not paused: %w", errdefs.ErrFailedPrecondition)
+	}
+	m, err := c.cgroup()
+	if err != nil {
+		return err
+	}
+	return m.Thaw(ctx)
+}
+
+// Update changes the container's resource limits; what is nil stays.
+func (c *Container) Update(r *specs.LinuxResources) error {
+	if c.status() == specs.StateStopped {
+		return errNotRunning
+	}
+	m, err := c.cgroup()
+	if err != nil {
+		return err
+	}
+	return m.Update(r)
+}
+
+const killWait = 10 * time.Second
+
+// Delete removes what is left of a stopped container, and kills one that was
+// never started. With force it kills any. A container that still runs is
+// errdefs.ErrFailedPrecondition. Nothing is left behind but, when the error
+// says so, what could not be removed; Delete may be called again.
+func (c *Container) Delete(ctx context.Context, force bool) error {
+	switch s := c.status(); {
+	case s == specs.StateStopped:
+	case s == specs.StateCreated || force:
+		if err := c.killAndWait(ctx); err != nil {
+			return err
+		}
+	default:
+		return fmt.Errorf("cannot delete container %s that is not stopped: %s: %w", c.id, s, errdefs.ErrFailedPrecondition)
+	}
+	return c.destroy(ctx)
+}
+
+func (c *Container) killAndWait(ctx context.Context) error {
+	if err := c.Kill(ctx, unix.SIGKILL, false); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	if pidfd := c.PidFD(); pidfd != nil && !waitEnd(ctx, pidfd, killWait) {
+		return fmt.Errorf("container init still running after SIGKILL: %w", errdefs.ErrUnavailable)
+	}
+	return nil
+}
+
+// waitEnd waits until the process of pidfd has ended.
+func waitEnd(ctx context.Context, pidfd *os.File, max time.Duration) bool {
+	deadline := time.Now().Add(max)
+	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, 100)
+		if n > 0 || err != nil && err != unix.EINTR {
+			return n > 0
+		}
+		if ctx.Err() != nil || time.Now().After(deadline) {
+			return false
+		}
+	}
+}
+
+// destroy ends what the init left behind, which without a pid namespace of its
+// own outlives it, removes cgroup and state, and runs the poststop hooks.
+func (c *Container) destroy(ctx context.Context) error {
+	m, err := c.cgroup()
+	if err != nil {
+		return err
+	}
+	if err := emptyAndDelete(ctx, m); err != nil {
+		return err
+	}
+	state := c.hookState(specs.StateStopped)
+	state.Pid = 0
+	if err := os.RemoveAll(c.dir()); err != nil {
+		return fmt.Errorf("remove state: %w", err)
+	}
+	c.mu.Lock()
+	if c.pidfd != nil {
+		c.pidfd.Close()
+		c.pidfd = nil
+	}
+	c.mu.Unlock()
+	if h := c.rec.Spec.Hooks; h != nil {
+		return hooks.RunAll(ctx, h.Poststop, state, hooks.Options{Name: "poststop", Dir: c.rec.Bundle})
+	}
+	return nil
+}
+
+func emptyAndDelete(ctx context.Context, m *cgroup.Manager) error {
+	if !m.Exists() {
+		return nil
+	}
+	if pids, err := m.Pids(); err == nil && len(pids) > 0 {
+		if err := m.Kill(ctx); err != nil {
+			return err
+		}
+	}
+	return m.Delete(ctx)
+}
+
+// namespaceFlags are the namespaces that differ from ours.
+func namespaceFlags(spec *specs.Spec) (flags uint64) {
+	for _, n := range spec.Linux.Namespaces {
+		flags |= plan.CloneFlag(n.Type)
+	}
+	return flags
+}

@@ -1,0 +1,137 @@
+package container
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"gantry/runtime/cgroup"
+	"gantry/runtime/validate"
+)
+
+// StatePaused is a status that the specification lacks and runc has.
+const StatePaused specs.ContainerState = "paused"
+
+// Load finds a container that this or another process created;
+// errdefs.ErrNotFound when there is none.
+func Load(root, id string) (*Container, error) {
+	if err := validate.ID(id); err != nil {
+		return nil, err
+	}
+	rec, err := loadRecord(root, id)
+	if err != nil {
+		return nil, err
+	}
+	return &Container{root: root, id: id, rec: rec, pidfd: rec.openInit()}, nil
+}
+
+// List loads all containers of a root; those it can't load are left out.
+func List(root string) ([]*Container, error) {
+	entries, err := os.ReadDir(root)
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var list []*Container
+	for _, e := range entries {
+		if c, err := Load(root, e.Name()); err == nil {
+			list = append(list, c)
+		}
+	}
+	return list, nil
+}
+
+func (c *Container) dir() string { return filepath.Join(c.root, c.id) }
+
+// State is the container's state as the OCI runtime specification has it.
+// Status may also be StatePaused.
+func (c *Container) State() (specs.State, error) {
+	status := c.status()
+	s := c.hookState(status)
+	if status == specs.StateStopped {
+		s.Pid = 0
+	}
+	return s, nil
+}
+
+// hookState is the state under another status.
+func (c *Container) hookState(status specs.ContainerState) specs.State {
+	return specs.State{
+		Version: specs.Version, ID: c.id, Status: status, Pid: c.Pid(),
+		Bundle: c.rec.Bundle, Annotations: c.rec.Spec.Annotations,
+	}
+}
+
+func (c *Container) status() specs.ContainerState {
+	if ended(c.PidFD()) {
+		return specs.StateStopped
+	}
+	if m, err := c.cgroup(); err == nil {
+		if frozen, err := m.Frozen(); err == nil && frozen {
+			return StatePaused
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(c.dir(), listenerName)); err == nil {
+		return specs.StateCreated
+	}
+	return specs.StateRunning
+}
+
+func (c *Container) cgroup() (*cgroup.Manager, error) { return cgroup.Load(c.rec.Cgroups) }
+
+// Spec is the container's configuration; not to be changed.
+func (c *Container) Spec() *specs.Spec { return c.rec.Spec }
+
+// Bundle is the directory that the container came from, Rootfs its
+// spec.root.path, absolute, and Owner the uid of its creator.
+func (c *Container) Bundle() string { return c.rec.Bundle }
+
+// Rootfs: see Bundle.
+func (c *Container) Rootfs() string { return c.rec.Rootfs }
+
+// Owner: see Bundle.
+func (c *Container) Owner() int { return c.rec.Owner }
+
+// Pids are the processes of the container's cgroup, in our pid namespace.
+func (c *Container) Pids() ([]int, error) {
+	m, err := c.cgroup()
+	if err != nil {
+		return nil, err
+	}
+	pids, err := m.Pids()
+	if errdefs.IsNotFound(err) {
+		return nil, nil
+	}
+	return pids, err
+}
+
+// Stats are the counters of the container's cgroup.
+func (c *Container) Stats() (*cgroup.Stats, error) {
+	m, err := c.cgroup()
+	if err != nil {
+		return nil, err
+	}
+	return m.Stats()
+}
+
+// OOM tells when the container runs out of memory; see cgroup.Manager.OOM.
+func (c *Container) OOM() (events <-chan struct{}, stop func(), err error) {
+	m, err := c.cgroup()
+	if err != nil {
+		return nil, nil, err
+	}
+	return m.OOM()
+}
+
+// OOMKilled counts the container's processes that were killed for lack of memory.
+func (c *Container) OOMKilled() (uint64, error) {
+	m, err := c.cgroup()
+	if err != nil {
+		return 0, err
+	}
+	return m.OOMKilled()
+}
