@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -112,6 +113,10 @@ func (a args) spawn(l *net.UnixListener, address, bundle string) (pid int, err e
 		return 0, err
 	}
 	defer exe.Close()
+	// What the engine has left open is not for the shim.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return 0, fmt.Errorf("close inherited files: %w", err)
+	}
 	cmd := exec.Command("/proc/self/fd/4", "-namespace", a.namespace, "-id", a.id, "-address", a.address, "-socket", address)
 	cmd.Args[0] = os.Args[0]
 	if a.debug {

@@ -98,7 +98,7 @@ func (c *Container) launch(ctx context.Context, args []string, pidName string, t
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = file(stdin), file(stdout), file(stderr)
 	}
 	if err := c.run(cmd); err != nil {
-		return s, err
+		return s, fmt.Errorf("OCI runtime %s failed: %w", args[0], err) // containerd's words
 	}
 	if s.Pid, err = readPid(pidFile); err != nil {
 		return s, err
@@ -193,7 +193,12 @@ func (c *Container) do(ctx context.Context, args ...string) error {
 }
 
 // Start implements process.Container.
-func (c *Container) Start(ctx context.Context) error { return c.do(ctx, "start") }
+func (c *Container) Start(ctx context.Context) error {
+	if err := c.do(ctx, "start"); err != nil {
+		return fmt.Errorf("OCI runtime start failed: %w", err)
+	}
+	return nil
+}
 
 // Pause implements process.Container.
 func (c *Container) Pause(ctx context.Context) error { return c.do(ctx, "pause") }

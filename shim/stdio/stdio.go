@@ -329,7 +329,10 @@ func (io *IO) Resize(width, height uint16) error {
 	cerr := rc.Control(func(fd uintptr) {
 		err = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Col: width, Row: height})
 	})
-	return errors.Join(err, cerr)
+	if cerr != nil { // closed when nobody had it open any more
+		return errdefs.FailedPrecondition("process has ended")
+	}
+	return err
 }
 
 // CloseStdin ends the process's stdin after what has been sent. A fifo ends when
