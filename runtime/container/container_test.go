@@ -88,7 +88,7 @@ func (b *bed) spec(args ...string) *specs.Spec {
 				{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.NetworkNamespace},
 				{Type: specs.IPCNamespace}, {Type: specs.UTSNamespace}, {Type: specs.CgroupNamespace},
 			},
-			MaskedPaths:   []string{"/proc/kcore", "/proc/acpi", "/proc/no-such", "/sys/firmware"},
+			MaskedPaths:   []string{"/proc/keys", "/proc/acpi", "/proc/no-such", "/sys/firmware"},
 			ReadonlyPaths: []string{"/proc/sys", "/proc/bus", "/proc/no-such"},
 		},
 	}
@@ -175,3 +175,5 @@ func TestRun(t *testing.T) {
 		t.Errorf("%q, status %d", out, status)
 	}
 }
+
+func itoa(n int) string { return fmt.Sprint(n) }

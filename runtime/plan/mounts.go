@@ -127,7 +127,9 @@ func TreeFlags(m specs.Mount) uint {
 	return how
 }
 
-// attachRoot puts the root's mount on top of "/", from where pivot_root takes it.
+// attachRoot puts the root's mount on top of "/", from where pivot_root takes
+// it. Hooks expect it at its own path: one that joins our mount namespace has
+// for its root what lies on top of "/".
 func (b *builder) attachRoot() error {
 	attached := false
 	if b.ns.user() {
@@ -140,10 +142,14 @@ func (b *builder) attachRoot() error {
 	}
 	b.Label("attach root filesystem")
 	if rootPropagation[b.spec.Linux.RootfsPropagation]&unix.MS_SHARED != 0 {
-		b.SetAttrPath(program.Cwd, "/", program.Attr{Propagation: unix.MS_PRIVATE}, false)
+		b.SetAttrPath(program.Cwd, "/", program.Attr{Propagation: unix.MS_PRIVATE}, true)
+	}
+	place := "/"
+	if b.o.Hooks && b.o.Host.MountPoint != "" {
+		place = b.o.Host.MountPoint
 	}
 	if !attached {
-		b.AttachPath(b.root, program.Cwd, "/")
+		b.AttachPath(b.root, program.Cwd, place)
 	}
 	return nil
 }
