@@ -143,7 +143,7 @@ func (d *Daemon) makeSystem(c *config.Config, core *client.Client) error {
 		conf.AddressPools = append(conf.AddressPools, system.AddressPool{Base: p.Base, Size: p.Size})
 	}
 	d.System = system.New(conf, system.Deps{
-		Containers: d.Containers, Images: d.Images, Volumes: d.Volumes, Events: d.Events, Core: core.Introspection(),
+		Containers: d.Containers, Images: d.Images, Volumes: d.Volumes, Events: d.Events, Core: core.Introspection(), Layers: d.Images,
 	}, d.log)
 	return nil
 }

@@ -35,8 +35,8 @@ func TestCtr(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(500 * time.Millisecond)
-	id := e.Must("run", "-d", "--name", "c", image, "sleep", "1000")
-	pid := itoa(inspect(t, e, "c").State.Pid)
+	id := e.Must("run", "-d", "--name", "c1", image, "sleep", "1000")
+	pid := itoa(inspect(t, e, "c1").State.Pid)
 	if out := ctr(t, e, "containers", "ls"); !strings.Contains(out, id) || !strings.Contains(out, "io.containerd.gantry.v2") {
 		t.Errorf("containers ls:\n%s", out)
 	}
@@ -65,7 +65,7 @@ func TestCtr(t *testing.T) {
 		t.Errorf("tasks metrics:\n%s", out)
 	}
 	ctr(t, e, "version")
-	e.Must("rm", "-f", "c")
+	e.Must("rm", "-f", "c1")
 	cancel()
 	events.Wait()
 	for _, topic := range []string{"/containers/create", "/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete", "/containers/delete"} {

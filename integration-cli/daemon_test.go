@@ -13,10 +13,10 @@ import (
 // found by the next daemon, its log whole.
 func TestDaemonMayDie(t *testing.T) {
 	e := start(t)
-	e.Must("run", "-d", "--name", "c", "-p", "80", image, "sh", "-c", "httpd -p 80 -h /www; i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done")
+	e.Must("run", "-d", "--name", "c1", "-p", "80", image, "sh", "-c", "httpd -p 80 -h /www; i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done")
 	e.Must("run", "-d", "--name", "ends", image, "sh", "-c", "sleep 1; exit 9")
-	before := inspect(t, e, "c")
-	p := port(t, e, "c", "80/tcp")
+	before := inspect(t, e, "c1")
+	p := port(t, e, "c1", "80/tcp")
 	if _, err := get("127.0.0.1:" + p); err != nil {
 		t.Fatal(err)
 	}
@@ -29,11 +29,11 @@ func TestDaemonMayDie(t *testing.T) {
 		}
 		time.Sleep(300 * time.Millisecond)
 		e.Launch()
-		after := inspect(t, e, "c")
-		if !after.State.Running || after.State.Pid != before.State.Pid || after.State.StartedAt != before.State.StartedAt || port(t, e, "c", "80/tcp") != p {
+		after := inspect(t, e, "c1")
+		if !after.State.Running || after.State.Pid != before.State.Pid || after.State.StartedAt != before.State.StartedAt || port(t, e, "c1", "80/tcp") != p {
 			t.Errorf("afterwards %+v", after.State)
 		}
-		if got := e.Must("exec", "c", "echo", "alive"); got != "alive" {
+		if got := e.Must("exec", "c1", "echo", "alive"); got != "alive" {
 			t.Errorf("exec: %q", got)
 		}
 	}
@@ -41,29 +41,29 @@ func TestDaemonMayDie(t *testing.T) {
 	if in := inspect(t, e, "ends"); in.State.ExitCode != 9 {
 		t.Errorf("exit code %d", in.State.ExitCode)
 	}
-	e.Must("stop", "-t", "0", "c")
-	for i, line := range strings.Split(e.Must("logs", "c"), "\n") {
+	e.Must("stop", "-t", "0", "c1")
+	for i, line := range strings.Split(e.Must("logs", "c1"), "\n") {
 		if line != itoa(i) {
 			t.Fatalf("line %d of the log is %q", i, line)
 		}
 	}
-	e.Must("start", "c")
-	if got, err := get("127.0.0.1:" + port(t, e, "c", "80/tcp")); err != nil || got != "gantry\n" {
+	e.Must("start", "c1")
+	if got, err := get("127.0.0.1:" + port(t, e, "c1", "80/tcp")); err != nil || got != "gantry\n" {
 		t.Errorf("after a new start: %q, %v", got, err)
 	}
 }
 
 func TestWithoutLiveRestore(t *testing.T) {
 	e := start(t, "--live-restore=false")
-	e.Must("run", "-d", "--name", "c", image, "sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.1; done")
+	e.Must("run", "-d", "--name", "c1", image, "sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.1; done")
 	e.Must("run", "-d", "--name", "again", "--restart", "always", image, "sleep", "1000")
-	pid := inspect(t, e, "c").State.Pid
+	pid := inspect(t, e, "c1").State.Pid
 	e.Terminate()
 	if _, err := os.Stat("/proc/" + itoa(pid)); err == nil {
 		t.Error("the container still runs")
 	}
 	e.Launch()
-	if in := inspect(t, e, "c"); in.State.Status != "exited" || in.State.ExitCode != 6 {
+	if in := inspect(t, e, "c1"); in.State.Status != "exited" || in.State.ExitCode != 6 {
 		t.Errorf("state %+v", in.State)
 	}
 	eventually(t, "the policy has started the other one", func() bool { return status(e, "again") == "running" })

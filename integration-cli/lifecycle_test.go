@@ -117,18 +117,18 @@ func TestStopTimeout(t *testing.T) {
 
 func TestPs(t *testing.T) {
 	e := start(t)
-	e.Must("run", "-d", "--name", "a", "-l", "x=1", image, "sleep", "1000")
-	e.Must("run", "--name", "b", image, "sh", "-c", "exit 3")
+	e.Must("run", "-d", "--name", "aa", "-l", "x=1", image, "sleep", "1000")
+	e.Docker("run", "--name", "bb", image, "sh", "-c", "exit 3")
 	for args, want := range map[string]string{
-		"": "a", "-a": "b a", "-a -f status=exited": "b", "-a -f exited=3": "b", "-f label=x=1": "a", "-f label=x=2": "",
-		"-a -f name=^/b$": "b", "-a -n 1": "b", "-a -f ancestor=" + image: "b a", "-a -f before=b": "a", "-a -f since=a": "b", "-f network=bridge": "a",
+		"": "aa", "-a": "bb aa", "-a -f status=exited": "bb", "-a -f exited=3": "bb", "-f label=x=1": "aa", "-f label=x=2": "",
+		"-a -f name=^/bb$": "bb", "-a -n 1": "bb", "-a -f ancestor=" + image: "bb aa", "-a -f before=bb": "aa", "-a -f since=aa": "bb", "-f network=bridge": "aa",
 	} {
 		got := strings.Join(strings.Fields(e.Must(append(append([]string{"ps"}, strings.Fields(args)...), "--format", "{{.Names}}")...)), " ")
 		if got != want {
 			t.Errorf("ps %s: %q, want %q", args, got, want)
 		}
 	}
-	if got := e.Must("ps", "-a", "--format", "{{.Names}} {{.Status}} {{.Command}}", "--no-trunc"); !strings.Contains(got, "b Exited (3) Less than a second ago") && !strings.Contains(got, "b Exited (3) ") {
+	if got := e.Must("ps", "-a", "--format", "{{.Names}} {{.Status}} {{.Command}}", "--no-trunc"); !strings.Contains(got, "bb Exited (3) Less than a second ago") && !strings.Contains(got, "bb Exited (3) ") {
 		t.Error(got)
 	}
 	if r := e.Docker("ps", "-f", "nope=1"); r.Code == 0 || !strings.Contains(r.Stderr, "invalid filter 'nope'") {
@@ -176,7 +176,7 @@ func TestEvents(t *testing.T) {
 	}
 	time.Sleep(500 * time.Millisecond) // the CLI says nothing when it is subscribed
 	since := time.Now().Add(-10 * time.Second).Unix()
-	e.Must("run", "--name", "ev", image, "sh", "-c", "exit 6")
+	e.Docker("run", "--name", "ev", image, "sh", "-c", "exit 6")
 	e.Must("rm", "ev")
 	want := []string{"create", "attach", "start", "die 6", "destroy"}
 	var got []string

@@ -79,11 +79,11 @@ func TestPublishedPorts(t *testing.T) {
 	}
 	defer l.Close()
 	taken := l.Addr().(*net.TCPAddr).Port
-	r := e.Docker("run", "--name", "x", "-p", fmt.Sprintf("127.0.0.1:%d:80", taken), image, "true")
+	r := e.Docker("run", "--name", "bad", "-p", fmt.Sprintf("127.0.0.1:%d:80", taken), image, "true")
 	if r.Code != 125 || !strings.Contains(r.Stderr, "failed to bind host port 127.0.0.1:"+itoa(taken)+":") || !strings.Contains(r.Stderr, ":80/tcp: address already in use") {
 		t.Errorf("a port of another process: %d %s", r.Code, r.Stderr)
 	}
-	if s := status(e, "x"); s != "created" {
+	if s := status(e, "bad"); s != "created" {
 		t.Errorf("the container is %s", s)
 	}
 	e.Clean(t)

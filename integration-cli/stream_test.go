@@ -19,7 +19,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 
 func TestLogs(t *testing.T) {
 	e := start(t)
-	e.Must("run", "--name", "l", image, "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; echo bad >&2")
+	e.Must("run", "--name", "l1", image, "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; echo bad >&2")
 	run(t, e, nil)
 	for args, want := range map[string]string{
 		"":                   "line 1\nline 2\nline 3\nline 4\nline 5",
@@ -30,26 +30,26 @@ func TestLogs(t *testing.T) {
 		"-f":                 "line 1\nline 2\nline 3\nline 4\nline 5",
 		"--since 2099-01-01": "",
 	} {
-		r := e.Docker(append(append([]string{"logs"}, strings.Fields(args)...), "l")...)
+		r := e.Docker(append(append([]string{"logs"}, strings.Fields(args)...), "l1")...)
 		if got := strings.TrimSpace(r.Stdout); r.Code != 0 || got != want {
 			t.Errorf("logs %s: %d %q, want %q (%s)", args, r.Code, got, want, r.Stderr)
 		}
 	}
-	if r := e.Docker("logs", "l"); r.Stderr != "bad\n" {
+	if r := e.Docker("logs", "l1"); r.Stderr != "bad\n" {
 		t.Errorf("stderr %q", r.Stderr)
 	}
-	stamped := strings.Fields(e.Must("logs", "-t", "--tail", "2", "l"))
+	stamped := strings.Fields(e.Must("logs", "-t", "--tail", "2", "l1"))
 	if _, err := time.Parse(time.RFC3339Nano, stamped[0]); err != nil {
 		t.Error(err)
 	}
-	e.Must("run", "-d", "--name", "f", image, "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.2; done")
-	if got := e.Must("logs", "-f", "f"); got != "1\n2\n3" {
+	e.Must("run", "-d", "--name", "f1", image, "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.2; done")
+	if got := e.Must("logs", "-f", "f1"); got != "1\n2\n3" {
 		t.Errorf("followed %q", got)
 	}
-	if r := e.Docker("run", "--name", "n", "--log-driver", "none", image, "echo", "hi"); r.Stdout != "hi\n" {
+	if r := e.Docker("run", "--name", "n1", "--log-driver", "none", image, "echo", "hi"); r.Stdout != "hi\n" {
 		t.Errorf("without a log the attached client got %q", r.Stdout)
 	}
-	if r := e.Docker("logs", "n"); r.Code == 0 || !strings.Contains(r.Stderr, "configured logging driver does not support reading") {
+	if r := e.Docker("logs", "n1"); r.Code == 0 || !strings.Contains(r.Stderr, "configured logging driver does not support reading") {
 		t.Errorf("logs of driver none: %s", r.Stderr)
 	}
 	e.Must("run", "--name", "rot", "--log-opt", "max-size=4k", "--log-opt", "max-file=3", image, "sh", "-c", "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done")
@@ -85,10 +85,10 @@ func TestStreamsWhole(t *testing.T) {
 
 func TestAttach(t *testing.T) {
 	e := start(t)
-	e.Must("run", "-d", "-i", "--name", "c", image, "sh", "-c", "while read x; do echo got $x; done; echo eof")
+	e.Must("run", "-d", "-i", "--name", "c1", image, "sh", "-c", "while read x; do echo got $x; done; echo eof")
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	cmd := e.Cmd(ctx, "attach", "c")
+	cmd := e.Cmd(ctx, "attach", "c1")
 	in, _ := cmd.StdinPipe()
 	var out bytes.Buffer
 	cmd.Stdout = &out
@@ -103,29 +103,29 @@ func TestAttach(t *testing.T) {
 	if got := out.String(); got != "got one\ngot two\neof\n" {
 		t.Errorf("attached got %q", got)
 	}
-	if got := e.Must("wait", "c"); got != "0" {
+	if got := e.Must("wait", "c1"); got != "0" {
 		t.Errorf("exit code %s", got)
 	}
 }
 
 func TestExec(t *testing.T) {
 	e := start(t)
-	e.Must("run", "-d", "--name", "c", "-e", "FROM=container", image, "sleep", "1000")
+	e.Must("run", "-d", "--name", "c1", "-e", "FROM=container", image, "sleep", "1000")
 	for _, r := range []row{
-		{name: "output", args: []string{"exec", "c", "echo", "hi"}, out: "hi"},
-		{name: "exit code", args: []string{"exec", "c", "sh", "-c", "exit 8"}, code: 8},
-		{name: "stderr apart", args: []string{"exec", "c", "sh", "-c", "echo o; echo e >&2"}, out: "o", err: "e"},
-		{name: "stdin", args: []string{"exec", "-i", "c", "cat"}, stdin: "x\ny\n", out: "x\ny"},
-		{name: "environment", args: []string{"exec", "-e", "A=b", "c", "sh", "-c", "echo $A $FROM"}, out: "b container"},
-		{name: "working directory", args: []string{"exec", "-w", "/tmp", "c", "pwd"}, out: "/tmp"},
-		{name: "user", args: []string{"exec", "-u", "tester", "c", "id", "-un"}, out: "tester"},
-		{name: "same namespaces", args: []string{"exec", "c", "cat", "/proc/1/comm"}, out: "sleep"},
-		{name: "detached", args: []string{"exec", "-d", "c", "sh", "-c", "echo done > /tmp/mark"}},
-		{name: "not executable", args: []string{"exec", "c", "/etc/passwd"}, code: 126},
-		{name: "not found", args: []string{"exec", "c", "nope"}, code: 127},
+		{name: "output", args: []string{"exec", "c1", "echo", "hi"}, out: "hi"},
+		{name: "exit code", args: []string{"exec", "c1", "sh", "-c", "exit 8"}, code: 8},
+		{name: "stderr apart", args: []string{"exec", "c1", "sh", "-c", "echo o; echo e >&2"}, out: "o", err: "e"},
+		{name: "stdin", args: []string{"exec", "-i", "c1", "cat"}, stdin: "x\ny\n", out: "x\ny"},
+		{name: "environment", args: []string{"exec", "-e", "A=b", "c1", "sh", "-c", "echo $A $FROM"}, out: "b container"},
+		{name: "working directory", args: []string{"exec", "-w", "/tmp", "c1", "pwd"}, out: "/tmp"},
+		{name: "user", args: []string{"exec", "-u", "tester", "c1", "id", "-un"}, out: "tester"},
+		{name: "same namespaces", args: []string{"exec", "c1", "cat", "/proc/1/comm"}, out: "sleep"},
+		{name: "detached", args: []string{"exec", "-d", "c1", "sh", "-c", "echo done > /tmp/mark"}},
+		{name: "not executable", args: []string{"exec", "c1", "/etc/passwd"}, code: 126},
+		{name: "not found", args: []string{"exec", "c1", "nope"}, code: 127},
 		{name: "no such container", args: []string{"exec", "nope", "true"}, code: 1, err: "Error response from daemon: No such container: nope"},
-		{name: "seccomp", args: []string{"exec", "c", "grep", "Seccomp:", "/proc/self/status"}, out: "Seccomp:\t2"},
-		{name: "capabilities", args: []string{"exec", "c", "grep", "CapEff", "/proc/self/status"}, out: "CapEff:\t00000000a80425fb"},
+		{name: "seccomp", args: []string{"exec", "c1", "grep", "Seccomp:", "/proc/self/status"}, out: "Seccomp:\t2"},
+		{name: "capabilities", args: []string{"exec", "c1", "grep", "CapEff", "/proc/self/status"}, out: "CapEff:\t00000000a80425fb"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			got := e.DockerIn(r.stdin, r.args...)
@@ -136,14 +136,14 @@ func TestExec(t *testing.T) {
 			compare(t, "stderr", got.Stderr, r.err)
 		})
 	}
-	eventually(t, "the detached exec has run", func() bool { return e.Docker("exec", "c", "cat", "/tmp/mark").Stdout == "done\n" })
+	eventually(t, "the detached exec has run", func() bool { return e.Docker("exec", "c1", "cat", "/tmp/mark").Stdout == "done\n" })
 	for range 20 {
-		if got := e.Must("exec", "c", "echo", "quick"); got != "quick" {
+		if got := e.Must("exec", "c1", "echo", "quick"); got != "quick" {
 			t.Fatalf("a quick exec gave %q", got)
 		}
 	}
-	e.Must("stop", "-t", "0", "c")
-	if r := e.Docker("exec", "c", "true"); r.Code != 1 || !strings.Contains(r.Stderr, "is not running") {
+	e.Must("stop", "-t", "0", "c1")
+	if r := e.Docker("exec", "c1", "true"); r.Code != 1 || !strings.Contains(r.Stderr, "is not running") {
 		t.Errorf("exec in a stopped container: %d %s", r.Code, r.Stderr)
 	}
 }
@@ -198,20 +198,20 @@ func TestTTY(t *testing.T) {
 	if code != 4 || !strings.Contains(out, "42") {
 		t.Errorf("run -it: exit %d, %q", code, out)
 	}
-	e.Must("run", "-d", "--name", "c", image, "sleep", "1000")
-	out, code = tty(t, e, "tty\nexit 5\n", "exec", "-it", "c", "sh")
+	e.Must("run", "-d", "--name", "c1", image, "sleep", "1000")
+	out, code = tty(t, e, "tty\nexit 5\n", "exec", "-it", "c1", "sh")
 	if code != 5 || !strings.Contains(out, "/dev/pts/") {
 		t.Errorf("exec -it: exit %d, %q", code, out)
 	}
-	out, code = tty(t, e, "echo before\n\x10\x11", "run", "-it", "--name", "d", image)
-	if code != 0 || !strings.Contains(out, "before") || status(e, "d") != "running" {
-		t.Errorf("detached: exit %d, %s, %q", code, status(e, "d"), out)
+	out, code = tty(t, e, "echo before\n\x10\x11", "run", "-it", "--name", "d1", image)
+	if code != 0 || !strings.Contains(out, "before") || status(e, "d1") != "running" {
+		t.Errorf("detached: exit %d, %s, %q", code, status(e, "d1"), out)
 	}
-	out, _ = tty(t, e, "echo back\nexit\n", "attach", "d")
+	out, _ = tty(t, e, "echo back\nexit\n", "attach", "d1")
 	if !strings.Contains(out, "back") {
 		t.Errorf("attached again: %q", out)
 	}
-	if logs := e.Must("logs", "d"); !strings.Contains(logs, "before") || !strings.Contains(logs, "back") {
+	if logs := e.Must("logs", "d1"); !strings.Contains(logs, "before") || !strings.Contains(logs, "back") {
 		t.Errorf("logs of a terminal: %q", logs)
 	}
 }

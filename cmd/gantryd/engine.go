@@ -100,7 +100,7 @@ func (e *engine) startCore(ctx context.Context) error {
 	}
 	e.core, err = core.New(ctx, core.Config{
 		Version: 3, Root: filepath.Join(e.cfg.DataRoot, "core"), State: filepath.Join(e.cfg.ExecRoot, "core"),
-		GRPC: core.GRPCConfig{Address: socket}, Log: e.log.With("part", "core"), Tracing: e.tracer,
+		RequiredPlugins: core.Essential(), GRPC: core.GRPCConfig{Address: socket}, Log: e.log.With("part", "core"), Tracing: e.tracer,
 		ShimDir: filepath.Dir(self), Build: core.Build{Version: version.Version, Revision: version.Commit},
 		Debug: core.DebugConfig{Level: e.cfg.Level()},
 	})

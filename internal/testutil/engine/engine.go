@@ -34,7 +34,8 @@ type Engine struct {
 	docker string
 	cmd    *exec.Cmd
 	log    *os.File
-	before leak.State
+	before leak.State // before the first launch
+	idle   leak.State // with a daemon and no container
 }
 
 // serial makes names and subnets of engines in one test binary differ.
@@ -61,6 +62,7 @@ func Start(t testing.TB, args ...string) *Engine {
 	e.before = leak.Take(dir, e.Bridge)
 	t.Cleanup(e.close)
 	e.Launch()
+	e.idle = leak.Take(dir, e.Bridge)
 	return e
 }
 
@@ -102,6 +104,8 @@ func (e *Engine) Launch() {
 		"--config-file", filepath.Join(e.Dir, "daemon.json"), "-D",
 		"--bridge", e.Bridge, "--bip", e.Subnet + ".1/24",
 	}, e.args...)
+	// So that the whole suite can be run on another runtime or with another option.
+	args = append(args, strings.Fields(os.Getenv("GANTRY_TEST_ARGS"))...)
 	if _, err := os.Stat(filepath.Join(e.Dir, "daemon.json")); errors.Is(err, os.ErrNotExist) {
 		os.WriteFile(filepath.Join(e.Dir, "daemon.json"), []byte("{}"), 0o600)
 	}
@@ -186,13 +190,13 @@ func (e *Engine) Cmd(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Docker runs a docker command, at most two minutes.
+// Docker runs a docker command, at most 40 seconds.
 func (e *Engine) Docker(args ...string) Result { return e.DockerIn("", args...) }
 
 // DockerIn runs a docker command with stdin.
 func (e *Engine) DockerIn(stdin string, args ...string) Result {
 	e.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
 	defer cancel()
 	cmd := e.Cmd(ctx, args...)
 	var out, errs bytes.Buffer
@@ -232,7 +236,7 @@ func (e *Engine) Clean(t testing.TB) {
 		}
 	}
 	e.Docker("volume", "prune", "-af")
-	leak.Check(t, e.before, e.Dir, e.Bridge)
+	leak.Check(t, e.idle, e.Dir, e.Bridge)
 }
 
 func (e *Engine) close() {
