@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"gantry/runtime/selfexe"
 	"gantry/shim/event"
 	"gantry/shim/process"
 	"gantry/shim/reaper"
@@ -40,6 +41,9 @@ const (
 
 // serve is the shim proper; it returns after Shutdown.
 func (a args) serve() error {
+	if err := selfexe.Ensure(); err != nil { // does nothing, as a rule
+		return err
+	}
 	unix.Close(exeFD)
 	socket := os.NewFile(listenFD, "socket")
 	l, err := net.FileListener(socket)

@@ -143,8 +143,23 @@ func serveEnv(env []string) []string {
 	return append(env, "GOMAXPROCS=2")
 }
 
-// protectedSelf opens the program that is to serve.
-func protectedSelf() (*os.File, error) { return os.Open("/proc/self/exe") }
+// protectedSelf opens the program for the serving process, from which containers
+// are cloned: on a read-only mount that is in no mount namespace, so that none of
+// them can write to it. Where that can't be had the serving process protects
+// itself, see serve.
+func protectedSelf() (*os.File, error) {
+	const self = "/proc/self/exe"
+	fd, err := unix.OpenTree(unix.AT_FDCWD, self, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return os.Open(self)
+	}
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID, Propagation: unix.MS_PRIVATE}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		unix.Close(fd)
+		return os.Open(self)
+	}
+	return os.NewFile(uintptr(fd), self), nil
+}
 
 // writeFile makes a file appear whole.
 func writeFile(path, text string) error {

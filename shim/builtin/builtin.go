@@ -10,10 +10,7 @@ import (
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
-	"gantry/api/errdefs"
-	"gantry/runtime/cgroup"
 	runtime "gantry/runtime/container"
 	"gantry/shim/process"
 )
@@ -81,23 +78,7 @@ func (c *container) Exec(ctx context.Context, o process.ExecOptions) (process.St
 	return process.Started{Pid: p.Pid, Console: p.Console}, nil
 }
 
-// Kill implements process.Container.
-func (c *container) Kill(ctx context.Context, sig unix.Signal, all bool) error {
-	return c.Container.Kill(ctx, sig, all)
-}
-
 // Update implements process.Container.
 func (c *container) Update(_ context.Context, r *specs.LinuxResources) error {
 	return c.Container.Update(r)
 }
-
-var errNoStats = errdefs.NotImplemented("counters are not implemented")
-
-// Stats implements process.Container.
-func (c *container) Stats() (*cgroup.Stats, error) { return nil, errNoStats }
-
-// OOM implements process.Container.
-func (c *container) OOM() (<-chan struct{}, func(), error) { return nil, nil, errNoStats }
-
-// OOMKilled implements process.Container.
-func (c *container) OOMKilled() (uint64, error) { return 0, errNoStats }
