@@ -3,6 +3,7 @@ package boot
 import (
 	"context"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -35,6 +36,7 @@ func (a args) delete(stdout io.Writer) error {
 	if err := deleteContainer(ctx, a.id, bundle); err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
+	removeDeadSocket(bundle)
 	raw, err := proto.Marshal(&taskapi.DeleteResponse{
 		Pid: uint32(readPid(filepath.Join(bundle, "init.pid"))), ExitStatus: killed, ExitedAt: timestamppb.Now(),
 	})
@@ -50,11 +52,28 @@ func deleteContainer(ctx context.Context, id, bundle string) error {
 	if err != nil {
 		return err
 	}
+	if c.Socket != "" {
+		os.Remove(c.Socket)
+	}
 	container, err := c.runtime(nil).Load(id, bundle)
 	if err != nil {
 		return err
 	}
 	return container.Delete(ctx, true)
+}
+
+// removeDeadSocket removes the shim's socket unless the rest of its group is still served there.
+func removeDeadSocket(bundle string) {
+	address, err := os.ReadFile(filepath.Join(bundle, "address"))
+	if err != nil {
+		return
+	}
+	path := strings.TrimPrefix(string(address), "unix://")
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+		return
+	}
+	os.Remove(path)
 }
 
 func readPid(path string) int {

@@ -1,6 +1,7 @@
 package boot_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"gantry/api/shimwire"
 )
@@ -196,4 +199,57 @@ func TestExecs(t *testing.T) {
 			t.Errorf("events at the end: %q", tail)
 		}
 	})
+}
+
+// TestOutOfMemory pins that the event comes before the exit.
+func TestOutOfMemory(t *testing.T) {
+	eachRuntime(t, func(t *testing.T, e *engine) {
+		limit := int64(16 << 20)
+		k := e.newTask(t, func(s *specs.Spec) {
+			s.Linux.Resources.Memory = &specs.LinuxMemory{Limit: &limit}
+		}, "sh", "-c", "exec tail /dev/zero")
+		k.create(nil)
+		k.start("")
+		if status := k.wait(""); status != 137 {
+			t.Errorf("status %d", status)
+		}
+		k.remove()
+		e.await(t, "create", "start", "oom", "exit init 137", "delete")
+	})
+}
+
+// TestProtected pins that a container can't write to the program that made it.
+func TestProtected(t *testing.T) {
+	e := newEngine(t, anyRuntime(t))
+	k := e.newTask(t, nil, "true")
+	exe := fmt.Sprintf("/proc/%d/exe", k.shimPid())
+	if f, err := os.OpenFile(exe, os.O_RDWR, 0); err == nil {
+		f.Close()
+		t.Error("the shim's program can be opened for writing")
+	} else if !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.ETXTBSY) {
+		t.Error(err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(exe, &st); err != nil || st.Flags&unix.ST_RDONLY == 0 {
+		t.Errorf("the shim runs from a writable mount: %v", err)
+	}
+	k.create(nil)
+	k.remove()
+}
+
+// TestIdentity pins what the engine relies on: the shim is nobody's child, leads
+// its session, and has none of the engine's files.
+func TestIdentity(t *testing.T) {
+	e := newEngine(t, anyRuntime(t))
+	k := e.newTask(t, nil, "true")
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", k.shimPid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+2:]))
+	if ppid, session := fields[1], fields[3]; ppid == fmt.Sprint(os.Getpid()) || session != fmt.Sprint(k.shimPid()) {
+		t.Errorf("parent %s, session %s", ppid, session)
+	}
+	k.create(nil)
+	k.remove()
 }

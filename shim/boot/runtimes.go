@@ -28,6 +28,8 @@ type choice struct {
 	SystemdCgroup bool   `json:"systemdCgroup,omitempty"`
 	NoPivot       bool   `json:"noPivot,omitempty"`
 	NoNewKeyring  bool   `json:"noNewKeyring,omitempty"`
+	// Socket is the stream socket, "" for none.
+	Socket string `json:"socket,omitempty"`
 }
 
 const choiceFile = "runtime.json"

@@ -65,11 +65,12 @@ func (a args) serve() error {
 	svc := service.New(service.Config{
 		Namespace: a.namespace, Reaper: reap, Events: events, Log: log,
 		Shutdown: func() { close(shutdown) },
-		Runtime: func(options *anypb.Any, bundle string) (process.Runtime, error) {
+		Runtime: func(options *anypb.Any, bundle, socket string) (process.Runtime, error) {
 			c, err := choose(options, a.namespace, bundle)
 			if err != nil {
 				return nil, err
 			}
+			c.Socket = socket
 			return c.runtime(before), c.save(bundle)
 		},
 	})

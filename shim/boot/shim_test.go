@@ -47,7 +47,7 @@ func testMain(m *testing.M) int {
 	defer removeCgroups()
 	if os.Getuid() == 0 {
 		shimBinary = filepath.Join(dir, "containerd-shim-gantry-v2")
-		build := exec.Command("go", "build", "-tags", "no_grpc", "-o", shimBinary, "gantry/cmd/containerd-shim-gantry-v2")
+		build := exec.Command("go", "build", "-tags", "no_grpc", "-trimpath", "-ldflags", "-s -w", "-o", shimBinary, "gantry/cmd/containerd-shim-gantry-v2")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Printf("%s\n", out)
@@ -101,7 +101,7 @@ type engine struct {
 	srv    *ttrpc.Server
 }
 
-func newEngine(t *testing.T, runtime string) *engine {
+func newEngine(t testing.TB, runtime string) *engine {
 	t.Helper()
 	if rootfs == "" {
 		t.Skip("needs root and /bin/busybox: runs containers")
@@ -126,7 +126,7 @@ func newEngine(t *testing.T, runtime string) *engine {
 
 func (e *engine) events() string { return filepath.Join(e.dir, "sock.ttrpc") }
 
-func (e *engine) serve(t *testing.T) {
+func (e *engine) serve(t testing.TB) {
 	t.Helper()
 	var err error
 	if e.srv, err = ttrpc.NewServer(); err != nil {
@@ -172,7 +172,7 @@ func (e *engine) Forward(_ context.Context, r *eventsapi.ForwardRequest) (*empty
 }
 
 // await waits until the events are exactly want.
-func (e *engine) await(t *testing.T, want ...string) {
+func (e *engine) await(t testing.TB, want ...string) {
 	t.Helper()
 	late := time.After(15 * time.Second)
 	for {
@@ -193,7 +193,7 @@ func (e *engine) await(t *testing.T, want ...string) {
 // task is a shim and its container.
 type task struct {
 	*engine
-	t       *testing.T
+	t       testing.TB
 	id      string
 	bundle  string
 	socket  string
@@ -205,7 +205,7 @@ type task struct {
 }
 
 // newTask makes a bundle and starts its shim.
-func (e *engine) newTask(t *testing.T, change func(*specs.Spec), argv ...string) *task {
+func (e *engine) newTask(t testing.TB, change func(*specs.Spec), argv ...string) *task {
 	t.Helper()
 	id := fmt.Sprintf("c%d-%d", os.Getpid(), counter.Add(1))
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
@@ -288,6 +288,12 @@ func (k *task) clean() {
 		k.run(nil, "-bundle", k.bundle, "delete")
 	}
 	k.awaitGone(pid)
+	if left, _ := filepath.Glob(filepath.Join(k.dir, "s", "*")); len(left) > 0 {
+		k.t.Errorf("sockets are left: %q", left)
+	}
+	if _, err := os.Stat(k.socket); err == nil {
+		k.t.Error("stream socket is left")
+	}
 	if mounts, _ := os.ReadFile("/proc/self/mounts"); bytes.Contains(mounts, []byte(k.bundle)) {
 		k.t.Errorf("mounts are left below %s", k.bundle)
 	}

@@ -41,8 +41,9 @@ type Config struct {
 	Reaper    *reaper.Reaper
 	Events    Publisher
 	Log       *slog.Logger
-	// Runtime chooses the runtime for a task by its options.
-	Runtime func(options *anypb.Any, bundle string) (process.Runtime, error)
+	// Runtime chooses the runtime for a task by its options, and notes what must be
+	// known to clean up after it; socket is the stream socket, "" for none.
+	Runtime func(options *anypb.Any, bundle, socket string) (process.Runtime, error)
 	// Shutdown is called once when the engine asks for the end and no container is left.
 	Shutdown func()
 }
@@ -143,12 +144,16 @@ func (s *Service) create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	if err != nil {
 		return nil, err
 	}
-	rt, err := s.cfg.Runtime(r.Options, r.Bundle)
+	io := stdio.Spec{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal}
+	socket, err := io.Socket()
+	if err != nil {
+		return nil, err
+	}
+	rt, err := s.cfg.Runtime(r.Options, r.Bundle, socket)
 	if err != nil {
 		return nil, err
 	}
 	c := &container{id: r.ID, ports: port.New(s.cfg.Log)}
-	io := stdio.Spec{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal}
 	mounts := make([]process.Mount, 0, len(r.Rootfs))
 	for _, m := range r.Rootfs {
 		mounts = append(mounts, process.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
@@ -161,7 +166,7 @@ func (s *Service) create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	if err != nil {
 		return nil, err
 	}
-	if err := s.listen(c, io); err != nil {
+	if err := s.listen(c, socket); err != nil {
 		tell.silence()
 		s.discard(ctx, c)
 		return nil, err
@@ -176,12 +181,10 @@ func (s *Service) create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 }
 
 // listen makes the stream socket if the engine wants one.
-func (s *Service) listen(c *container, io stdio.Spec) error {
-	path, err := io.Socket()
-	if err != nil || path == "" {
-		return err
+func (s *Service) listen(c *container, socket string) (err error) {
+	if socket != "" {
+		c.stream, err = stream.Listen(socket, c, s.cfg.Log)
 	}
-	c.stream, err = stream.Listen(path, c, s.cfg.Log)
 	return err
 }
 
