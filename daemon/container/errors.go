@@ -56,27 +56,34 @@ func startError(prefix string, err error) (code int, out error) {
 	return code, errdefs.InvalidArgument("%s", text)
 }
 
-// taskPrefix is what Docker's users see before the runtime's own words.
-const taskPrefix = "failed to create task for container: "
+// What Docker's users see before the runtime's own words; the core says the second.
+const (
+	taskPrefix    = "failed to create task for container: "
+	shimPrefix    = "failed to create shim task: "
+	runtimePrefix = "OCI runtime create failed: runc create failed: unable to start container process: error during container init: "
+)
 
-// withPrefix puts the words that dockerd's layers add, unless the core's layers have
-// added them already.
+// withPrefix puts dockerd's words before what the core said about a task's creation.
+// Words of the runtime about the command get those that runc's would have had.
 func withPrefix(err error) error {
-	const chain = "failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: "
-	text := err.Error()
-	if !strings.HasPrefix(text, "exec: ") {
-		return prefixed{taskPrefix, err}
+	text, ours := strings.CutPrefix(err.Error(), shimPrefix)
+	switch {
+	case strings.HasPrefix(text, "exec: "):
+		return retold{taskPrefix + shimPrefix + runtimePrefix + text, err}
+	case ours:
+		return retold{taskPrefix + shimPrefix + text, err}
 	}
-	return prefixed{taskPrefix + chain, err}
+	return retold{taskPrefix + text, err}
 }
 
-type prefixed struct {
-	prefix string
-	err    error
+// retold is an error in other words.
+type retold struct {
+	text string
+	err  error
 }
 
-func (p prefixed) Error() string { return p.prefix + p.err.Error() }
-func (p prefixed) Unwrap() error { return p.err }
+func (r retold) Error() string { return r.text }
+func (r retold) Unwrap() error { return r.err }
 
 // ExecError gives what the core said about an exec that could not be started its exit
 // code and class, as startError does for a container; without a reason the code is

@@ -36,6 +36,7 @@ func (s *Service) prepare(ctx context.Context, c *Snapshot, steps *undo.Stack) (
 		p.sandbox.CloseHeld()
 		return nil, err
 	}
+	s.tellMounted(c, steps) // after the network's events, as in dockerd
 	if err := s.complete(c, p, &in, steps); err != nil {
 		p.sandbox.CloseHeld()
 		return nil, errdefs.WithClass(errdefs.ErrInternal, err)
@@ -89,6 +90,7 @@ func (s *Service) share(c *Snapshot, p *prepared) error {
 		NetnsPath: procNS(donor.Pid, "net"),
 		HostsPath: donor.Network.HostsPath, NamePath: donor.Network.NamePath, ResolvPath: donor.Network.ResolvPath,
 	}
+	p.donor = donor.Config
 	return nil
 }
 
@@ -124,6 +126,11 @@ func (s *Service) readRoot(ctx context.Context, c *Snapshot, p *prepared, in *sp
 
 // complete adds what has to be looked up and builds the specification.
 func (s *Service) complete(c *Snapshot, p *prepared, in *spec.Input, steps *undo.Stack) (err error) {
+	if p.donor != nil { // one network, one name
+		own := *c.Config
+		own.Hostname, own.Domainname = p.donor.Hostname, p.donor.Domainname
+		in.Config = &own
+	}
 	in.Mounts = append(in.Mounts, engineFiles(c, networkOf(p.sandbox))...)
 	if in.Security, err = spec.ParseSecurity(c.Host.SecurityOpt, s.cfg.NoNewPrivileges); err != nil {
 		return err

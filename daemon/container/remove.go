@@ -99,7 +99,7 @@ func (s *Service) takeAway(ctx context.Context, e *entry, volumes bool) error {
 			s.log.ErrorContext(ctx, "release volume", "container", e.id, "volume", p.Name, "err", err)
 		}
 	}
-	e.locked(func() { e.gone = true })
+	e.change(func(n *Snapshot) { n.Error = "" }) // who waits for the removal hears of that alone
 	s.drop(e)
 	e.dropParked()
 	s.stats.Stop(e.id)

@@ -240,6 +240,7 @@ func taskError(err error) error {
 type prepared struct {
 	rootfs  []mount.Mount
 	sandbox *network.Sandbox
+	donor   *containertypes.Config // of the container whose network is joined
 	spec    *specs.Spec
 	image   string
 }

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -285,27 +286,45 @@ func (s *Service) mountVolume(ctx context.Context, c *Snapshot, p mountpoint.Poi
 	}
 	steps.Add("unmount volume", func(ctx context.Context) error { return s.Volumes.Unmount(ctx, p.Name, c.ID) })
 	m.Source = dir
-	s.Events.Publish(events.VolumeEventType, events.ActionMount, events.Actor{ID: p.Name, Attributes: map[string]string{
-		"driver": p.Driver, "container": c.ID, "destination": p.Destination,
-		"read/write": strconv.FormatBool(p.RW), "propagation": string(p.Propagation),
-	}})
 	return m, nil
+}
+
+// usesVolume says that a start mounts p's volume: not where a tmpfs is in its place.
+func usesVolume(c *Snapshot, p mountpoint.Point) bool {
+	_, tmpfs := c.Host.Tmpfs[p.Destination]
+	return p.Type == mounttypes.TypeVolume && !tmpfs
+}
+
+// tellMounted sends the events of mountAll, and registers those of its undoing.
+func (s *Service) tellMounted(c *Snapshot, steps *undo.Stack) {
+	for _, p := range c.Mounts {
+		if !usesVolume(c, p) {
+			continue
+		}
+		s.tellVolume(c, p, events.ActionMount, map[string]string{
+			"destination": p.Destination, "read/write": strconv.FormatBool(p.RW), "propagation": string(p.Propagation),
+		})
+		steps.Add("tell unmount", func(context.Context) error { s.tellVolume(c, p, events.ActionUnmount, nil); return nil })
+	}
+}
+
+func (s *Service) tellVolume(c *Snapshot, p mountpoint.Point, action events.Action, more map[string]string) {
+	attrs := map[string]string{"driver": p.Driver, "container": c.ID}
+	maps.Copy(attrs, more)
+	s.Events.Publish(events.VolumeEventType, action, events.Actor{ID: p.Name, Attributes: attrs})
 }
 
 // unmountAll undoes mountAll after an exit; what fails is logged.
 func (s *Service) unmountAll(ctx context.Context, c *Snapshot) {
 	for _, p := range c.Mounts {
-		_, tmpfs := c.Host.Tmpfs[p.Destination]
-		if p.Type != mounttypes.TypeVolume || tmpfs {
+		if !usesVolume(c, p) {
 			continue
 		}
 		if err := s.Volumes.Unmount(ctx, p.Name, c.ID); err != nil {
 			s.log.WarnContext(ctx, "unmount volume", "container", c.ID, "volume", p.Name, "err", err)
 			continue
 		}
-		s.Events.Publish(events.VolumeEventType, events.ActionUnmount, events.Actor{ID: p.Name, Attributes: map[string]string{
-			"driver": p.Driver, "container": c.ID,
-		}})
+		s.tellVolume(c, p, events.ActionUnmount, nil)
 	}
 }
 
