@@ -6,12 +6,29 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/pflag"
+
+	"gantry/runtime/selfexe"
 )
 
 func main() {
+	if clones(os.Args[1:]) {
+		if err := selfexe.Ensure(); err != nil {
+			fmt.Fprintln(os.Stderr, "grun:", err)
+			os.Exit(1)
+		}
+	}
 	os.Exit(execute(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// clones says whether a command line may clone a process of a container, which
+// could then reach our executable. It may be wrong in the harmless direction.
+func clones(args []string) bool {
+	return slices.ContainsFunc(args, func(a string) bool {
+		return a == "create" || a == "run" || a == "exec" || a == "start"
+	})
 }
 
 // execute runs one command line and returns the exit status.

@@ -141,12 +141,15 @@ func (k *creation) makeDir() error {
 	return nil
 }
 
-func (k *creation) makeCgroup() (err error) {
-	path := k.Spec.Linux.CgroupsPath
-	if path == "" {
-		path = "/" + k.ID
+func cgroupPath(s *specs.Spec, id string) string {
+	if s.Linux.CgroupsPath == "" {
+		return "/" + id
 	}
-	if k.cg, err = cgroup.New(path, cgroup.Options{Systemd: k.SystemdCgroup}); err != nil {
+	return s.Linux.CgroupsPath
+}
+
+func (k *creation) makeCgroup() (err error) {
+	if k.cg, err = cgroup.New(cgroupPath(k.Spec, k.ID), cgroup.Options{Systemd: k.SystemdCgroup}); err != nil {
 		return err
 	}
 	if err := k.cg.Create(); err != nil {

@@ -109,16 +109,21 @@ func (k *creation) open() error {
 	return k.openMounts()
 }
 
-// options gathers what the plan must know.
+// options gathers what the plan must know and opens the way into the cgroup.
 func (k *creation) options() (plan.Options, error) {
-	o := plan.Options{
+	o, err := k.planOptions()
+	if err != nil {
+		return o, err
+	}
+	o.Tasks, o.Cgroup, err = k.files.cgroup(k.cg)
+	return o, err
+}
+
+func (k *creation) planOptions() (o plan.Options, err error) {
+	o = plan.Options{
 		ID: k.ID, RootPath: k.Spec.Root.Path, Rootfs: k.Rootfs, Extra: len(k.ExtraFiles),
 		Start: true, Hooks: hasEarlyHooks(k.Spec.Hooks), NoPivot: k.NoPivot, Keyring: !k.NoNewKeyring,
 		Host: hostOptions(k.Spec.Root.Path), Cgroups: cgroupMounts(k.cg),
-	}
-	var err error
-	if o.Tasks, o.Cgroup, err = k.files.cgroup(k.cg); err != nil {
-		return o, err
 	}
 	o.Process, err = processOptions(k.Spec, k.Spec.Process, k.OOMScoreAdj, k.Warn)
 	return o, err

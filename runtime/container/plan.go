@@ -1,0 +1,48 @@
+package container
+
+import (
+	"path/filepath"
+
+	"gantry/runtime/cgroup"
+	"gantry/runtime/plan"
+	"gantry/runtime/program"
+	"gantry/runtime/validate"
+)
+
+// Plan is the program that Create would run, for reading; nothing is made. What
+// Create would open or clamp is looked up as it would, so that warnings go to
+// o.Warn.
+func Plan(o CreateOptions) (_ *program.Program, err error) {
+	if o.Warn == nil {
+		o.Warn = func(string) {}
+	}
+	if o.Spec == nil {
+		if o.Spec, err = readSpec(o.Bundle); err != nil {
+			return nil, err
+		}
+	}
+	if err := validate.Spec(o.Spec); err != nil {
+		return nil, err
+	}
+	bundle, err := filepath.Abs(o.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	k := &creation{CreateOptions: o}
+	k.Spec = normal(o.Spec, bundle)
+	if k.cg, err = cgroup.New(cgroupPath(k.Spec, o.ID), cgroup.Options{Systemd: o.SystemdCgroup}); err != nil {
+		return nil, err
+	}
+	po, err := k.planOptions()
+	if err != nil {
+		return nil, err
+	}
+	if po.Cgroup = cgroup.Mode() == cgroup.V2; !po.Cgroup {
+		dirs := map[string]bool{}
+		for _, p := range k.cg.Paths() {
+			dirs[p] = true
+		}
+		po.Tasks = len(dirs)
+	}
+	return plan.Create(k.Spec, po)
+}
