@@ -90,17 +90,18 @@ func TestBadInput(t *testing.T) {
 			{name: "remove a running one", args: []string{"rm", "taken"}, code: 1,
 				err: "Error response from daemon: cannot remove container \"taken\": container is running: stop the container before removing or force remove"},
 			{name: "unpause what runs", args: []string{"unpause", "taken"}, code: 1, err: "Error response from daemon: Container " + id + " is not paused"},
-			{name: "no such container", args: []string{"start", "nope"}, code: 1, err: "Error response from daemon: No such container: nope\nfailed to start containers: nope"},
+			{name: "no such container", args: []string{"start", "nope"}, code: 1, err: "Error response from daemon: No such container: nope\nError: failed to start containers: nope"},
 			{name: "no such container to remove", args: []string{"rm", "nope"}, code: 1, err: "Error response from daemon: No such container: nope"},
 			{name: "remove an image in use", args: []string{"rmi", image}, code: 1, err: "…container " + id[:12] + "…"},
-			{name: "bad signal", args: []string{"kill", "-s", "NOPE", "taken"}, code: 1, err: "Error response from daemon: invalid signal: NOPE"},
-			{name: "no such exec command", args: []string{"exec", "taken", "nope"}, code: 127, err: "OCI runtime exec failed: exec failed: unable to start container process: exec: \"nope\": executable file not found in $PATH…"},
+			{name: "bad signal", args: []string{"kill", "-s", "NOPE", "taken"}, code: 1, err: "Error response from daemon: cannot kill container: taken: invalid signal: NOPE"},
+			{name: "no such exec command", args: []string{"exec", "taken", "nope"}, code: 127, out: "OCI runtime exec failed: exec failed: unable to start container process: exec: \"nope\": executable file not found in $PATH…"},
 		} {
 			t.Run(r.name, func(t *testing.T) {
 				got := e.Docker(r.args...)
 				if got.Code != r.code {
 					t.Errorf("exit %d, want %d", got.Code, r.code)
 				}
+				compare(t, "stdout", got.Stdout, r.out)
 				compare(t, "stderr", got.Stderr, r.err)
 			})
 		}
@@ -118,8 +119,8 @@ func TestBadInput(t *testing.T) {
 		{name: "unknown user", args: []string{"run", "--rm", "-u", "nobodyhere", image, "true"}, code: 125,
 			err: "…unable to find user nobodyhere: no matching entries in passwd file…"},
 		{name: "unknown network", args: []string{"run", "--rm", "--network", "nope", image, "true"}, code: 125,
-			err: "docker: Error response from daemon: failed to set up container networking: network nope not found…"},
-		{name: "unknown capability", args: []string{"run", "--rm", "--cap-add", "NOPE", image, "true"}, code: 125, err: "…invalid capability: \"NOPE\"…"},
+			err: "…docker: Error response from daemon: failed to set up container networking: network nope not found…"},
+		{name: "unknown capability", args: []string{"run", "--rm", "--cap-add", "NOPE", image, "true"}, code: 125, err: "…invalid CapAdd: unknown capability: \"CAP_NOPE\"…"},
 		{name: "too little memory", args: []string{"run", "--rm", "-m", "1m", image, "true"}, code: 125, err: "docker: Error response from daemon: Minimum memory limit allowed is 6MB…"},
 		{name: "unknown runtime", args: []string{"run", "--rm", "--runtime", "nope", image, "true"}, code: 125, err: "…unknown or invalid runtime name: nope…"},
 		{name: "restart policy with --rm", args: []string{"run", "--rm", "--restart", "always", image, "true"}, code: 125, err: "…conflicting options: cannot specify both --restart and --rm…"},

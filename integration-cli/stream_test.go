@@ -19,7 +19,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 
 func TestLogs(t *testing.T) {
 	e := start(t)
-	e.Must("run", "--name", "l1", image, "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; echo bad >&2")
+	e.Must("run", "--name", "l1", image, "sh", "-c", "for i in 1 2 3 4 5; do echo line $i; done; sleep 0.2; echo bad >&2")
 	run(t, e, nil)
 	for args, want := range map[string]string{
 		"":                   "line 1\nline 2\nline 3\nline 4\nline 5",
@@ -85,7 +85,8 @@ func TestStreamsWhole(t *testing.T) {
 
 func TestAttach(t *testing.T) {
 	e := start(t)
-	e.Must("run", "-d", "-i", "--name", "c1", image, "sh", "-c", "while read x; do echo got $x; done; echo eof")
+	e.Must("create", "-i", "--name", "c1", image, "sh", "-c", "while read x; do echo got $x; done; echo eof")
+	e.Must("start", "c1")
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	cmd := e.Cmd(ctx, "attach", "c1")
@@ -148,7 +149,7 @@ func TestExec(t *testing.T) {
 	}
 }
 
-// tty runs a docker command on a terminal.
+// tty runs a docker command on a terminal. A zero byte in the input is a pause.
 func tty(t *testing.T, e *engine.Engine, input string, args ...string) (string, int) {
 	t.Helper()
 	master, name, err := console.NewPty()
@@ -175,9 +176,9 @@ func tty(t *testing.T, e *engine.Engine, input string, args ...string) (string, 
 	var out bytes.Buffer
 	done := make(chan struct{})
 	go func() { io.Copy(&out, master); close(done) }()
-	if input != "" {
+	for _, part := range strings.Split(input, "\x00") {
 		time.Sleep(time.Second) // until the shell reads
-		io.WriteString(master, input)
+		io.WriteString(master, part)
 	}
 	err = cmd.Wait()
 	<-done
@@ -203,7 +204,7 @@ func TestTTY(t *testing.T) {
 	if code != 5 || !strings.Contains(out, "/dev/pts/") {
 		t.Errorf("exec -it: exit %d, %q", code, out)
 	}
-	out, code = tty(t, e, "echo before\n\x10\x11", "run", "-it", "--name", "d1", image)
+	out, code = tty(t, e, "echo before\n\x00\x10\x11", "run", "-it", "--name", "d1", image)
 	if code != 0 || !strings.Contains(out, "before") || status(e, "d1") != "running" {
 		t.Errorf("detached: exit %d, %s, %q", code, status(e, "d1"), out)
 	}

@@ -209,6 +209,9 @@ func checkPorts(ports nat.PortMap) error {
 			return fmt.Errorf("invalid port specification: %q", number)
 		}
 		for _, b := range bindings {
+			if b.HostPort == "" {
+				continue // an ephemeral one
+			}
 			if _, err := nat.NewPort(nat.SplitProtoPort(b.HostPort)); err != nil {
 				return fmt.Errorf("invalid port specification: %q", b.HostPort)
 			}
