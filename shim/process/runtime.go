@@ -20,6 +20,7 @@ type Mount struct {
 // CreateOptions describe a container to a runtime.
 type CreateOptions struct {
 	ID, Bundle string
+	Spec       *specs.Spec // the bundle's
 	// Rootfs is mounted as the container's root; empty when the bundle's is ready.
 	Rootfs   []Mount
 	Terminal bool
