@@ -59,6 +59,8 @@ func preservedFiles(n int) (files []*os.File, env []string, err error) {
 		if !isOpen(fd) {
 			return nil, nil, fmt.Errorf("preserve descriptor %d: it is not open", fd)
 		}
+	}
+	for fd := 3; fd < 3+n; fd++ { // now that all are there: a file that is dropped gets closed
 		files = append(files, os.NewFile(uintptr(fd), "preserved "+strconv.Itoa(fd)))
 	}
 	return files, env, nil

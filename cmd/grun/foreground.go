@@ -73,6 +73,10 @@ func (f *foreground) attachConsole(master *os.File) error {
 	if f.master, err = console.ConsoleFromFile(control); err != nil {
 		return fmt.Errorf("terminal: %w", err)
 	}
+	// line ends are turned once, by our own terminal, whose raw mode keeps that
+	if err := console.ClearONLCR(control.Fd()); err != nil {
+		return fmt.Errorf("terminal: %w", err)
+	}
 	// our own may be none: output goes where it goes, input is taken as it is
 	if tty, err := console.ConsoleFromFile(f.r.stdin); err == nil {
 		f.master.ResizeFrom(tty)
