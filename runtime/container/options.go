@@ -62,22 +62,32 @@ func (f *files) stdio(terminal bool, stdin, stdout, stderr *os.File, extra []*os
 	return nil
 }
 
-// cgroup opens what joining takes and says how many tasks files there are.
+// cgroup opens what joining takes and says how many tasks files there are, and
+// whether there is a directory to be born into. The unified hierarchy of a hybrid
+// host is one: a write to its cgroup.procs would wait 10 ms for an RCU grace
+// period.
 func (f *files) cgroup(m *cgroup.Manager) (tasks int, dir bool, err error) {
 	list, err := m.JoinFDs()
 	if err != nil {
 		return 0, false, err
 	}
-	for i, file := range list {
-		f.add(plan.InTasks(i), file)
+	unified := unifiedDir(m)
+	for _, file := range list {
+		if unified != "" && filepath.Dir(file.Name()) == unified {
+			file.Close()
+			continue
+		}
+		f.add(plan.InTasks(tasks), file)
+		tasks++
 	}
-	d, err := m.DirFD()
-	if err != nil || d == nil {
-		return len(list), false, err
+	if unified == "" {
+		return tasks, false, nil
 	}
-	f.add(plan.InCgroup, d)
-	return len(list), true, nil
+	return tasks, true, f.openPath(plan.InCgroup, unified, unix.O_PATH|unix.O_DIRECTORY)
 }
+
+// unifiedDir is the cgroup's directory in the unified hierarchy, if it has one.
+func unifiedDir(m *cgroup.Manager) string { return m.Paths()[""] }
 
 func (f *files) openPath(name, path string, flags int) error {
 	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)

@@ -37,12 +37,12 @@ func Plan(o CreateOptions) (_ *program.Program, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if po.Cgroup = cgroup.Mode() == cgroup.V2; !po.Cgroup {
-		dirs := map[string]bool{}
-		for _, p := range k.cg.Paths() {
+	unified, dirs := unifiedDir(k.cg), map[string]bool{}
+	for _, p := range k.cg.Paths() {
+		if p != unified {
 			dirs[p] = true
 		}
-		po.Tasks = len(dirs)
 	}
+	po.Tasks, po.Cgroup = len(dirs), unified != ""
 	return plan.Create(k.Spec, po)
 }
