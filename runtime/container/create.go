@@ -60,7 +60,7 @@ func Create(ctx context.Context, o CreateOptions) (_ *Container, err error) {
 		return nil, err
 	}
 	if err := k.run(ctx); err != nil {
-		return nil, commandError(err, k.Spec.Process.Args[0])
+		return nil, err
 	}
 	return k.c, nil
 }
@@ -212,7 +212,7 @@ func (k *creation) converse(ctx context.Context, proc *program.Process) error {
 		ev, err := proc.Next(ctx)
 		switch {
 		case err != nil:
-			return err
+			return commandError(err, k.Spec.Process.Args[0])
 		case ev.Kind == program.Waits:
 			return nil
 		case ev.Kind == program.Told && ev.Code == plan.TellTTY:

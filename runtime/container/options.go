@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -197,6 +198,9 @@ func processOptions(spec *specs.Spec, p *specs.Process, oom *int, warn func(stri
 	o.Seccomp, o.SeccompFlag, o.Notify, warnings, err = security.Seccomp(spec.Linux.Seccomp)
 	if err != nil {
 		return o, err
+	}
+	if o.Notify {
+		return o, fmt.Errorf("seccomp: a listener of notifications is not supported: %w", errdefs.ErrNotImplemented)
 	}
 	tell(warn, warnings)
 	o.MountLabel = security.SELinuxMount(spec.Linux.MountLabel)
