@@ -167,7 +167,8 @@ func (s *Service) create(ctx context.Context, o apicontainer.CreateOptions, img 
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := spec.ParseSecurity(o.HostConfig.SecurityOpt, s.cfg.NoNewPrivileges); err != nil {
+	security, err := spec.ParseSecurity(o.HostConfig.SecurityOpt, s.cfg.NoNewPrivileges)
+	if err != nil {
 		return nil, nil, invalid(err)
 	}
 	if err := s.Networks.Validate(s.networkRequest(c)); err != nil {
@@ -179,7 +180,11 @@ func (s *Service) create(ctx context.Context, o apicontainer.CreateOptions, img 
 	if err := s.register(c); err != nil {
 		return nil, nil, err
 	}
-	return c, spec.Unsupported(c.Config), nil
+	warnings = spec.Unsupported(c.Config, security)
+	if s.cfg.Runtimes[c.Host.Runtime].Foreign {
+		warnings = append(warnings, "The shim of runtime "+c.Host.Runtime+" is not this engine's. Output of the container is not kept and cannot be attached to.")
+	}
+	return c, warnings, nil
 }
 
 func imageConfig(img *image.Image) *dockerspec.DockerOCIImageConfig {

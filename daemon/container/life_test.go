@@ -316,10 +316,10 @@ func TestPause(t *testing.T) {
 			t.Fatal(err)
 		}
 		for what, got := range map[string]error{
-			"Container " + id + " is already paused":                      s.Pause(ctx, "web"),
-			"cannot start a paused container, try unpause instead":         s.Start(ctx, "web", containertypes.StartOptions{}),
-			"Container web is paused, unpause the container before exec":   second(s.Target("web")),
-			"container web is paused, unpause the container before attach": s.Attach(ctx, "web", apicontainer.AttachOptions{}),
+			"Container " + id + " is already paused":                                        s.Pause(ctx, "web"),
+			"cannot start a paused container, try unpause instead":                          s.Start(ctx, "web", containertypes.StartOptions{}),
+			"Container web is paused, unpause the container before exec":                    second(s.Target("web")),
+			"container web is paused, unpause the container before attach":                  s.Attach(ctx, "web", apicontainer.AttachOptions{}),
 			`cannot remove container "web": container is paused and must be unpaused first`: s.Remove(ctx, "web", containertypes.RemoveOptions{}),
 		} {
 			if text(got) != what || !errdefs.IsConflict(got) {

@@ -359,7 +359,7 @@ func (f fakeVolumes) Release(_ context.Context, name, user string) error {
 	return nil
 }
 
-func (f fakeVolumes) Remove(context.Context, string, bool) error           { return nil }
+func (f fakeVolumes) Remove(context.Context, string, bool) error          { return nil }
 func (f fakeVolumes) Restore(context.Context, string, string, bool) error { return nil }
 
 type fakeNetworks struct{ w *world }

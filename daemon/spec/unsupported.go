@@ -48,9 +48,12 @@ func notYet(field string) error {
 
 // Unsupported warns about what the merged configuration asks for and nobody does: an
 // image may bring it along, so it is no reason to refuse the container.
-func Unsupported(c *containertypes.Config) (warnings []string) {
+func Unsupported(c *containertypes.Config, sec Security) (warnings []string) {
 	if h := c.Healthcheck; h != nil && len(h.Test) > 0 && h.Test[0] != "NONE" {
 		warnings = append(warnings, "Health checks are not supported by this engine yet. Healthcheck ignored.")
+	}
+	if slices.ContainsFunc(sec.Labels, func(l string) bool { return l != "disable" }) {
+		warnings = append(warnings, "SELinux is not supported by this engine. Security labels ignored.")
 	}
 	return warnings
 }
