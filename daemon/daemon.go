@@ -14,6 +14,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/docker/docker/api/types/events"
 	"go.etcd.io/bbolt"
@@ -41,15 +43,17 @@ type Daemon struct {
 	System     *system.Service
 	Host       host.Features
 
-	db, run *bbolt.DB
-	log     *slog.Logger
-	closers []func() error // in the order in which what they close was made
+	id, hostname string
+	db, run      *bbolt.DB
+	log          *slog.Logger
+	closers      []func() error // in the order in which what they close was made
 }
 
 // New makes the services of c on the core; nothing runs before Restore. When it fails
 // nothing is left open.
 func New(c *config.Config, core *client.Client, log *slog.Logger) (_ *Daemon, err error) {
 	d := &Daemon{log: log, Host: host.Detect()}
+	d.hostname, _ = os.Hostname() // "" when the kernel has none
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -98,11 +102,13 @@ func (d *Daemon) Restore(ctx context.Context) error { return d.Containers.Restor
 
 // Reload applies the changed settings of c that need no restart.
 func (d *Daemon) Reload(c *config.Config, changed []string) {
-	d.Events.Publish(events.DaemonEventType, events.ActionReload, events.Actor{Attributes: map[string]string{"name": "gantry"}})
+	d.System.Reconfigure(d.systemConfig(c))
+	d.Events.Publish(events.DaemonEventType, events.ActionReload, events.Actor{ID: d.id, Attributes: map[string]string{
+		"name": d.hostname, "changed": strings.Join(changed, ","), "debug": strconv.FormatBool(c.Debug),
+		"labels": strings.Join(c.Labels, ","), "live-restore": strconv.FormatBool(c.LiveRestore),
+		"shutdown-timeout": strconv.Itoa(c.ShutdownTimeout), "default-runtime": c.DefaultRuntime,
+	}})
 }
-
-// StopContainers stops what runs, with timeout seconds at most, -1 without end.
-func (d *Daemon) StopContainers(ctx context.Context, timeout int) error { return nil }
 
 // Close ends the services; containers go on.
 func (d *Daemon) Close() error { return d.close() }

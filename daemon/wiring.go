@@ -112,13 +112,19 @@ func (d *Daemon) imageUsers(id digest.Digest) []image.User {
 	return users
 }
 
-func (d *Daemon) makeSystem(c *config.Config, core *client.Client) error {
-	id, err := system.EngineID(c.DataRoot)
-	if err != nil {
+func (d *Daemon) makeSystem(c *config.Config, core *client.Client) (err error) {
+	if d.id, err = system.EngineID(c.DataRoot); err != nil {
 		return err
 	}
+	d.System = system.New(d.systemConfig(c), system.Deps{
+		Containers: d.Containers, Images: d.Images, Volumes: d.Volumes, Events: d.Events, Core: core.Introspection(), Layers: d.Images,
+	}, d.log)
+	return nil
+}
+
+func (d *Daemon) systemConfig(c *config.Config) system.Config {
 	conf := system.Config{
-		ID: id, DataRoot: c.DataRoot, MinAPIVersion: c.MinAPIVersion, Debug: c.Debug, LiveRestore: c.LiveRestore,
+		ID: d.id, DataRoot: c.DataRoot, MinAPIVersion: c.MinAPIVersion, Debug: c.Debug, LiveRestore: c.LiveRestore,
 		Labels: c.Labels, Host: d.Host, Driver: c.StorageDriver,
 		DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
 		CgroupDriver: c.CgroupDriver, CgroupnsMode: c.CgroupnsMode,
@@ -142,10 +148,7 @@ func (d *Daemon) makeSystem(c *config.Config, core *client.Client) error {
 	for _, p := range c.AddressPools {
 		conf.AddressPools = append(conf.AddressPools, system.AddressPool{Base: p.Base, Size: p.Size})
 	}
-	d.System = system.New(conf, system.Deps{
-		Containers: d.Containers, Images: d.Images, Volumes: d.Volumes, Events: d.Events, Core: core.Introspection(), Layers: d.Images,
-	}, d.log)
-	return nil
+	return conf
 }
 
 func containerConfig(c *config.Config, features host.Features) (container.Config, error) {

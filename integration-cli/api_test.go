@@ -49,7 +49,7 @@ func TestAPI(t *testing.T) {
 		{"GET", "/v1.51/containers/nope/json", "", 404, "No such container: nope"},
 		{"GET", "/v1.51/images/nope/json", "", 404, "No such image: nope:latest"},
 		{"POST", "/v1.51/containers/create", "{", 400, "invalid JSON: unexpected EOF"},
-		{"POST", "/v1.51/containers/create", "{}{}", 400, "invalid JSON: unexpected content after JSON"},
+		{"POST", "/v1.51/containers/create", "{}{}", 400, "unexpected content after JSON"},
 		{"POST", "/v1.51/containers/create", `{"Image":"nope"}`, 404, "No such image: nope:latest"},
 		{"POST", "/v1.51/containers/create", `{"Image":""}`, 400, ""},
 		{"GET", `/v1.51/containers/json?filters={"nope":["x"]}`, "", 400, "invalid filter 'nope'"},
@@ -71,14 +71,28 @@ func TestAPI(t *testing.T) {
 		}
 		if tc.message != "" {
 			var e struct{ Message string }
-			if err := json.Unmarshal([]byte(body), &e); err != nil || e.Message != tc.message {
+			if strings.HasPrefix(tc.path, "/v1.23/") { // before 1.24 errors are plain text, as in dockerd
+				e.Message = strings.TrimSpace(body)
+			} else if err := json.Unmarshal([]byte(body), &e); err != nil {
+				t.Error(err)
+			}
+			if e.Message != tc.message {
 				t.Errorf("%s %s: %s, want %q", tc.method, tc.path, body, tc.message)
 			}
 		}
 	}
 	huge := `{"Image":"` + strings.Repeat("x", 9<<20) + `"}`
-	if r, body := do(t, e, "POST", "/v1.51/containers/create", huge); r.StatusCode < 400 || r.StatusCode >= 500 {
-		t.Errorf("a body that is too large: %d %.200s", r.StatusCode, body)
+	req, err := http.NewRequest("POST", "http://gantry/v1.51/containers/create", strings.NewReader(huge))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	// The answer may come, or the connection be closed, before all of it is sent.
+	if r, err := e.HTTP().Do(req); err == nil {
+		r.Body.Close()
+		if r.StatusCode != 400 {
+			t.Errorf("a body that is too large: %s", r.Status)
+		}
 	}
 	if out := e.Must("version", "--format", "{{.Server.APIVersion}} {{.Server.MinAPIVersion}} {{.Server.Os}}"); out != "1.51 1.24 linux" {
 		t.Errorf("version %s", out)

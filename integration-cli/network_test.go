@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/dns/dnsmessage"
+
 	"gantry/internal/testutil/engine"
 )
 
@@ -48,14 +50,14 @@ func TestPublishedPorts(t *testing.T) {
 			t.Errorf("through %s: %q, %v", h, got, err)
 		}
 	}
-	if got := e.Must("run", "--rm", image, "wget", "-qO-", "-T", "5", e.Subnet+".1:"+p); got != "gantry" {
+	if got := e.Must("run", "--rm", image, "sh", "-c", fetch(e.Subnet+".1", p)); got != "gantry" {
 		t.Errorf("from another container through the host's address: %q", got)
 	}
-	if got := e.Must("exec", "web", "wget", "-qO-", "-T", "5", e.Subnet+".1:"+p); got != "gantry" {
+	if got := e.Must("exec", "web", "sh", "-c", fetch(e.Subnet+".1", p)); got != "gantry" {
 		t.Errorf("from itself through the host's address: %q", got)
 	}
 	address := inspect(t, e, "web").NetworkSettings.Networks["bridge"].IPAddress
-	if got := e.Must("run", "--rm", image, "wget", "-qO-", "-T", "5", address); got != "gantry" {
+	if got := e.Must("run", "--rm", image, "sh", "-c", fetch(address, "80")); got != "gantry" {
 		t.Errorf("from another container: %q", got)
 	}
 	if r := e.Docker("run", "--rm", "-p", p+":80", image, "true"); r.Code != 125 ||
@@ -89,6 +91,12 @@ func TestPublishedPorts(t *testing.T) {
 	e.Clean(t)
 }
 
+// fetch is a script that gets / from a port. Debian's static busybox crashes in wget
+// when the address has a port, and when it is refused.
+func fetch(host, port string) string {
+	return "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 " + host + " " + port + " | tail -n 1"
+}
+
 // shut says whether the port is free for another process.
 func shut(port string) error {
 	l, err := net.Listen("tcp", "127.0.0.1:"+port)
@@ -98,31 +106,50 @@ func shut(port string) error {
 	return err
 }
 
+// TestUDP asks a DNS server in a container, through a published UDP port.
 func TestUDP(t *testing.T) {
 	e := start(t)
-	e.Must("run", "-d", "--name", "echo", "-p", "7/udp", image, "udpsvd", "-E", "0", "7", "cat")
-	p := port(t, e, "echo", "7/udp")
-	for _, h := range []string{"127.0.0.1", "::1"} {
-		var got string
-		for range 50 {
-			c, err := net.Dial("udp", net.JoinHostPort(h, p))
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.Write([]byte("ping"))
-			c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
-			buf := make([]byte, 16)
-			n, err := c.Read(buf)
-			c.Close()
-			if err == nil {
-				got = string(buf[:n])
+	e.Must("run", "-d", "--name", "dns", "-p", "7/udp", image, "sh", "-c", "echo 'gantry.test 10.1.2.3' > /c; exec dnsd -c /c -p 7")
+	p := port(t, e, "dns", "7/udp")
+	name := dnsmessage.MustNewName("gantry.test.")
+	query := dnsmessage.Message{
+		Header:    dnsmessage.Header{ID: 7, RecursionDesired: true},
+		Questions: []dnsmessage.Question{{Name: name, Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}},
+	}
+	raw, err := query.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []string{"127.0.0.1", "::1", e.Subnet + ".1"} {
+		var answer dnsmessage.Message
+		for range 50 { // until the server listens
+			if answer, err = ask(net.JoinHostPort(h, p), raw); err == nil {
 				break
 			}
 		}
-		if got != "ping" {
-			t.Errorf("through %s: %q", h, got)
+		if err != nil || len(answer.Answers) != 1 || answer.Answers[0].Body.(*dnsmessage.AResource).A != [4]byte{10, 1, 2, 3} {
+			t.Errorf("through %s: %+v, %v", h, answer, err)
 		}
 	}
+}
+
+func ask(addr string, query []byte) (m dnsmessage.Message, err error) {
+	c, err := net.Dial("udp", addr)
+	if err != nil {
+		return m, err
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(200 * time.Millisecond))
+	if _, err := c.Write(query); err != nil {
+		time.Sleep(50 * time.Millisecond)
+		return m, err
+	}
+	buf := make([]byte, 512)
+	n, err := c.Read(buf)
+	if err != nil {
+		return m, err
+	}
+	return m, m.Unpack(buf[:n])
 }
 
 func TestNetworkModes(t *testing.T) {

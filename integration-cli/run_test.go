@@ -82,7 +82,7 @@ func TestBadInput(t *testing.T) {
 	e := start(t)
 	e.Must("run", "-d", "--name", "taken", image, "sleep", "1000")
 	id := e.Must("inspect", "-f", "{{.Id}}", "taken")
-	const oci = "docker: Error response from daemon: failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: "
+	const oci = "docker: Error response from daemon: failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: "
 	t.Run("while another runs", func(t *testing.T) {
 		for _, r := range []row{
 			{name: "name conflict", args: []string{"create", "--name", "taken", image}, code: 1,
@@ -108,9 +108,9 @@ func TestBadInput(t *testing.T) {
 	})
 	e.Clean(t)
 	run(t, e, []row{
-		{name: "unknown command", args: []string{"run", "--name", "bad", image, "nope"}, code: 127, err: oci + "…exec: \"nope\": executable file not found in $PATH…"},
-		{name: "not executable", args: []string{"run", "--name", "bad", image, "/etc/passwd"}, code: 126, err: oci + "…exec: \"/etc/passwd\": permission denied…"},
-		{name: "no such path", args: []string{"run", "--name", "bad", image, "/no/such"}, code: 127, err: oci + "…exec: \"/no/such\": stat /no/such: no such file or directory…"},
+		{name: "unknown command", args: []string{"run", "--name", "bad", image, "nope"}, code: 127, err: oci + "exec: \"nope\": executable file not found in $PATH…"},
+		{name: "not executable", args: []string{"run", "--name", "bad", image, "/etc/passwd"}, code: 126, err: oci + "exec: \"/etc/passwd\": permission denied…"},
+		{name: "no such path", args: []string{"run", "--name", "bad", image, "/no/such"}, code: 127, err: oci + "exec: \"/no/such\": stat /no/such: no such file or directory…"},
 		{name: "unknown command with --rm", args: []string{"run", "--rm", image, "nope"}, code: 127},
 		{name: "bad reference", args: []string{"run", "Bad:Ref:x"}, code: 125, err: "docker: invalid reference format…"},
 		{name: "missing bind source", args: []string{"run", "--rm", "--mount", "type=bind,src=/no/such,dst=/m", image, "true"}, code: 125,

@@ -174,7 +174,7 @@ func (e *engine) shutdown(ctx context.Context, c *config.Config) error {
 	defer cancel()
 	err := e.api.Shutdown(apiCtx)
 	if !c.LiveRestore {
-		err = errors.Join(err, e.daemon.StopContainers(ctx, c.ShutdownTimeout))
+		err = errors.Join(err, e.daemon.Containers.Shutdown(ctx, c.ShutdownTimeout))
 	}
 	return errors.Join(err, e.stop())
 }

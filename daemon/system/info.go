@@ -21,7 +21,7 @@ const indexServer = "https://index.docker.io/v1/"
 // Info tells about the host and the engine. What cannot be found out is logged and
 // left empty: info is what one looks at when something is wrong.
 func (s *Service) Info(ctx context.Context) (*systemtypes.Info, error) {
-	c := &s.cfg
+	c := s.cfg.Load()
 	os := readOS()
 	hostname, proxies := hostName(), s.proxies()
 	info := &systemtypes.Info{

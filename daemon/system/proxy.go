@@ -10,9 +10,9 @@ type proxies struct{ http, https, none string }
 // proxies are what the engine goes through, without the credentials in them.
 func (s *Service) proxies() proxies {
 	return proxies{
-		http:  maskCredentials(configured(s.cfg.HTTPProxy, "HTTP_PROXY", "http_proxy")),
-		https: maskCredentials(configured(s.cfg.HTTPSProxy, "HTTPS_PROXY", "https_proxy")),
-		none:  configured(s.cfg.NoProxy, "NO_PROXY", "no_proxy"),
+		http:  maskCredentials(configured(s.cfg.Load().HTTPProxy, "HTTP_PROXY", "http_proxy")),
+		https: maskCredentials(configured(s.cfg.Load().HTTPSProxy, "HTTPS_PROXY", "https_proxy")),
+		none:  configured(s.cfg.Load().NoProxy, "NO_PROXY", "no_proxy"),
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	containertypes "github.com/docker/docker/api/types/container"
@@ -26,7 +27,7 @@ import (
 	"gantry/daemon/host"
 )
 
-// Config is what the engine runs with, as far as it is told to clients. It is constant.
+// Config is what the engine runs with, as far as it is told to clients. A reload replaces it whole.
 // Empty values mean the engine's defaults.
 type Config struct {
 	ID            string // see EngineID
@@ -133,7 +134,7 @@ type Registry interface {
 
 // Service implements router/system.Backend. It is safe for concurrent use.
 type Service struct {
-	cfg   Config
+	cfg   atomic.Pointer[Config]
 	deps  Deps
 	log   *slog.Logger
 	usage singleflight.Group // by kind: callers at the same time share one calculation
@@ -141,7 +142,15 @@ type Service struct {
 
 // New returns the service.
 func New(cfg Config, deps Deps, log *slog.Logger) *Service {
-	return &Service{cfg: cfg.withDefaults(), deps: deps, log: log}
+	s := &Service{deps: deps, log: log}
+	s.Reconfigure(cfg)
+	return s
+}
+
+// Reconfigure replaces what is told of the engine's configuration.
+func (s *Service) Reconfigure(cfg Config) {
+	cfg = cfg.withDefaults()
+	s.cfg.Store(&cfg)
 }
 
 // withDefaults fills in what is meant by an empty value.

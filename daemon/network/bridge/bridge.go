@@ -147,7 +147,12 @@ func Attach(ns *os.File, p Port) (err error) {
 	if err := netlink.LinkAdd(pair); err != nil {
 		return fmt.Errorf("make veth pair %s: %w", p.Host, err)
 	}
-	if err = configure(ns, p); err != nil {
+	// A container that reaches itself through a published port: where bridged frames
+	// are translated (br_netfilter), they leave by the port that they came in.
+	if err = netlink.LinkSetHairpin(pair, true); err == nil {
+		err = configure(ns, p)
+	}
+	if err != nil {
 		netlink.LinkDel(pair)
 	}
 	return err
