@@ -260,6 +260,11 @@ func (t *Task) startExec(ctx context.Context, p *Process) (int, error) {
 		t.resign()
 		return 0, err
 	}
+	t.mu.Lock()
+	if t.ending { // too late for killRest
+		p.signal(unix.SIGKILL) //nolint:errcheck // it may have ended
+	}
+	t.mu.Unlock()
 	go t.awaitExec(p, exit) // ends with the process
 	return p.pid, t.started(p)
 }
