@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/pflag"
 
 	"gantry/runtime/container"
@@ -104,6 +103,3 @@ func closeFile(f *os.File) {
 		f.Close()
 	}
 }
-
-// terminal says whether p has one.
-func terminal(p *specs.Process) bool { return p != nil && p.Terminal }

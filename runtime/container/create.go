@@ -26,7 +26,6 @@ type creation struct {
 	c     *Container
 	cg    *cgroup.Manager
 	files files
-	idmap bool
 	undo  []func()
 }
 

@@ -79,7 +79,6 @@ type Op struct {
 	out      Reg
 	tolerate []unix.Errno
 	note     bool
-	late     bool
 	label    string
 	skipOK   int // ops to leave out when the call succeeds
 	skipErr  int // ops to leave out when it fails in a tolerated way
