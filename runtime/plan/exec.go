@@ -11,9 +11,12 @@ import (
 
 // Exec plans a further process of a container whose namespaces and settings
 // spec describes; InPidFD is the container's init, InRoot its root directory.
-// The class of an error is InvalidArgument.
+// Classes: InvalidArgument, NotImplemented.
 func Exec(spec *specs.Spec, proc *specs.Process, o Options) (*program.Program, error) {
 	b := &builder{Program: program.New(), spec: spec, o: o, proc: proc, isExec: true}
+	if err := lacking(spec, proc); err != nil {
+		return nil, err
+	}
 	own, err := readNamespaces(spec.Linux)
 	if err != nil {
 		return nil, err

@@ -141,11 +141,14 @@ type lateReadonly struct {
 	label string
 }
 
-// Create plans a container's init. The class of an error is InvalidArgument.
+// Create plans a container's init. Classes: InvalidArgument, NotImplemented.
 func Create(spec *specs.Spec, o Options) (*program.Program, error) {
 	b := &builder{Program: program.New(), spec: spec, o: o, proc: spec.Process,
 		dirs: map[string]program.Reg{}, sources: map[int]program.Reg{}}
-	var err error
+	err := lacking(spec, spec.Process)
+	if err != nil {
+		return nil, err
+	}
 	if b.ns, err = readNamespaces(spec.Linux); err != nil {
 		return nil, err
 	}

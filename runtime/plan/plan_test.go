@@ -197,6 +197,7 @@ func TestRefused(t *testing.T) {
 		{"mount without a type", func(s *specs.Spec) { s.Mounts = []specs.Mount{m("/x", "", "y")} }, "no type"},
 		{"long option", func(s *specs.Spec) { s.Mounts = []specs.Mount{m("/x", "tmpfs", "y", "size="+strings.Repeat("1", 300))} }, "longer than 255"},
 		{"device type", func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "q"}} }, "unknown device type"},
+		{"what is not there yet", func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth1": {}} }, "linux.netDevices is not supported"},
 		{"no args", func(s *specs.Spec) { s.Process.Args = nil }, "no args"},
 		{"scheduler", func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: "SCHED_NONE"} }, "scheduler policy"},
 	} {

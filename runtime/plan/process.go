@@ -44,9 +44,9 @@ func (b *builder) finish() error {
 	b.Label("look up command")
 	exe, _ := b.LookPath(candidates(b.proc.Args[0], b.proc.Env))
 	b.awaitStart()
-	b.confine(o)
 	b.Label("unblock signals")
 	b.SignalMask(0, "none")
+	b.confine(o)
 	b.Label("exec %s", b.proc.Args[0])
 	b.ExecveEnv(exe, b.proc.Args, env)
 	return nil

@@ -1,0 +1,30 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// lacking refuses what the specification has and this runtime does not, so that
+// nothing is dropped in silence.
+func lacking(s *specs.Spec, p *specs.Process) error {
+	what := ""
+	switch l := s.Linux; {
+	case l == nil:
+	case l.IntelRdt != nil:
+		what = "linux.intelRdt"
+	case len(l.NetDevices) > 0:
+		what = "linux.netDevices"
+	case l.MemoryPolicy != nil:
+		what = "linux.memoryPolicy"
+	}
+	if p.ExecCPUAffinity != nil {
+		what = "process.execCPUAffinity"
+	}
+	if what == "" {
+		return nil
+	}
+	return fmt.Errorf("%s is not supported: %w", what, errdefs.ErrNotImplemented)
+}
