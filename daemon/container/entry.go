@@ -16,7 +16,8 @@ type entry struct {
 	lane lane // one life-cycle operation at a time; nobody waits for an exit in it
 
 	view   atomic.Pointer[Snapshot]
-	saving sync.Mutex // held while the view is written, so that no older one comes last
+	saving sync.Mutex   // held while the view is written, so that no older one comes last
+	kills  sync.RWMutex // read-held while a signal is sent and told, written while an exit is
 
 	removing atomic.Bool // a removal has begun; set before it waits for the lane
 

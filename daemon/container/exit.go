@@ -88,6 +88,19 @@ func (s *Service) commitExit(ctx context.Context, e *entry, exit task.Exit) {
 	before := e.snapshot()
 	ran := exit.At.Sub(before.StartedAt)
 	again, wait := s.decide(e, int(exit.Code), ran)
+	s.settle(ctx, e, exit, ran, oom, again, wait)
+	if again {
+		s.restartAfter(e, wait)
+	}
+	e.wake(false)
+}
+
+// settle changes the state to that after the exit, and tells it. Who sends a signal, or
+// has seen the container down, waits for this with kills: die comes after kill and
+// before stop.
+func (s *Service) settle(ctx context.Context, e *entry, exit task.Exit, ran time.Duration, oom, again bool, wait time.Duration) {
+	e.kills.Lock()
+	defer e.kills.Unlock()
 	next := s.update(ctx, e, func(n *Snapshot) {
 		n.Status = Exited
 		if again {
@@ -103,10 +116,6 @@ func (s *Service) commitExit(ctx context.Context, e *entry, exit task.Exit) {
 		"exitCode":     strconv.Itoa(next.ExitCode),
 		"execDuration": strconv.Itoa(int(max(ran, 0).Seconds())),
 	})
-	if again {
-		s.restartAfter(e, wait)
-	}
-	e.wake(false)
 }
 
 // release gives back what a run had: the task, the network, mounts and the core's

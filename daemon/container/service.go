@@ -3,10 +3,11 @@
 // come from their own services.
 //
 // Locks, in this order: an entry's lane (one life-cycle operation at a time; waits with
-// a context), its saving mutex (the order of writes to disk; held across a short write),
-// the service's mu, an entry's mu; the last two cover memory only. Reads take an
-// immutable snapshot and no lock at all. Nobody waits for an exit while in a lane, since
-// the exit is committed in it.
+// a context), its kills (the order of a signal and the exit it causes; held across the
+// core's answer to a kill, never while entering a lane), its saving mutex (the order of
+// writes to disk; held across a short one), the service's mu, an entry's mu; the last
+// two cover memory only. Reads take an immutable snapshot and no lock at all. Nobody
+// waits for an exit while in a lane, since the exit is committed in it.
 //
 // Order of a container's events: create, start, die, and after die whatever it was
 // killed for (stop, restart, destroy).

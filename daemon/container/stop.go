@@ -170,17 +170,27 @@ func (s *Service) signal(ctx context.Context, e *entry, sig syscall.Signal) erro
 		e.callOff()
 		return nil
 	}
+	if err := s.send(ctx, e, sig); err != nil {
+		return err
+	}
+	if stops && c.Status == Paused {
+		if err := s.unpause(ctx, e); err != nil {
+			s.log.WarnContext(ctx, "unpause killed container", "container", e.id, "err", err)
+		}
+	}
+	return nil
+}
+
+// send sends a signal and tells so, before the exit that it causes can be told.
+func (s *Service) send(ctx context.Context, e *entry, sig syscall.Signal) error {
+	e.kills.RLock()
+	defer e.kills.RUnlock()
 	err := s.Tasks.Kill(ctx, e.id, "", uint32(sig), false)
 	if errdefs.IsNotFound(err) {
 		return errGone
 	}
 	if err != nil {
 		return wrap("Cannot kill container "+e.id, err)
-	}
-	if stops && c.Status == Paused {
-		if err := s.unpause(ctx, e); err != nil {
-			s.log.WarnContext(ctx, "unpause killed container", "container", e.id, "err", err)
-		}
 	}
 	s.publish(e.snapshot(), events.ActionKill, map[string]string{"signal": strconv.Itoa(int(sig))})
 	return nil

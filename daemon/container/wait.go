@@ -101,8 +101,14 @@ func (s *Snapshot) waitResponse() containertypes.WaitResponse {
 	return r
 }
 
-// down waits until the container does not run; false when ctx ended before.
+// down waits until the container does not run and its exit has been told; false when
+// ctx ended before.
 func (e *entry) down(ctx context.Context) bool {
 	r := <-e.wait(ctx, containertypes.WaitConditionNotRunning)
-	return r.StatusCode != -1 || ctx.Err() == nil
+	if r.StatusCode == -1 && ctx.Err() != nil {
+		return false
+	}
+	e.kills.RLock()
+	defer e.kills.RUnlock()
+	return true
 }

@@ -59,72 +59,63 @@ func Table(args string, processes []Process, h Host) (containertypes.TopResponse
 	return t, nil
 }
 
-// parse reads ps's options: -letters, BSD letters without a dash, and -o, -O or o with
-// a list, apart or attached.
+// parse reads ps's options: -letters, BSD letters without a dash, and -o, o or --format=
+// with a list, attached or apart.
 func parse(args []string) ([]field, error) {
-	var list []string
+	var lists []string
 	layout := ""
 	for i := 0; i < len(args); i++ {
-		a := args[i]
-		letters, dashed := strings.CutPrefix(a, "-")
+		letters, dashed := strings.CutPrefix(args[i], "-")
 		if long, ok := strings.CutPrefix(letters, "-"); dashed && ok {
-			f, isFormat := strings.CutPrefix(long, "format=")
-			if !isFormat {
+			list, ok := strings.CutPrefix(long, "format=")
+			if !ok {
 				return nil, fmt.Errorf("ps: error: unknown gnu long option")
 			}
-			list = append(list, f)
+			lists = append(lists, list)
 			continue
 		}
-		at := strings.IndexByte(letters, 'o')
-		flags := letters
-		if at >= 0 {
-			flags = letters[:at]
-			value := letters[at+1:]
-			if value == "" {
-				if i++; i == len(args) {
-					return nil, fmt.Errorf("ps: error: format specification must follow -o")
-				}
-				value = args[i]
+		letters, list, formatted := strings.Cut(letters, "o")
+		if formatted && list == "" {
+			if i++; i == len(args) {
+				return nil, fmt.Errorf("ps: error: format specification must follow -o")
 			}
-			list = append(list, value)
+			list = args[i]
 		}
-		l, err := layoutOf(flags, dashed)
-		if err != nil {
-			return nil, err
+		if formatted {
+			lists = append(lists, list)
 		}
-		if l != "" {
-			layout = l
+		for _, c := range letters {
+			next, err := layoutOf(c, dashed)
+			if err != nil {
+				return nil, err
+			}
+			if next != "" && (layout == "" || next != "x") {
+				layout = next
+			}
 		}
 	}
-	if list == nil {
-		list = layouts[layout]
+	if lists == nil {
+		lists = layouts[layout]
 	}
-	return choose(list)
+	return choose(lists)
 }
 
-func layoutOf(flags string, dashed bool) (layout string, err error) {
-	for _, c := range flags {
-		switch {
-		case strings.ContainsRune("fuljFUx", c) && (dashed || c != 'x'):
-			switch c {
-			case 'F':
-				c = 'f'
-			case 'U', 'x':
-				continue
-			}
-			if _, ok := layouts[string(c)]; ok && !(dashed && c == 'u') {
-				layout = string(c)
-			}
-		case !dashed && (c == 'a' || c == 'x'):
-			if layout == "" {
-				layout = "x"
-			}
-		case strings.ContainsRune("eAadHwhTLMyNr", c):
-		default:
-			return "", fmt.Errorf("ps: error: unsupported option %q", string(c))
-		}
+// layoutOf is the layout that an option letter asks for, "" when it chooses processes
+// or changes nothing here.
+func layoutOf(c rune, dashed bool) (string, error) {
+	switch {
+	case c == 'f' || c == 'F':
+		return "f", nil
+	case c == 'l' || c == 'j':
+		return string(c), nil
+	case c == 'u' && !dashed:
+		return "u", nil
+	case (c == 'a' || c == 'x') && !dashed:
+		return "x", nil
+	case strings.ContainsRune("eAadNHwhTLMyrg", c):
+		return "", nil
 	}
-	return layout, nil
+	return "", fmt.Errorf("ps: error: unsupported option %q", string(c))
 }
 
 // choose turns lists like "pid,user=WHO" into fields.

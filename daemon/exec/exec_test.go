@@ -1,0 +1,265 @@
+package exec
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	containertypes "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	apicontainer "gantry/api/container"
+	"gantry/api/errdefs"
+	"gantry/api/logfile"
+	"gantry/api/shimwire"
+	apistream "gantry/api/stream"
+	"gantry/daemon/container"
+	"gantry/daemon/stream"
+	"gantry/libctr/core/task"
+)
+
+// world is one running container "web" and its task.
+type world struct {
+	t      *testing.T
+	target error // of Target
+
+	mu      sync.Mutex
+	failing map[string]error
+	events  []string
+	execs   map[string]chan task.Exit // by id, until deleted
+	last    task.ExecOptions
+	conn    *conn
+	remove  func(string)
+}
+
+func (w *world) Target(ref string) (container.Target, error) {
+	if w.target != nil {
+		return container.Target{}, w.target
+	}
+	return container.Target{Socket: "/io/c.sock", Snapshot: &container.Snapshot{
+		Record: &container.Record{ID: "c", Config: &containertypes.Config{User: "bob"}, Host: &containertypes.HostConfig{}},
+	}}, nil
+}
+
+func (w *world) LookupUser(_ context.Context, _ *container.Snapshot, user string) (specs.User, string, error) {
+	if user == "nope" {
+		return specs.User{}, "", errdefs.InvalidArgument("unable to find user nope: no matching entries in passwd file")
+	}
+	return specs.User{UID: 5}, "/home/" + user, nil
+}
+
+func (w *world) Publish(_ string, a events.Action, extra map[string]string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, strings.TrimSpace(string(a)+" "+extra["exitCode"]))
+}
+
+func (w *world) OnRemove(f func(string))        { w.remove = f }
+func (w *world) SetExecs(func(string) []string) {}
+
+func (w *world) Exec(_ context.Context, o task.ExecOptions) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.failing["exec"]; err != nil {
+		return err
+	}
+	w.last, w.execs[o.ExecID] = o, make(chan task.Exit, 1)
+	return nil
+}
+
+func (w *world) Start(_ context.Context, _, id string) (uint32, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return 77, w.failing["start"]
+}
+
+func (w *world) Delete(_ context.Context, _, id string) (task.Exit, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.execs, id)
+	return task.Exit{}, nil
+}
+
+func (w *world) Wait(ctx context.Context, _, id string) (task.Exit, error) {
+	w.mu.Lock()
+	ch := w.execs[id]
+	w.mu.Unlock()
+	select {
+	case e := <-ch:
+		return e, nil
+	case <-ctx.Done():
+		return task.Exit{}, ctx.Err()
+	}
+}
+
+func (w *world) CloseIO(context.Context, string, string) error                   { return nil }
+func (w *world) ResizePty(context.Context, string, string, uint32, uint32) error { return nil }
+
+// exit ends the one exec there is.
+func (w *world) exit(code uint32) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, ch := range w.execs {
+		ch <- task.Exit{Code: code}
+	}
+}
+
+type conn struct{ frames chan shimwire.Frame }
+
+func (c *conn) Read() (shimwire.Frame, error) {
+	f, ok := <-c.frames
+	if !ok {
+		return f, io.EOF
+	}
+	return f, nil
+}
+func (c *conn) Write(p []byte) (int, error) { return len(p), nil }
+func (c *conn) CloseStdin() error           { return nil }
+func (c *conn) Close() error                { return nil }
+
+func inBubble(t *testing.T, f func(w *world, s *Service)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, failing: map[string]error{}, execs: map[string]chan task.Exit{}, conn: &conn{frames: make(chan shimwire.Frame, 8)}}
+		s := New(Config{Dial: func(context.Context, string, shimwire.Hello) (stream.Process, error) { return w.conn, nil }}, w, w, slog.New(slog.DiscardHandler))
+		f(w, s)
+		s.Close()
+	})
+}
+
+func (w *world) make(s *Service, o containertypes.ExecOptions) string {
+	w.t.Helper()
+	if o.Cmd == nil {
+		o.Cmd = []string{"ps", "-a"}
+	}
+	id, err := s.Create(w.t.Context(), "web", o)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return id
+}
+
+// The exit code is there when the client's stream ends, whatever comes first.
+func TestAttached(t *testing.T) {
+	inBubble(t, func(w *world, s *Service) {
+		id := w.make(s, containertypes.ExecOptions{AttachStdout: true})
+		var out bytes.Buffer
+		open := func(bool) (*apistream.Client, error) {
+			r, _ := io.Pipe()
+			return &apistream.Client{Stdin: r, Stdout: &out, Stderr: io.Discard, Close: r.Close}, nil
+		}
+		done := make(chan error, 1)
+		go func() { done <- s.Start(w.t.Context(), id, apicontainer.ExecStartOptions{Open: open}) }()
+		synctest.Wait()
+		if x, _ := s.Inspect(w.t.Context(), id); !x.Running || x.Pid != 77 {
+			t.Errorf("running: %+v", x)
+		}
+		w.conn.frames <- shimwire.Frame{Kind: shimwire.Data, Stream: logfile.Stdout, Data: []byte("hi")}
+		w.conn.frames <- shimwire.Frame{Kind: shimwire.End}
+		synctest.Wait() // the end of the output is known, the exit is not
+		w.exit(7)
+		if err := <-done; err != nil || out.String() != "hi" {
+			t.Fatalf("%v %q", err, out.String())
+		}
+		if x, _ := s.Inspect(w.t.Context(), id); x.Running || x.ExitCode != 7 {
+			t.Errorf("exited: %+v", x)
+		}
+		if err := s.Start(w.t.Context(), id, apicontainer.ExecStartOptions{Detach: true}); err == nil || err.Error() != "exec command "+id+" has already run" {
+			t.Errorf("second start: %v", err)
+		}
+		if got, want := strings.Join(w.events, ","), "exec_create: ps -a,exec_start: ps -a,exec_die 7"; got != want {
+			t.Errorf("events %s", got)
+		}
+		if !strings.Contains(string(w.last.Spec.GetValue()), `"HOME=/home/bob"`) || w.last.IO.Stdin != "" || w.last.IO.Stdout != "gantry-stream:///io/c.sock" {
+			t.Errorf("%+v %s", w.last.IO, w.last.Spec.GetValue())
+		}
+	})
+}
+
+func TestStartFails(t *testing.T) {
+	const prefix = "OCI runtime exec failed: exec failed: unable to start container process: "
+	tests := []struct {
+		step string
+		err  error
+		code int
+		text string
+	}{
+		{"exec", errdefs.NotFound(`exec: "nope": executable file not found in $PATH`), 127, prefix + `exec: "nope": executable file not found in $PATH`},
+		{"start", errdefs.PermissionDenied(`exec: "/etc": permission denied`), 126, prefix + `exec: "/etc": permission denied`},
+		{"start", errdefs.Unavailable("gone"), 128, "gone"},
+	}
+	for _, tt := range tests {
+		inBubble(t, func(w *world, s *Service) {
+			id := w.make(s, containertypes.ExecOptions{})
+			w.failing[tt.step] = tt.err
+			if err := s.Start(w.t.Context(), id, apicontainer.ExecStartOptions{Detach: true}); err == nil || err.Error() != tt.text {
+				t.Errorf("start: %v", err)
+			}
+			if x, _ := s.Inspect(w.t.Context(), id); x.Running || x.ExitCode != tt.code {
+				t.Errorf("%+v", x)
+			}
+			if len(w.execs) != 0 {
+				t.Error("exec left in the core")
+			}
+		})
+	}
+}
+
+func TestRefused(t *testing.T) {
+	inBubble(t, func(w *world, s *Service) {
+		ctx := w.t.Context()
+		for want, o := range map[string]containertypes.ExecOptions{
+			"No exec command specified":                                    {},
+			"unable to find user nope: no matching entries in passwd file": {Cmd: []string{"x"}, User: "nope"},
+			"Invalid escape keys (ctrl-) provided":                         {Cmd: []string{"x"}, DetachKeys: "ctrl-"},
+		} {
+			if _, err := s.Create(ctx, "web", o); err == nil || err.Error() != want || !errdefs.IsInvalidArgument(err) {
+				t.Errorf("%v, want %s", err, want)
+			}
+		}
+		if _, err := s.Inspect(ctx, "zz"); err == nil || err.Error() != "No such exec instance: zz" {
+			t.Error(err)
+		}
+		id := w.make(s, containertypes.ExecOptions{})
+		w.target = errdefs.Conflict("Container web is paused, unpause the container before exec")
+		if err := s.Start(ctx, id, apicontainer.ExecStartOptions{Detach: true}); !errdefs.IsConflict(err) {
+			t.Error(err)
+		}
+	})
+}
+
+// Records go some time after their end, and with their container.
+func TestPrune(t *testing.T) {
+	inBubble(t, func(w *world, s *Service) {
+		ctx := w.t.Context()
+		id := w.make(s, containertypes.ExecOptions{})
+		if err := s.Start(ctx, id, apicontainer.ExecStartOptions{Detach: true}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if got := s.running("c"); len(got) != 1 {
+			t.Errorf("running: %v", got)
+		}
+		w.exit(0)
+		time.Sleep(keepFor - time.Minute)
+		if _, err := s.Inspect(ctx, id); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(3 * time.Minute)
+		if _, err := s.Inspect(ctx, id); !errdefs.IsNotFound(err) {
+			t.Error("kept for ever")
+		}
+		other := w.make(s, containertypes.ExecOptions{})
+		w.remove("c")
+		if _, err := s.Inspect(ctx, other); !errdefs.IsNotFound(err) {
+			t.Error("outlives its container")
+		}
+	})
+}
