@@ -1,8 +1,11 @@
 package boot_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,21 +14,52 @@ import (
 	"gantry/api/shimwire"
 )
 
-// BenchmarkOutput measures a container's lines of 64 bytes on their way into the log.
+// BenchmarkOutput measures a container's lines of 64 bytes on their way into the
+// log, alone and with a client attached.
 func BenchmarkOutput(b *testing.B) {
 	e := newEngine(b, "")
-	const size = 400_000_000
-	for b.Loop() {
-		k := e.newTask(b, nil, "sh", "-c", fmt.Sprintf("yes %063d | head -c %d", 0, size))
-		k.create(func(r *taskapi.CreateTaskRequest) {
-			r.Stdout = shimwire.LogURI{Path: k.log, Socket: k.socket, MaxSize: 50 << 20, MaxFile: 2}.String()
-			r.Stderr = r.Stdout
+	const part, parts = 4 << 20, 100
+	lines := bytes.Repeat([]byte(fmt.Sprintf("%063d\n", 0)), part/64)
+	if err := os.WriteFile(filepath.Join(rootfs, "etc/lines"), lines, 0o644); err != nil {
+		b.Fatal(err)
+	}
+	argv := append([]string{"cat"}, slices.Repeat([]string{"/etc/lines"}, parts)...)
+	for _, attached := range []bool{false, true} {
+		b.Run(fmt.Sprintf("attached=%v", attached), func(b *testing.B) {
+			for b.Loop() {
+				k := e.newTask(b, nil, argv...)
+				k.create(func(r *taskapi.CreateTaskRequest) {
+					r.Stdout = shimwire.LogURI{Path: k.log, Socket: k.socket, MaxSize: 50 << 20, MaxFile: 2}.String()
+					r.Stderr = r.Stdout
+				})
+				done := make(chan int, 1)
+				if attached {
+					c := k.attach(both)
+					go func() { done <- count(c) }()
+				}
+				began := time.Now()
+				k.start("")
+				k.wait("")
+				if attached {
+					if n := <-done; n != part*parts {
+						b.Errorf("client got %d bytes", n)
+					}
+				}
+				b.ReportMetric(part*parts/1e6/time.Since(began).Seconds(), "MB/s")
+				k.remove()
+			}
 		})
-		began := time.Now()
-		k.start("")
-		k.wait("")
-		b.ReportMetric(size/1e6/time.Since(began).Seconds(), "MB/s")
-		k.remove()
+	}
+}
+
+// count reads a stream to its end and returns its bytes.
+func count(c *shimwire.Conn) (n int) {
+	for {
+		f, err := c.Read()
+		if err != nil {
+			return n
+		}
+		n += len(f.Data)
 	}
 }
 
