@@ -253,3 +253,35 @@ func TestIdentity(t *testing.T) {
 	k.create(nil)
 	k.remove()
 }
+
+// TestPod pins that containers of one group share a shim, which ends with the last.
+func TestPod(t *testing.T) {
+	e := newEngine(t, anyRuntime(t))
+	inPod := func(s *specs.Spec) { s.Annotations = map[string]string{"io.kubernetes.cri.sandbox-id": "pod"} }
+	a := e.newTask(t, inPod, "sleep", "1000")
+	a.create(nil)
+	a.start("")
+	b := e.newTask(t, inPod, "echo", "hello")
+	if !b.joined {
+		t.Fatal("the second container has a shim of its own")
+	}
+	b.create(nil)
+	c := b.attach(both)
+	b.start("")
+	if out, _ := b.all(c); out != "hello\n" {
+		t.Errorf("got %q", out)
+	}
+	b.wait("")
+	if _, err := b.api.Delete(b.ctx, &taskapi.DeleteRequest{ID: b.id}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.api.Shutdown(b.ctx, &taskapi.ShutdownRequest{ID: b.id}); err != nil {
+		t.Fatal(err)
+	}
+	b.run(nil, "-bundle", b.bundle, "delete")
+	a.kill("", 9)
+	if status := a.wait(""); status != 137 {
+		t.Errorf("status %d", status)
+	}
+	a.remove()
+}

@@ -202,6 +202,7 @@ type task struct {
 	client  *ttrpc.Client
 	ctx     context.Context
 	deleted bool
+	joined  bool // the shim is another task's
 }
 
 // newTask makes a bundle and starts its shim.
@@ -239,6 +240,8 @@ func (e *engine) newTask(t testing.TB, change func(*specs.Spec), argv ...string)
 		t.Fatalf("start answered %q: %v", out, err)
 	}
 	k.dial(b.Address)
+	_, err = os.Stat(filepath.Join(k.bundle, "shim.pid"))
+	k.joined = err != nil
 	return k
 }
 
@@ -280,6 +283,9 @@ func (k *task) shimPid() int {
 
 // clean ends what a failed test leaves, and always checks that nothing stays.
 func (k *task) clean() {
+	if k.joined {
+		return
+	}
 	pid := k.shimPid()
 	if !k.deleted && pid > 1 {
 		p, _ := os.FindProcess(pid)

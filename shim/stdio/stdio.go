@@ -82,11 +82,10 @@ type IO struct {
 	drained chan struct{}  // closed when the copies have ended
 
 	mu      sync.Mutex
-	closers []*os.File // ours, closed by Close; guarded by mu
-	console *os.File   // guarded by mu
-	sources []*source  // what is copied; guarded by mu
-	begun   bool       // guarded by mu
-	closed  bool       // guarded by mu
+	console *os.File  // guarded by mu
+	sources []*source // what is copied; guarded by mu
+	begun   bool      // guarded by mu
+	closed  bool      // guarded by mu
 }
 
 // Open makes the ends of a process that does not run yet. On error nothing is left.
@@ -243,13 +242,13 @@ func (io *IO) Stdin() *Stdin { return io.stdin }
 func (io *IO) Begin(console *os.File) error {
 	io.mu.Lock()
 	defer io.mu.Unlock()
-	io.begun = true
 	io.closeFiles()
 	if io.spec.Terminal {
 		if err := io.takeConsole(console); err != nil {
 			return err
 		}
 	}
+	io.begun = true
 	for _, src := range io.sources {
 		io.copies.Go(src.copy)
 	}
