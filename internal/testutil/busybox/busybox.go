@@ -62,7 +62,7 @@ func Layer(t testing.TB) []byte {
 	must(t, err)
 	for _, name := range strings.Fields(string(applets)) {
 		if name != "busybox" {
-			must(t, tw.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: "bin/" + name, Linkname: "bin/busybox"}))
+			must(t, tw.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: "bin/" + name, Linkname: "bin/busybox", Mode: 0o755}))
 		}
 	}
 	must(t, tw.Close())
