@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -50,6 +49,7 @@ func registryConfig(c *config.Config) registry.Config {
 	return registry.Config{
 		Insecure: c.Insecure, Mirrors: c.Mirrors,
 		CertsDirs: []string{"/etc/gantry/certs.d", "/etc/docker/certs.d"},
+		HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, NoProxy: c.NoProxy,
 	}
 }
 
@@ -91,21 +91,14 @@ func (d *Daemon) makeContainers(c *config.Config, core *client.Client) error {
 
 // imageUsers tells images which containers use them; the empty id asks for all.
 func (d *Daemon) imageUsers(id digest.Digest) []image.User {
-	all, err := d.Containers.List(context.Background(), containertypes.ListOptions{All: true})
-	if err != nil {
-		return nil
-	}
 	var users []image.User
-	for _, c := range all {
-		if id != "" && c.ImageID != id.String() {
+	for _, c := range d.Containers.All() {
+		if id != "" && c.Image != id {
 			continue
 		}
-		u := image.User{
-			ContainerID: c.ID, ImageID: digest.Digest(c.ImageID), Ref: c.Image,
-			Running: c.State == containertypes.StateRunning || c.State == containertypes.StatePaused || c.State == containertypes.StateRestarting,
-		}
-		if m := c.ImageManifestDescriptor; m != nil {
-			u.Manifest = m.Digest
+		u := image.User{ContainerID: c.ID, ImageID: c.Image, Ref: c.Config.Image, Running: c.Status.Up()}
+		if c.Manifest != nil {
+			u.Manifest = c.Manifest.Digest
 		}
 		users = append(users, u)
 	}
@@ -118,6 +111,7 @@ func (d *Daemon) makeSystem(c *config.Config, core *client.Client) (err error) {
 	}
 	d.System = system.New(d.systemConfig(c), system.Deps{
 		Containers: d.Containers, Images: d.Images, Volumes: d.Volumes, Events: d.Events, Core: core.Introspection(), Layers: d.Images,
+		Registry: d.Images.Registries(),
 	}, d.log)
 	return nil
 }
@@ -156,9 +150,7 @@ func containerConfig(c *config.Config, features host.Features) (container.Config
 		Root: filepath.Join(c.DataRoot, "containers"), IORoot: filepath.Join(c.ExecRoot, "io"),
 		Snapshotter: c.StorageDriver, DefaultRuntime: c.DefaultRuntime,
 		CgroupParent: c.ContainerCgroup(), CgroupPrefix: c.Instance(),
-		Defaults: spec.Defaults{
-			ShmSize: c.ShmSize, IpcMode: containertypes.IpcMode(c.IpcMode), CgroupnsMode: containertypes.CgroupnsMode(c.CgroupnsMode),
-		},
+		Defaults: containerDefaults(c),
 		Init: c.Init, InitPath: c.InitPath, NoNewPrivileges: c.NoNewPrivileges, SeccompProfile: c.SeccompProfile,
 		Log:  containertypes.LogConfig{Type: c.LogDriver, Config: c.LogOpts},
 		Host: features,
@@ -183,6 +175,12 @@ func containerConfig(c *config.Config, features host.Features) (container.Config
 	var err error
 	conf.Runtimes, err = runtimes(c)
 	return conf, err
+}
+
+func containerDefaults(c *config.Config) spec.Defaults {
+	return spec.Defaults{
+		ShmSize: c.ShmSize, IpcMode: containertypes.IpcMode(c.IpcMode), CgroupnsMode: containertypes.CgroupnsMode(c.CgroupnsMode),
+	}
 }
 
 // builtin is the shim of ours, with the runtime as its library.
@@ -219,7 +217,7 @@ func runtimes(c *config.Config) (map[string]container.Runtime, error) {
 }
 
 // withArgs returns a program that runs the runtime with its runtimeArgs; a shim can be
-// told a path only.
+// told a path only. A container may be about to run what is there, so it is replaced.
 func withArgs(c *config.Config, name string, r config.Runtime) (string, error) {
 	if len(r.Args) == 0 {
 		return r.Path, nil
@@ -234,5 +232,8 @@ func withArgs(c *config.Config, name string, r config.Runtime) (string, error) {
 	}
 	path := filepath.Join(dir, url.PathEscape(name))
 	script := "#!/bin/sh\nexec " + strings.Join(words, " ") + " \"$@\"\n"
-	return path, os.WriteFile(path, []byte(script), 0o700)
+	if err := os.WriteFile(path+"+", []byte(script), 0o700); err != nil {
+		return "", err
+	}
+	return path, os.Rename(path+"+", path)
 }

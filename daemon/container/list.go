@@ -4,9 +4,11 @@ import (
 	"context"
 	"slices"
 
+	"github.com/containerd/platforms"
 	containertypes "github.com/docker/docker/api/types/container"
 	networktypes "github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
+	"github.com/opencontainers/go-digest"
 
 	"gantry/api/errdefs"
 	"gantry/daemon/spec"
@@ -19,6 +21,7 @@ func (s *Service) List(ctx context.Context, o containertypes.ListOptions) ([]con
 		return nil, err
 	}
 	out := []containertypes.Summary{}
+	names := s.imageNames(ctx)
 	for _, c := range s.sorted() {
 		verdict := f.match(c)
 		if verdict == stop {
@@ -27,7 +30,7 @@ func (s *Service) List(ctx context.Context, o containertypes.ListOptions) ([]con
 		if verdict == skip {
 			continue
 		}
-		sum := s.summary(ctx, c)
+		sum := summary(c, names(c))
 		if o.Size {
 			usage, err := s.Images.Usage(ctx, c.ID)
 			if err != nil && !errdefs.IsNotFound(err) {
@@ -52,9 +55,9 @@ func (s *Service) sorted() []*Snapshot {
 	return out
 }
 
-func (s *Service) summary(ctx context.Context, c *Snapshot) containertypes.Summary {
+func summary(c *Snapshot, image string) containertypes.Summary {
 	sum := containertypes.Summary{
-		ID: c.ID, Names: []string{"/" + c.Name}, Image: s.imageName(ctx, c), ImageID: c.Image.String(),
+		ID: c.ID, Names: []string{"/" + c.Name}, Image: image, ImageID: c.Image.String(),
 		ImageManifestDescriptor: manifestOf(c),
 		Command:                 spec.Command(c.Path, c.Args), Created: c.Created.Unix(), Ports: ports(c),
 		Labels: c.Config.Labels, State: string(c.Status), Status: statusText(c),
@@ -66,17 +69,32 @@ func (s *Service) summary(ctx context.Context, c *Snapshot) containertypes.Summa
 	return sum
 }
 
-// imageName is the reference that the user gave while it still means the image, else
-// the image's id.
-func (s *Service) imageName(ctx context.Context, c *Snapshot) string {
-	if c.Config.Image == "" || c.Config.Image == c.Image.String() {
+// imageNames returns a function that names the image of a container: the reference that
+// the user gave while it still means the image, else the image's id. Each reference is
+// looked up once.
+func (s *Service) imageNames(ctx context.Context) func(*Snapshot) string {
+	type asked struct {
+		ref      string
+		platform string
+	}
+	found := map[asked]digest.Digest{}
+	return func(c *Snapshot) string {
+		if c.Config.Image == "" || c.Config.Image == c.Image.String() {
+			return c.Config.Image
+		}
+		key := asked{c.Config.Image, platforms.Format(c.Platform)}
+		id, ok := found[key]
+		if !ok {
+			if img, err := s.Images.Resolve(ctx, c.Config.Image, &c.Platform); err == nil {
+				id = img.ID
+			}
+			found[key] = id
+		}
+		if id != c.Image {
+			return c.Image.String()
+		}
 		return c.Config.Image
 	}
-	img, err := s.Images.Resolve(ctx, c.Config.Image, &c.Platform)
-	if err != nil || img.ID != c.Image {
-		return c.Image.String()
-	}
-	return c.Config.Image
 }
 
 func summaryNetworks(c *Snapshot) map[string]*networktypes.EndpointSettings {
