@@ -151,7 +151,7 @@ func containerConfig(c *config.Config, features host.Features) (container.Config
 		Snapshotter: c.StorageDriver, DefaultRuntime: c.DefaultRuntime,
 		CgroupParent: c.ContainerCgroup(), CgroupPrefix: c.Instance(),
 		Defaults: containerDefaults(c),
-		Init: c.Init, InitPath: c.InitPath, NoNewPrivileges: c.NoNewPrivileges, SeccompProfile: c.SeccompProfile,
+		Init:     c.Init, InitPath: c.InitPath, NoNewPrivileges: c.NoNewPrivileges, SeccompProfile: c.SeccompProfile,
 		Log:  containertypes.LogConfig{Type: c.LogDriver, Config: c.LogOpts},
 		Host: features,
 	}
