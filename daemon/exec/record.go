@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/docker/docker/api/types/backend"
 	containertypes "github.com/docker/docker/api/types/container"
 
 	"gantry/api/errdefs"
@@ -80,12 +81,22 @@ func (x *exec) finish(code int) {
 	close(x.done)
 }
 
-func (x *exec) inspect() containertypes.ExecInspect {
+func (x *exec) inspect() *backend.ExecInspect {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return containertypes.ExecInspect{
-		ExecID: x.id, ContainerID: x.container, Running: x.state == running, ExitCode: x.code, Pid: x.pid,
+	out := &backend.ExecInspect{
+		ID: x.id, ContainerID: x.container, Running: x.state == running, Pid: x.pid,
+		OpenStdin: x.opts.AttachStdin, OpenStdout: x.opts.AttachStdout, OpenStderr: x.opts.AttachStderr,
+		DetachKeys: x.keys,
+		ProcessConfig: &backend.ExecProcessConfig{
+			Tty: x.opts.Tty, Entrypoint: x.opts.Cmd[0], Arguments: x.opts.Cmd[1:], User: x.opts.User, Privileged: &x.opts.Privileged,
+		},
 	}
+	if x.state == exited {
+		code := x.code
+		out.ExitCode = &code
+	}
+	return out
 }
 
 func (x *exec) is(s state) bool {

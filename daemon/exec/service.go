@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/docker/api/types/backend"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 
@@ -43,10 +44,10 @@ func (s *Service) publish(x *exec, action events.Action) {
 }
 
 // Inspect tells an exec's state.
-func (s *Service) Inspect(_ context.Context, id string) (containertypes.ExecInspect, error) {
+func (s *Service) Inspect(_ context.Context, id string) (*backend.ExecInspect, error) {
 	x, err := s.find(id)
 	if err != nil {
-		return containertypes.ExecInspect{}, err
+		return nil, err
 	}
 	return x.inspect(), nil
 }

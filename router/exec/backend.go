@@ -3,6 +3,7 @@ package exec
 import (
 	"context"
 
+	"github.com/docker/docker/api/types/backend"
 	containertypes "github.com/docker/docker/api/types/container"
 
 	apicontainer "gantry/api/container"
@@ -14,5 +15,5 @@ type Backend interface {
 	// Start runs the exec; with Detach it returns once the process has started, else when its streams have ended.
 	Start(ctx context.Context, id string, o apicontainer.ExecStartOptions) error
 	Resize(ctx context.Context, id string, height, width uint32) error
-	Inspect(ctx context.Context, id string) (containertypes.ExecInspect, error)
+	Inspect(ctx context.Context, id string) (*backend.ExecInspect, error)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/docker/docker/api/types/backend"
 	containertypes "github.com/docker/docker/api/types/container"
 
 	apicontainer "gantry/api/container"
@@ -73,11 +74,15 @@ func (world) Resize(_ context.Context, id string, h, w uint32) error {
 	return nil
 }
 
-func (world) Inspect(_ context.Context, id string) (containertypes.ExecInspect, error) {
+func (world) Inspect(_ context.Context, id string) (*backend.ExecInspect, error) {
 	if id != execID {
-		return containertypes.ExecInspect{}, errdefs.NotFound("No such exec instance: %s", id)
+		return nil, errdefs.NotFound("No such exec instance: %s", id)
 	}
-	return containertypes.ExecInspect{ExecID: execID, ContainerID: "web", ExitCode: 3, Pid: 42}, nil
+	code := 3
+	return &backend.ExecInspect{
+		ID: execID, ContainerID: "web", ExitCode: &code, OpenStdout: true,
+		ProcessConfig: &backend.ExecProcessConfig{Entrypoint: "ls", Arguments: []string{"-l"}, Privileged: new(bool)},
+	}, nil
 }
 
 func TestTranscripts(t *testing.T) {
