@@ -168,7 +168,7 @@ func TestAttached(t *testing.T) {
 		if err := <-done; err != nil || out.String() != "hi" {
 			t.Fatalf("%v %q", err, out.String())
 		}
-		if x, _ := s.Inspect(w.t.Context(), id); x.Running || x.ExitCode != 7 {
+		if x, _ := s.Inspect(w.t.Context(), id); x.Running || x.ExitCode == nil || *x.ExitCode != 7 {
 			t.Errorf("exited: %+v", x)
 		}
 		if err := s.Start(w.t.Context(), id, apicontainer.ExecStartOptions{Detach: true}); err == nil || err.Error() != "exec command "+id+" has already run" {
@@ -202,7 +202,7 @@ func TestStartFails(t *testing.T) {
 			if err := s.Start(w.t.Context(), id, apicontainer.ExecStartOptions{Detach: true}); err == nil || err.Error() != tt.text {
 				t.Errorf("start: %v", err)
 			}
-			if x, _ := s.Inspect(w.t.Context(), id); x.Running || x.ExitCode != tt.code {
+			if x, _ := s.Inspect(w.t.Context(), id); x.Running || x.ExitCode == nil || *x.ExitCode != tt.code {
 				t.Errorf("%+v", x)
 			}
 			if len(w.execs) != 0 {
