@@ -9,11 +9,14 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -100,14 +103,43 @@ func (d *Daemon) onClose(f func() error) { d.closers = append(d.closers, f) }
 // Restore takes up what an earlier run left; call it once, before the first request.
 func (d *Daemon) Restore(ctx context.Context) error { return d.Containers.Restore(ctx) }
 
-// Reload applies the changed settings of c that need no restart.
-func (d *Daemon) Reload(c *config.Config, changed []string) {
+// Reload applies the settings of c that need no restart, all of them or none.
+func (d *Daemon) Reload(c *config.Config, changed []string) error {
+	images := imageConfig(c)
+	if err := images.Registry.Validate(); err != nil {
+		return err
+	}
+	known, err := runtimes(c)
+	if err != nil {
+		return err
+	}
+	d.Images.Reconfigure(images)
+	d.Containers.Reconfigure(container.Config{
+		Runtimes: known, DefaultRuntime: c.DefaultRuntime, Defaults: containerDefaults(c),
+	})
 	d.System.Reconfigure(d.systemConfig(c))
-	d.Events.Publish(events.DaemonEventType, events.ActionReload, events.Actor{ID: d.id, Attributes: map[string]string{
+	d.Events.Publish(events.DaemonEventType, events.ActionReload, events.Actor{ID: d.id, Attributes: d.reloaded(c, changed)})
+	return nil
+}
+
+// reloaded is what the event of a reload tells: Docker's names, and what has changed.
+func (d *Daemon) reloaded(c *config.Config, changed []string) map[string]string {
+	known := slices.Sorted(maps.Keys(c.Runtimes))
+	return map[string]string{
 		"name": d.hostname, "changed": strings.Join(changed, ","), "debug": strconv.FormatBool(c.Debug),
-		"labels": strings.Join(c.Labels, ","), "live-restore": strconv.FormatBool(c.LiveRestore),
-		"shutdown-timeout": strconv.Itoa(c.ShutdownTimeout), "default-runtime": c.DefaultRuntime,
-	}})
+		"labels": list(c.Labels), "live-restore": strconv.FormatBool(c.LiveRestore),
+		"shutdown-timeout": strconv.Itoa(c.ShutdownTimeout),
+		"default-runtime":  c.DefaultRuntime, "runtimes": strings.Join(known, " "),
+		"default-shm-size": strconv.FormatInt(c.ShmSize, 10), "default-ipc-mode": c.IpcMode,
+		"registry-mirrors": list(c.Mirrors), "insecure-registries": list(c.Insecure),
+		"max-concurrent-downloads": strconv.Itoa(c.MaxDownloads), "max-download-attempts": strconv.Itoa(c.DownloadAttempts),
+	}
+}
+
+// list is a JSON list, as the event has lists.
+func list(words []string) string {
+	raw, _ := json.Marshal(append([]string{}, words...)) // strings can always be encoded
+	return string(raw)
 }
 
 // Close ends the services; containers go on.

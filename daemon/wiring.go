@@ -195,7 +195,7 @@ func runtimes(c *config.Config) (map[string]container.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{config.DefaultRuntime, "runc", "io.containerd.runc.v2", builtin} {
+	for _, name := range config.BuiltinRuntimes {
 		all[name] = container.Runtime{Name: builtin, Options: opts}
 	}
 	for name, r := range c.Runtimes {

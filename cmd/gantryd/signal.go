@@ -15,7 +15,7 @@ import (
 
 // signals handles what the process is told until it is told to end; it returns then.
 // A third SIGTERM or SIGINT ends the process at once, unclean.
-func signals(r *reloader, apply func(*config.Config, []string)) {
+func signals(r *reloader, apply func(*config.Config, []string) error) {
 	in := make(chan os.Signal, 16)
 	signal.Notify(in, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
 	for s := range in {
@@ -71,9 +71,13 @@ type reloader struct {
 	log     *slog.Logger
 }
 
-func (r *reloader) reload(apply func(*config.Config, []string)) {
+func (r *reloader) reload(apply func(*config.Config, []string) error) {
 	next, changed, ignored, err := r.current.Reload(r.args)
 	if err != nil {
+		r.log.Error("reload: the configuration stays as it is", "err", err)
+		return
+	}
+	if err := apply(next, changed); err != nil {
 		r.log.Error("reload: the configuration stays as it is", "err", err)
 		return
 	}
@@ -82,6 +86,5 @@ func (r *reloader) reload(apply func(*config.Config, []string)) {
 	}
 	r.current = next
 	r.level.Set(levelOf(next.Level()))
-	apply(next, changed)
 	r.log.Info("reloaded", "changed", changed)
 }

@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
+
+	"gantry/daemon/registry"
 )
 
 // check reports every problem of c.
@@ -94,6 +95,9 @@ func (c *Config) checkDefaults() (errs []error) {
 			errs = append(errs, fmt.Errorf("runtime %s: options need a runtimeType", name))
 		}
 	}
+	if _, ok := c.Runtimes[c.DefaultRuntime]; !ok && !slices.Contains(BuiltinRuntimes, c.DefaultRuntime) {
+		errs = append(errs, fmt.Errorf("specified default runtime '%s' does not exist", c.DefaultRuntime))
+	}
 	if p := c.SeccompProfile; p != "builtin" && p != "unconfined" {
 		if _, err := os.Stat(p); err != nil {
 			errs = append(errs, fmt.Errorf("opening seccomp profile (%s) failed: %w", p, err))
@@ -140,10 +144,8 @@ func (c *Config) checkRegistry() (errs []error) {
 	if c.DownloadAttempts < 1 {
 		errs = append(errs, fmt.Errorf("invalid max download attempts: %d", c.DownloadAttempts))
 	}
-	for _, m := range c.Mirrors {
-		if u, err := url.Parse(m); err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-			errs = append(errs, fmt.Errorf("invalid mirror: %q must be an http or https URL", m))
-		}
+	if err := (registry.Config{Insecure: c.Insecure, Mirrors: c.Mirrors}).Validate(); err != nil {
+		errs = append(errs, err)
 	}
 	return errs
 }

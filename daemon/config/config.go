@@ -21,6 +21,10 @@ const (
 	DefaultRuntime    = "gantry"
 )
 
+// BuiltinRuntimes are the names of the built-in runtime, unless an entry of "runtimes"
+// has one of them.
+var BuiltinRuntimes = []string{DefaultRuntime, "runc", "io.containerd.runc.v2", "io.containerd.gantry.v2"}
+
 // Config is what the engine runs with. Paths are absolute once Load has returned.
 type Config struct {
 	// Listening and access.

@@ -137,3 +137,13 @@ func TestReload(t *testing.T) {
 		t.Error("a bad file must be refused and change nothing")
 	}
 }
+
+// TestDefaultRuntimeExists: the built-in names are there without being configured.
+func TestDefaultRuntimeExists(t *testing.T) {
+	for name, ok := range map[string]bool{"gantry": true, "runc": true, "mine": true, "other": false} {
+		_, err := Load([]string{"--config-file", "/dev/null", "--add-runtime", "mine=/bin/mine", "--default-runtime", name}, io.Discard)
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

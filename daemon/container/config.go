@@ -4,11 +4,13 @@ import (
 	"github.com/containerd/typeurl/v2"
 	containertypes "github.com/docker/docker/api/types/container"
 
+	"gantry/api/errdefs"
 	"gantry/daemon/host"
 	"gantry/daemon/spec"
 )
 
-// Config is constant after New. Paths are absolute.
+// Config is what containers get and where they are kept; Reconfigure replaces some of
+// it. Paths are absolute.
 type Config struct {
 	Root     string // of the containers' own directories: data-root/containers
 	IORoot   string // of the stream sockets: exec-root/io
@@ -59,4 +61,27 @@ func (c Config) withDefaults() Config {
 		c.Log.Type = "json-file"
 	}
 	return c
+}
+
+// live is the part of the configuration that a reload replaces.
+type live struct {
+	Runtimes       map[string]Runtime
+	DefaultRuntime string
+	Defaults       spec.Defaults
+}
+
+// Reconfigure replaces the runtimes and what a container gets that asks for nothing
+// else; all else of cfg is constant. Containers that are there keep what they were made
+// with, and find their runtime anew at each start.
+func (s *Service) Reconfigure(cfg Config) {
+	s.live.Store(&live{Runtimes: cfg.Runtimes, DefaultRuntime: cfg.DefaultRuntime, Defaults: cfg.Defaults})
+}
+
+// runtime is the shim of a container's runtime, which may have gone since it was made.
+func (s *Service) runtime(c *Snapshot) (Runtime, error) {
+	rt, ok := s.live.Load().Runtimes[c.Host.Runtime]
+	if !ok {
+		return rt, errdefs.InvalidArgument("unknown or invalid runtime name: %s", c.Host.Runtime)
+	}
+	return rt, nil
 }

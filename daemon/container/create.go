@@ -77,11 +77,11 @@ func normalize(o *apicontainer.CreateOptions) {
 }
 
 func (s *Service) machine() spec.Machine {
-	f := s.cfg.Host
+	f, live := s.cfg.Host, s.live.Load()
 	f.IPv4Forwarding = host.Forwarding()
 	return spec.Machine{
-		Host: f, SystemdCgroup: s.cfg.SystemdCgroup, DefaultRuntime: s.cfg.DefaultRuntime,
-		Runtime: func(n string) bool { _, ok := s.cfg.Runtimes[n]; return ok },
+		Host: f, SystemdCgroup: s.cfg.SystemdCgroup, DefaultRuntime: live.DefaultRuntime,
+		Runtime: func(n string) bool { _, ok := live.Runtimes[n]; return ok },
 		Exists:  pathExists,
 	}
 }
@@ -132,7 +132,7 @@ func checkEndpoints(n *networktypes.NetworkingConfig) error {
 // adapt fills in defaults and turns names of containers whose namespaces are shared
 // into ids, so that a rename does not part them.
 func (s *Service) adapt(h *containertypes.HostConfig) {
-	spec.Adapt(h, s.cfg.Defaults, s.cfg.Host)
+	spec.Adapt(h, s.live.Load().Defaults, s.cfg.Host)
 	byID := func(ref string) (string, bool) {
 		e, err := s.find(ref)
 		if ref == "" || err != nil {
@@ -181,7 +181,7 @@ func (s *Service) create(ctx context.Context, o apicontainer.CreateOptions, img 
 		return nil, nil, err
 	}
 	warnings = spec.Unsupported(c.Config, security)
-	if s.cfg.Runtimes[c.Host.Runtime].Foreign {
+	if s.live.Load().Runtimes[c.Host.Runtime].Foreign {
 		warnings = append(warnings, "The shim of runtime "+c.Host.Runtime+" is not this engine's. Output of the container is not kept and cannot be attached to.")
 	}
 	return c, warnings, nil

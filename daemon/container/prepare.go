@@ -219,7 +219,7 @@ func (s *Service) donor(ref string) (*Snapshot, error) {
 // socket is where the container's shim serves its streams.
 func (s *Service) socket(id string) string { return filepath.Join(s.cfg.IORoot, id+".sock") }
 
-func (s *Service) foreign(c *Snapshot) bool { return s.cfg.Runtimes[c.Host.Runtime].Foreign }
+func (s *Service) foreign(c *Snapshot) bool { return s.live.Load().Runtimes[c.Host.Runtime].Foreign }
 
 // io names the ends of the init's streams.
 func (s *Service) io(c *Snapshot) task.IO {

@@ -31,7 +31,8 @@ import (
 // Service implements router/container.Backend. Safe for concurrent use.
 type Service struct {
 	Deps
-	cfg   Config
+	cfg   Config // but for what is live
+	live  atomic.Pointer[live]
 	store *store
 	index *name.Index
 	log   *slog.Logger
@@ -67,6 +68,7 @@ func New(cfg Config, d Deps, durable, runtime *bolt.DB, log *slog.Logger) (*Serv
 		Deps: d, cfg: cfg, store: st, index: name.NewIndex(), log: log,
 		entries: map[string]*entry{}, dirty: map[string]struct{}{}, kick: make(chan struct{}, 1),
 	}
+	s.Reconfigure(cfg)
 	s.life, s.end = context.WithCancel(context.Background())
 	s.stats = stats.NewCollector(s.life, s.sample)
 	return s, s.loadAll()

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/containerd/typeurl/v2"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -172,7 +173,11 @@ func (s *Service) createInCore(ctx context.Context, c *Snapshot, p *prepared, st
 	if err != nil {
 		return err
 	}
-	rt := s.cfg.Runtimes[c.Host.Runtime]
+	rt, err := s.runtime(c)
+	if err != nil {
+		return err
+	}
+	p.options = rt.Options
 	record := corecontainer.Container{
 		ID: c.ID, Image: p.image, Spec: raw, SnapshotKey: c.ID, Snapshotter: s.cfg.Snapshotter,
 		Runtime: corecontainer.Runtime{Name: rt.Name, Options: rt.Options},
@@ -194,7 +199,7 @@ func (s *Service) createInCore(ctx context.Context, c *Snapshot, p *prepared, st
 
 func (s *Service) createTask(ctx context.Context, c *Snapshot, p *prepared, steps *undo.Stack) error {
 	_, err := s.Tasks.Create(ctx, task.CreateOptions{
-		ContainerID: c.ID, Rootfs: p.rootfs, IO: s.io(c), Options: s.cfg.Runtimes[c.Host.Runtime].Options,
+		ContainerID: c.ID, Rootfs: p.rootfs, IO: s.io(c), Options: p.options,
 	})
 	if err != nil {
 		return taskError(withPrefix(err))
@@ -243,4 +248,5 @@ type prepared struct {
 	donor   *containertypes.Config // of the container whose network is joined
 	spec    *specs.Spec
 	image   string
+	options typeurl.Any // for the shim
 }

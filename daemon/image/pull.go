@@ -229,7 +229,7 @@ func (x *pull) read(ctx context.Context, desc ocispec.Descriptor) ([]byte, error
 	pause := x.s.cfg.RetryDelay
 	for attempt := 1; ; attempt++ {
 		body, err = x.repo.Manifest(ctx, desc)
-		if err == nil || attempt == x.s.cfg.MaxDownloadAttempts || !registry.Temporary(err) || ctx.Err() != nil {
+		if err == nil || attempt >= int(x.s.attempts.Load()) || !registry.Temporary(err) || ctx.Err() != nil {
 			break
 		}
 		select {

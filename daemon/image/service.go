@@ -50,16 +50,17 @@ type Publisher interface {
 	Publish(typ events.Type, action events.Action, actor events.Actor)
 }
 
-// Config is constant after New.
+// Config says how images come and where they are kept.
 type Config struct {
-	// Snapshotter is the core's name of Core.Snapshots; "" is overlayfs.
+	// Snapshotter is the core's name of Core.Snapshots; "" is overlayfs. Constant.
 	Snapshotter string
 	// MaxDownloads bounds the layers that are fetched at the same time by the whole
 	// daemon; 0 is 3.
 	MaxDownloads int
 	// MaxDownloadAttempts is how often one blob is tried, 0 is 5.
 	MaxDownloadAttempts int
-	// RetryDelay is the pause after the first failed attempt, doubled each time; 0 is 1 s.
+	// RetryDelay is the pause after the first failed attempt, doubled each time; 0 is
+	// 1 s. Constant.
 	RetryDelay time.Duration
 	// Registry says how registries are reached.
 	Registry registry.Config
@@ -78,7 +79,7 @@ type User struct {
 // Safe for concurrent use.
 type Service struct {
 	Core
-	cfg    Config
+	cfg    Config // but for what is live
 	events Publisher
 	log    *slog.Logger
 
@@ -91,6 +92,7 @@ type Service struct {
 	documents  keylock.Locks // one write per small blob
 	records    keylock.Locks // key "": changes of records that take several calls
 	transfers  *transfers
+	attempts   atomic.Int64 // of one download; live
 	held       leaseSet
 	pruning    atomic.Bool
 }
@@ -107,9 +109,22 @@ func New(core Core, cfg Config, ev Publisher, log *slog.Logger) *Service {
 		registries: registry.New(cfg.Registry),
 		blobs:      newBlobCache(512, 256<<10),
 	}
+	s.attempts.Store(int64(cfg.MaxDownloadAttempts))
 	s.transfers = newTransfers(s, cfg.MaxDownloads)
 	return s
 }
+
+// Reconfigure makes pulls and pushes go by cfg from now on, but for its constant
+// fields; what is under way goes on.
+func (s *Service) Reconfigure(cfg Config) {
+	cfg = cfg.withDefaults()
+	s.registries.Reconfigure(cfg.Registry)
+	s.transfers.slots.resize(cfg.MaxDownloads)
+	s.attempts.Store(int64(cfg.MaxDownloadAttempts))
+}
+
+// Registries is how images reach registries.
+func (s *Service) Registries() *registry.Client { return s.registries }
 
 func (c Config) withDefaults() Config {
 	if c.Snapshotter == "" {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/semaphore"
 
 	"gantry/api/errdefs"
 	"gantry/daemon/registry"
@@ -21,14 +20,14 @@ import (
 // as many at a time as the daemon may have. Safe for concurrent use.
 type transfers struct {
 	s     *Service
-	slots *semaphore.Weighted
+	slots *slots
 
 	mu sync.Mutex
 	by map[digest.Digest]*transfer // guarded by mu
 }
 
-func newTransfers(s *Service, slots int) *transfers {
-	return &transfers{s: s, slots: semaphore.NewWeighted(int64(slots)), by: map[digest.Digest]*transfer{}}
+func newTransfers(s *Service, limit int) *transfers {
+	return &transfers{s: s, slots: newSlots(limit), by: map[digest.Digest]*transfer{}}
 }
 
 // waiter is one pull that wants a blob.
@@ -160,17 +159,17 @@ func (t *transfers) tell(x *transfer, current int64) {
 // download tries until the blob is there, with a pause that doubles, each time from
 // where the last try ended.
 func (t *transfers) download(ctx context.Context, x *transfer) error {
-	if err := t.slots.Acquire(ctx, 1); err != nil {
+	if err := t.slots.acquire(ctx); err != nil {
 		return err
 	}
-	defer t.slots.Release(1)
+	defer t.slots.release()
 	pause := t.s.cfg.RetryDelay
 	for attempt := 1; ; attempt++ {
 		err := t.attempt(ctx, x)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		if attempt == t.s.cfg.MaxDownloadAttempts || !again(err) {
+		if attempt >= int(t.s.attempts.Load()) || !again(err) {
 			return fmt.Errorf("download %s: %w", x.desc.Digest, err)
 		}
 		t.s.log.InfoContext(ctx, "download interrupted, trying again", "blob", x.desc.Digest, "attempt", attempt, "err", err)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -47,21 +48,21 @@ const (
 
 // host returns the one host of that name, with its certificates read again when they
 // could not be read before.
-func (c *Client) host(name string) (*host, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if h, ok := c.hosts[name]; ok {
+func (s *settings) host(name string) (*host, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h, ok := s.hosts[name]; ok {
 		return h, nil
 	}
-	h := &host{name: name, insecure: c.insecure.match(name)}
+	h := &host{name: name, insecure: s.insecure.match(name)}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: h.insecure} //nolint:gosec // the user's word
-	for _, dir := range c.cfg.CertsDirs {
+	for _, dir := range s.cfg.CertsDirs {
 		if err := readCerts(config, filepath.Join(dir, name)); err != nil {
 			return nil, err
 		}
 	}
 	h.transport = &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
+		Proxy:                 func(r *http.Request) (*url.URL, error) { return s.proxy(r.URL) },
 		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig:       config,
 		TLSHandshakeTimeout:   10 * time.Second,
@@ -70,7 +71,7 @@ func (c *Client) host(name string) (*host, error) {
 		IdleConnTimeout:       30 * time.Second,
 		ForceAttemptHTTP2:     true,
 	}
-	c.hosts[name] = h
+	s.hosts[name] = h
 	return h, nil
 }
 

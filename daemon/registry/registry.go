@@ -12,26 +12,33 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/distribution/reference"
 	registrytypes "github.com/docker/docker/api/types/registry"
+	"golang.org/x/net/http/httpproxy"
 	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"gantry/api/errdefs"
 )
 
-// Config is constant after New.
+// Config says which hosts are reached how; Reconfigure replaces it whole.
 type Config struct {
 	Insecure  []string // host names, host:port or CIDR, beside 127.0.0.0/8 and ::1/128
 	Mirrors   []string // base URLs for Docker Hub's images
 	CertsDirs []string // searched in order, all that match count
 	UserAgent string   // "" is gantry
+
+	// Proxies for what is asked over each scheme and the hosts that go without, in the
+	// form of the environment's variables of these names; "" is the environment's.
+	HTTPProxy, HTTPSProxy, NoProxy string
 }
 
 // Validate reports every entry that cannot be used.
@@ -58,8 +65,15 @@ const (
 
 // Client reaches registries. Safe for concurrent use.
 type Client struct {
+	now atomic.Pointer[settings]
+}
+
+// settings are what the client goes by until it is told otherwise. A repository keeps
+// those that it was made with.
+type settings struct {
 	cfg      Config
 	insecure *hostSet
+	proxy    func(*url.URL) (*url.URL, error)
 
 	mu    sync.Mutex
 	hosts map[string]*host // guarded by mu; by host:port, transports are kept for reuse
@@ -67,11 +81,39 @@ type Client struct {
 
 // New returns a client; entries of cfg that cannot be used are left out (see Validate).
 func New(cfg Config) *Client {
+	c := &Client{}
+	c.Reconfigure(cfg)
+	return c
+}
+
+// Reconfigure makes repositories go by cfg from now on; what is under way goes on. The
+// hosts' certificates are read again, too.
+func (c *Client) Reconfigure(cfg Config) {
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = "gantry"
 	}
 	set, _ := newHostSet(cfg.Insecure)
-	return &Client{cfg: cfg, insecure: set, hosts: map[string]*host{}}
+	old := c.now.Swap(&settings{cfg: cfg, insecure: set, proxy: cfg.proxy(), hosts: map[string]*host{}})
+	if old != nil {
+		old.closeIdle()
+	}
+}
+
+func (s *settings) closeIdle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range s.hosts {
+		h.transport.CloseIdleConnections()
+	}
+}
+
+// proxy is the environment's choice of proxies where c makes none.
+func (c Config) proxy() func(*url.URL) (*url.URL, error) {
+	env := httpproxy.FromEnvironment()
+	env.HTTPProxy = cmp.Or(c.HTTPProxy, env.HTTPProxy)
+	env.HTTPSProxy = cmp.Or(c.HTTPSProxy, env.HTTPSProxy)
+	env.NoProxy = cmp.Or(c.NoProxy, env.NoProxy)
+	return env.ProxyFunc()
 }
 
 // Auth is what one request may show to registries.
@@ -83,17 +125,18 @@ type Auth struct {
 // Repository returns the repository that name is in. It does no I/O but reading
 // certificates.
 func (c *Client) Repository(name reference.Named, a Auth) (*Repository, error) {
+	s := c.now.Load()
 	r := &Repository{name: name}
 	domain := reference.Domain(name)
 	own := domain
 	if domain == hubDomain {
 		own = hubHost
-		for _, m := range c.cfg.Mirrors {
+		for _, m := range s.cfg.Mirrors {
 			u, err := parseMirror(m)
 			if err != nil {
 				continue
 			}
-			e, err := c.endpoint(u.Host, name, Auth{})
+			e, err := s.endpoint(u.Host, reference.Path(name), Auth{})
 			if err != nil {
 				return nil, err
 			}
@@ -101,7 +144,7 @@ func (c *Client) Repository(name reference.Named, a Auth) (*Repository, error) {
 			r.endpoints = append(r.endpoints, e)
 		}
 	}
-	e, err := c.endpoint(own, name, a)
+	e, err := s.endpoint(own, reference.Path(name), a)
 	if err != nil {
 		return nil, err
 	}
@@ -109,17 +152,17 @@ func (c *Client) Repository(name reference.Named, a Auth) (*Repository, error) {
 	return r, nil
 }
 
-func (c *Client) endpoint(hostport string, name reference.Named, a Auth) (*endpoint, error) {
-	h, err := c.host(hostport)
+func (s *settings) endpoint(hostport, path string, a Auth) (*endpoint, error) {
+	h, err := s.host(hostport)
 	if err != nil {
 		return nil, err
 	}
-	header := http.Header{"User-Agent": {c.cfg.UserAgent}}
+	header := http.Header{"User-Agent": {s.cfg.UserAgent}}
 	for k, v := range a.Headers {
 		header[http.CanonicalHeaderKey(k)] = v
 	}
 	return &endpoint{
-		host: h, path: reference.Path(name),
+		host: h, path: path,
 		client: &auth.Client{
 			Client:     &http.Client{Transport: h.transport},
 			Header:     header,

@@ -295,7 +295,7 @@ func TestCertificates(t *testing.T) {
 	writePEM(t, filepath.Join(certs, "me.cert"), "CERTIFICATE", own.Certificate[0])
 
 	c := New(Config{CertsDirs: []string{filepath.Join(dir, "missing"), dir}})
-	c.insecure = &hostSet{names: map[string]bool{}} // a loopback address would not be checked
+	c.now.Load().insecure = &hostSet{names: map[string]bool{}} // a loopback address would not be checked
 	name, err := reference.ParseNormalizedNamed(host + "/some/repo")
 	check(t, err)
 	if _, err := c.Repository(name, Auth{}); !errdefs.IsInvalidArgument(err) || !strings.HasPrefix(err.Error(), "missing key me.key for client certificate me.cert") {
@@ -307,7 +307,7 @@ func TestCertificates(t *testing.T) {
 	used(t, repository(t, c, host, Auth{}))
 
 	plain := New(Config{})
-	plain.insecure = &hostSet{names: map[string]bool{}}
+	plain.now.Load().insecure = &hostSet{names: map[string]bool{}}
 	if _, err := repository(t, plain, host, Auth{}).Resolve(t.Context(), "v1"); err == nil {
 		t.Error("a stranger's certificate was taken")
 	}
