@@ -40,8 +40,9 @@ soak: build tools
 check:
 	@contrib/check.sh
 
+## bench: measure; ARGS go to enginebench, "-n 30 -run run_none -json FILE"
 bench: build tools
-	@echo "see contrib/bench/README.md"
+	@contrib/bench/run.sh $(ARGS)
 
 # What only tests and the demo need: pinned clients, built as Go modules, and
 # Debian's packages where the machine lacks them.
