@@ -200,7 +200,7 @@ func TestRestartPolicy(t *testing.T) {
 			if e.snapshot().Status != Restarting {
 				t.Fatalf("restart %d came too early", i+1)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			synctest.Wait()
 			if c := e.snapshot(); c.Status != Running || c.RestartCount != i+1 {
 				t.Fatalf("restart %d did not come: %+v", i+1, c.State)

@@ -117,7 +117,7 @@ func write(rows map[string][]int) {
 				b.WriteString(", ")
 			}
 			if nr >= x32Bit {
-				fmt.Fprintf(&b, "x32Bit | %d", nr&^x32Bit)
+				fmt.Fprintf(&b, "x32Bit + %d", nr&^x32Bit)
 			} else {
 				fmt.Fprint(&b, nr)
 			}
