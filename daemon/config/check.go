@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"gantry/api/rest"
 	"gantry/daemon/registry"
 )
 
@@ -39,25 +40,10 @@ func (c *Config) checkAccess() (errs []error) {
 	if c.ShutdownTimeout < -1 {
 		errs = append(errs, fmt.Errorf("invalid shutdown timeout: %d", c.ShutdownTimeout))
 	}
-	if err := CheckAPIVersion(c.MinAPIVersion); err != nil {
+	if err := rest.CheckMinVersion(c.MinAPIVersion); err != nil {
 		errs = append(errs, err)
 	}
 	return errs
-}
-
-// The API versions served.
-const (
-	OldestAPIVersion = "1.24"
-	NewestAPIVersion = "1.51"
-)
-
-// CheckAPIVersion says whether v can be the oldest version served.
-func CheckAPIVersion(v string) error {
-	var major, minor int
-	if n, err := fmt.Sscanf(v, "%d.%d", &major, &minor); n != 2 || err != nil || major != 1 || minor < 24 || minor > 51 || fmt.Sprintf("%d.%d", major, minor) != v {
-		return fmt.Errorf("minimum API version %q is not between %s and %s", v, OldestAPIVersion, NewestAPIVersion)
-	}
-	return nil
 }
 
 func (c *Config) checkDefaults() (errs []error) {

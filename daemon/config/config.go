@@ -8,6 +8,8 @@ import (
 	"net/netip"
 
 	containertypes "github.com/docker/docker/api/types/container"
+
+	"gantry/api/rest"
 )
 
 // Default places.
@@ -129,7 +131,7 @@ type Bool struct{ Set, Value bool }
 func New() *Config {
 	return &Config{
 		Group:            "docker",
-		MinAPIVersion:    "1.24",
+		MinAPIVersion:    rest.MinVersion,
 		PidFile:          DefaultPidFile,
 		DataRoot:         DefaultDataRoot,
 		ExecRoot:         DefaultExecRoot,

@@ -84,7 +84,7 @@ func TestLoadErrors(t *testing.T) {
 		{name: "open tcp", args: []string{"-H", "tcp://127.0.0.1:2375"}, want: "without TLS verification is refused"},
 		{name: "bad level", args: []string{"-l", "loud"}, want: "invalid logging level: loud"},
 		{name: "bip without a bridge", args: []string{"-b", "none", "--bip", "10.0.0.1/8"}, want: "exclude each other"},
-		{name: "version too old", json: `{"min-api-version":"1.12"}`, want: `minimum API version "1.12"`},
+		{name: "version too old", json: `{"min-api-version":"1.12"}`, want: "invalid minimum API version (1.12)"},
 		{name: "every problem at once", args: []string{"--mtu", "1", "-l", "loud"}, want: "invalid MTU: 1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
