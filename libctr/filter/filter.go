@@ -9,7 +9,7 @@
 //	quoted     = Go string literal; after ~= also between slashes or bars
 //
 // Space between tokens is skipped. Of several expressions one must hold; of none,
-// everything matches. "!=" holds for an absent field too, the others do not.
+// everything matches, and so does the empty expression, which clients send for none. "!=" holds for an absent field too, the others do not.
 package filter
 
 import (
@@ -59,6 +59,10 @@ func Parse(expressions ...string) (Filter, error) {
 	for _, e := range expressions {
 		if len(e) > maxLength {
 			return Filter{}, errdefs.InvalidArgument("filter of %d bytes: at most %d are taken", len(e), maxLength)
+		}
+		if e == "" {
+			f.any = append(f.any, nil)
+			continue
 		}
 		all, err := parse(e)
 		if err != nil {

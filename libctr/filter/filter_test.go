@@ -50,6 +50,8 @@ func TestMatch(t *testing.T) {
 		{"and fails", []string{"name==web,labels.nope"}, false},
 		{"and with space", []string{"name == web , labels.tier"}, true},
 		{"or", []string{"name==db", "name==web"}, true},
+		{"empty is none", []string{""}, true},
+		{"or empty", []string{"name==db", ""}, true},
 		{"or fails", []string{"name==db", "name==cache"}, false},
 		{"unicode escape", []string{`name=="\u0077eb"`}, true},
 		{"value with equals signs", []string{"name!=a==b"}, true},
@@ -68,7 +70,7 @@ func TestMatch(t *testing.T) {
 
 func TestParseErrors(t *testing.T) {
 	for _, bad := range []string{
-		"", ",", "name==", "name=web", "name===web", "==x", "name==web,", "name.", ".name", "name==a b",
+		" ", ",", "name==", "name=web", "name===web", "==x", "name==web,", "name.", ".name", "name==a b",
 		`name=="web`, `name==/x/`, `name~=/(/`, `name~=(`, "na\x00me", "na\xffme", "näme", `name=="\q"`, "name<x",
 		strings.Repeat("a", 70<<10),
 	} {
