@@ -38,6 +38,8 @@ func TestLoad(t *testing.T) {
 				return reflect.DeepEqual(c.Hosts, []string{"unix:///a", "unix:///b"}) && c.Labels[0] == "x=y" &&
 					!c.LiveRestore && c.Level() == "debug" && c.ShmSize == 1<<20
 			}},
+		{"logs are bounded", nil, "", func(c *Config) bool { return c.LogOpts["max-size"] == "100m" && c.LogOpts["max-file"] == "5" }},
+		{"logs without bounds", []string{"--log-opt", "max-size=-1"}, "", func(c *Config) bool { return len(c.LogOpts) == 1 }},
 		{"file", nil, `{"hosts":["unix:///f"],"log-opts":{"max-size":"1m"},"mtu":1400,"default-shm-size":"8m","proxies":{"no-proxy":"x"}}`,
 			func(c *Config) bool {
 				return c.Hosts[0] == "unix:///f" && c.LogOpts["max-size"] == "1m" && c.MTU == 1400 && c.ShmSize == 8<<20 && c.NoProxy == "x"

@@ -195,6 +195,10 @@ func (c *Config) finish() error {
 	if c.StorageDriver == "" || c.StorageDriver == "overlay2" {
 		c.StorageDriver = "overlayfs"
 	}
+	if c.LogDriver == "json-file" && len(c.LogOpts) == 0 {
+		// A log without bounds is how disks fill up; who wants one says max-size=-1.
+		c.LogOpts = map[string]string{"max-size": "100m", "max-file": "5"}
+	}
 	if c.StorageDriver == "vfs" {
 		c.StorageDriver = "native"
 	}
