@@ -9,6 +9,9 @@
 // A Container may be used by several goroutines. Operations on one container
 // are serialised across processes by a lock on its state directory, except
 // State, Pids, Stats and Kill, which never wait.
+//
+// Create, Start and Exec note their hops, and their child's down to each system
+// call, where the context asks for it; see package hop.
 package container
 
 import (
@@ -18,6 +21,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"gantry/runtime/program"
 	"gantry/runtime/rootfs"
 )
 
@@ -54,6 +58,17 @@ type Container struct {
 	pidfd   *os.File // guarded by mu; nil when the process was gone at Load
 	console *os.File // set by Create only
 	warn    func(string)
+
+	timeline *program.Timeline // of the init's program between Create and Start, when its hops are wanted; guarded by mu
+}
+
+// takeTimeline returns the timeline, once; the caller closes it.
+func (c *Container) takeTimeline() *program.Timeline {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.timeline
+	c.timeline = nil
+	return t
 }
 
 // ID is the container's name, unique within its root.

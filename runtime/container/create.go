@@ -15,6 +15,7 @@ import (
 
 	"gantry/runtime/cgroup"
 	"gantry/runtime/hooks"
+	"gantry/runtime/hop"
 	"gantry/runtime/plan"
 	"gantry/runtime/program"
 	"gantry/runtime/validate"
@@ -48,6 +49,8 @@ func Create(ctx context.Context, o CreateOptions) (_ *Container, err error) {
 	if err := validate.Spec(o.Spec); err != nil {
 		return nil, err
 	}
+	ctx, end := hop.Begin(ctx, "runtime create")
+	defer end()
 	k := &creation{CreateOptions: o}
 	defer k.files.close()
 	defer func() {
@@ -55,7 +58,7 @@ func Create(ctx context.Context, o CreateOptions) (_ *Container, err error) {
 			k.undo[i]()
 		}
 	}()
-	if err := k.prepare(); err != nil {
+	if err := k.prepare(ctx); err != nil {
 		return nil, err
 	}
 	if err := k.run(ctx); err != nil {
@@ -78,7 +81,7 @@ func readSpec(bundle string) (*specs.Spec, error) {
 
 // prepare makes the state directory and the cgroup and opens what the init
 // needs.
-func (k *creation) prepare() error {
+func (k *creation) prepare(ctx context.Context) error {
 	bundle, err := filepath.Abs(k.Bundle)
 	if err != nil {
 		return err
@@ -92,9 +95,11 @@ func (k *creation) prepare() error {
 	if err := k.makeDir(); err != nil {
 		return err
 	}
-	if err := k.makeCgroup(); err != nil {
+	if err := k.makeCgroup(ctx); err != nil {
 		return err
 	}
+	_, end := hop.Begin(ctx, "open streams, namespaces and mounts")
+	defer end()
 	return k.open()
 }
 
@@ -147,7 +152,9 @@ func cgroupPath(s *specs.Spec, id string) string {
 	return s.Linux.CgroupsPath
 }
 
-func (k *creation) makeCgroup() (err error) {
+func (k *creation) makeCgroup(ctx context.Context) (err error) {
+	_, end := hop.Begin(ctx, "make cgroup and set limits")
+	defer end()
 	if k.cg, err = cgroup.New(cgroupPath(k.Spec, k.ID), cgroup.Options{Systemd: k.SystemdCgroup}); err != nil {
 		return err
 	}
@@ -165,15 +172,13 @@ func (k *creation) makeCgroup() (err error) {
 
 // run starts the program and does the parent's part of it.
 func (k *creation) run(ctx context.Context) error {
-	o, err := k.options()
+	p, err := k.compile(ctx)
 	if err != nil {
 		return err
 	}
-	p, err := plan.Create(k.Spec, o)
-	if err != nil {
-		return err
-	}
+	_, end := hop.Begin(ctx, "clone init")
 	proc, err := program.Start(p, k.files.byName)
+	end()
 	if err != nil {
 		return err
 	}
@@ -185,11 +190,33 @@ func (k *creation) run(ctx context.Context) error {
 		k.Warn(fmt.Sprintf("%s: %v", n.Label, n.Errno))
 	}
 	k.setInit(proc)
-	if err := k.c.rec.save(k.c.dir()); err != nil {
+	_, end = hop.Begin(ctx, "save state")
+	err = k.c.rec.save(k.c.dir())
+	end()
+	if err != nil {
 		return err
+	}
+	if k.c.timeline = proc.Timeline(); k.c.timeline != nil {
+		tellSetup(ctx, k.c.timeline, proc.Pid)
 	}
 	proc.Release()
 	return nil
+}
+
+// compile makes the init's program.
+func (k *creation) compile(ctx context.Context) (*program.Program, error) {
+	_, end := hop.Begin(ctx, "compile program")
+	defer end()
+	o, err := k.options()
+	if err != nil {
+		return nil, err
+	}
+	p, err := plan.Create(k.Spec, o)
+	if err != nil {
+		return nil, err
+	}
+	p.Timed = hop.Wanted(ctx)
+	return p, nil
 }
 
 func (k *creation) setInit(proc *program.Process) {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"gantry/runtime/hooks"
+	"gantry/runtime/hop"
 	"gantry/runtime/plan"
 	"gantry/runtime/program"
 	"gantry/runtime/security"
@@ -20,6 +22,8 @@ import (
 // returns once the process has been executed; a command that can't be is a
 // *CommandError. A container that does not run is errdefs.ErrFailedPrecondition.
 func (c *Container) Exec(ctx context.Context, o ExecOptions) (_ *Process, err error) {
+	ctx, end := hop.Begin(ctx, "runtime exec")
+	defer end()
 	if err := validate.Process(o.Process); err != nil {
 		return nil, err
 	}
@@ -42,6 +46,7 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (_ *Process, err er
 	if err != nil {
 		return nil, err
 	}
+	p.Timed = hop.Wanted(ctx)
 	proc, err := program.Start(p, fs.byName)
 	if err != nil {
 		return nil, err
@@ -56,6 +61,10 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (_ *Process, err er
 	}
 	for _, n := range proc.Notes() {
 		o.Warn(fmt.Sprintf("%s: %v", n.Label, n.Errno))
+	}
+	if t := proc.Timeline(); t != nil {
+		tellStart(ctx, t, proc.Pid, t.Begin(), time.Now())
+		t.Close()
 	}
 	proc.Release()
 	return &Process{Pid: proc.Pid, PidFD: proc.PidFD, Console: tty}, nil

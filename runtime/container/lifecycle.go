@@ -133,6 +133,7 @@ func (c *Container) Delete(ctx context.Context, force bool) error {
 	default:
 		return fmt.Errorf("cannot delete container %s that is not stopped: %s: %w", c.id, s, errdefs.ErrFailedPrecondition)
 	}
+	c.takeTimeline().Close()
 	return c.destroy(ctx)
 }
 

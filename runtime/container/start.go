@@ -10,12 +10,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"gantry/runtime/hooks"
+	"gantry/runtime/hop"
 	"gantry/runtime/program"
 )
 
@@ -66,7 +68,7 @@ func (c *Container) Start(ctx context.Context) error {
 	if err := c.startContainerHooks(ctx); err != nil {
 		return err
 	}
-	if err := c.release(ctx); err != nil {
+	if err := c.releaseTold(ctx); err != nil {
 		return err
 	}
 	os.Remove(filepath.Join(c.dir(), listenerName))
@@ -77,6 +79,20 @@ func (c *Container) Start(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// releaseTold is release, with its hops noted where they are wanted.
+func (c *Container) releaseTold(ctx context.Context) error {
+	timeline := c.takeTimeline()
+	defer timeline.Close()
+	in, end := hop.Begin(ctx, "release init")
+	defer end()
+	begun := time.Now()
+	err := c.release(ctx)
+	if err == nil && timeline != nil && hop.Wanted(in) {
+		tellStart(in, timeline, c.Pid(), begun, time.Now())
+	}
+	return err
 }
 
 // release connects to the init and hears how its execve went.

@@ -13,7 +13,7 @@ const scratchSize = 48 << 10
 // instructions, registers, data and scratch, and the shared page.
 type arena struct {
 	mem    []byte
-	page   []byte // shared with the child
+	page   []byte // shared with the child; nil once a Timeline has it
 	used   int
 	placed map[*data]uintptr
 }
@@ -32,7 +32,7 @@ func assemble(p *Program) (*arena, error) {
 	if a.mem, err = unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_POPULATE); err != nil {
 		return nil, fmt.Errorf("map program: %w", err)
 	}
-	if a.page, err = unix.Mmap(-1, 0, int(unsafe.Sizeof(shared{})), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON|unix.MAP_POPULATE); err != nil {
+	if a.page, err = unix.Mmap(-1, 0, p.sharedSize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON|unix.MAP_POPULATE); err != nil {
 		unix.Munmap(a.mem)
 		return nil, fmt.Errorf("map result page: %w", err)
 	}
@@ -45,7 +45,9 @@ func assemble(p *Program) (*arena, error) {
 
 func (a *arena) unmap() {
 	unix.Munmap(a.mem)
-	unix.Munmap(a.page)
+	if a.page != nil {
+		unix.Munmap(a.page)
+	}
 }
 
 func (d *data) size() int {
@@ -105,6 +107,9 @@ func (a *arena) fill(p *Program) error {
 	m.ops = a.take(len(p.ops) * int(unsafe.Sizeof(instruction{})))
 	m.scratch = a.take(scratchSize)
 	m.shared = uintptr(unsafe.Pointer(&a.page[0]))
+	if p.Timed {
+		m.clock = m.shared + unsafe.Sizeof(shared{})
+	}
 	labels := map[string]uintptr{}
 	for i, o := range p.ops {
 		in := (*instruction)(unsafe.Pointer(&a.mem[opsAt+i*int(unsafe.Sizeof(instruction{}))]))

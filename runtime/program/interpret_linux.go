@@ -68,6 +68,7 @@ type machine struct {
 	conn    uintptr // the connection that asked for the start; 0 is none
 	peer    uintptr // the parent's end of the socket, closed first: else it would never end
 	pidfd   int32   // where clone3 leaves the child's pidfd, for the parent
+	clock   uintptr // timespecs in the shared pages, of the begin and each op's end; 0: nobody asks
 }
 
 // instruction is an Op as the interpreter reads it.
@@ -99,6 +100,7 @@ func run(m *machine) {
 	var e syscall.Errno
 	var in *instruction
 	syscall.RawSyscall(unix.SYS_CLOSE, m.peer, 0, 0)
+	stamp(m, 0)
 	for i < m.nops {
 		in = at[instruction](m.ops, i)
 		for k := uintptr(0); k < 6; k++ {
@@ -113,7 +115,11 @@ func run(m *machine) {
 		} else {
 			r, e = pseudo(m, in.nr, &a, i)
 		}
+		if in.nr == unix.SYS_SECCOMP {
+			m.clock = 0 // the filter may not let us ask for the time
+		}
 		i++
+		stamp(m, i)
 		if e == errnoNone {
 			if in.out >= 0 {
 				*at[uintptr](m.regs, uintptr(in.out)) = r
@@ -132,6 +138,17 @@ func run(m *machine) {
 		i += uintptr(in.skipErr)
 	}
 	fail(m, at[instruction](m.ops, 0), i, syscall.ENOSYS) // a program that ends without Execve or Exit
+}
+
+// stamp notes the time at place i, if someone asks for it.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func stamp(m *machine, i uintptr) {
+	if m.clock != 0 {
+		syscall.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_REALTIME, m.clock+i*unsafe.Sizeof(unix.Timespec{}), 0)
+	}
 }
 
 // at is element i of the array of T at base.

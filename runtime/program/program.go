@@ -21,6 +21,7 @@ const regSync Reg = 0
 // safe for concurrent use; a finished one may be started many times.
 type Program struct {
 	Clone  Clone
+	Timed  bool // note when each op ends; see Process.Timeline
 	ops    []*Op
 	regs   []string
 	inputs []Reg
