@@ -30,7 +30,7 @@ type entry struct {
 	pending     *pending                           // guarded by mu; a restart that waits
 	attempt     restart.Attempt                    // guarded by mu
 	noRestart   bool                               // guarded by mu; a user's signal: the policy is off until the next start
-	byRestart   bool                               // guarded by mu; a user's restart: the exit must not auto-remove
+	byUser      int                                // guarded by mu; users' restarts under way: the exit must not auto-remove
 }
 
 func newEntry(s Snapshot) *entry {

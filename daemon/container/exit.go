@@ -70,7 +70,7 @@ func (s *Service) ended(e *entry, r *run, exit task.Exit) {
 	s.commitExit(ctx, e, exit)
 	close(r.done)
 	var manual bool
-	e.locked(func() { manual = e.byRestart })
+	e.locked(func() { manual = e.byUser > 0 })
 	e.lane.leave()
 	if !manual && e.snapshot().Status == Exited {
 		s.autoRemove(ctx, e)
@@ -79,12 +79,14 @@ func (s *Service) ended(e *entry, r *run, exit task.Exit) {
 
 // commitExit is ended's work in the lane; Restore uses it for exits it has missed.
 func (s *Service) commitExit(ctx context.Context, e *entry, exit task.Exit) {
-	oom := s.killedForMemory(ctx, e, int(exit.Code))
-	s.release(ctx, e)
-	s.exited(e.id)
 	if exit.At.IsZero() {
 		exit.At = time.Now()
 	}
+	oom := s.killedForMemory(ctx, e, int(exit.Code))
+	// The exit first: after the task's release nobody else could tell it.
+	s.update(ctx, e, func(n *Snapshot) { n.Exit = &Ended{Code: exit.Code, At: exit.At.UTC(), OOM: oom} })
+	s.release(ctx, e)
+	s.exited(e.id)
 	before := e.snapshot()
 	ran := exit.At.Sub(before.StartedAt)
 	again, wait := s.decide(e, int(exit.Code), ran)
@@ -110,6 +112,7 @@ func (s *Service) settle(ctx context.Context, e *entry, exit task.Exit, ran time
 		}
 		n.Pid, n.ExitCode, n.FinishedAt = 0, int(exit.Code), exit.At.UTC()
 		n.OOMKilled = n.OOMKilled || oom
+		n.Exit = nil
 		n.Network = n.Network.down()
 	})
 	s.publish(next, events.ActionDie, map[string]string{
@@ -147,7 +150,10 @@ const exitKilled = 137
 // killedForMemory asks the counters before they go: the event may come too late.
 func (s *Service) killedForMemory(ctx context.Context, e *entry, code int) bool {
 	c := e.snapshot()
-	if c.OOMKilled || code != exitKilled {
+	switch {
+	case c.Exit != nil: // asked before, and the counters have gone
+		return c.Exit.OOM
+	case c.OOMKilled || code != exitKilled:
 		return c.OOMKilled
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)

@@ -1,8 +1,10 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/containerd/platforms"
 	containertypes "github.com/docker/docker/api/types/container"
@@ -51,7 +53,9 @@ func (s *Service) sorted() []*Snapshot {
 	for _, e := range entries {
 		out = append(out, e.snapshot())
 	}
-	slices.SortFunc(out, func(a, b *Snapshot) int { return b.Created.Compare(a.Created) })
+	slices.SortFunc(out, func(a, b *Snapshot) int {
+		return cmp.Or(b.Created.Compare(a.Created), strings.Compare(a.ID, b.ID))
+	})
 	return out
 }
 
@@ -116,7 +120,7 @@ func summaryNetworks(c *Snapshot) map[string]*networktypes.EndpointSettings {
 	return out
 }
 
-// ports are the exposed and published ports of a running container.
+// ports are the exposed and published ports of a running container, sorted.
 func ports(c *Snapshot) []containertypes.Port {
 	out := []containertypes.Port{}
 	for port, bindings := range c.Network.Ports {
@@ -137,5 +141,9 @@ func ports(c *Snapshot) []containertypes.Port {
 			out = append(out, p)
 		}
 	}
+	slices.SortFunc(out, func(a, b containertypes.Port) int {
+		return cmp.Or(cmp.Compare(a.PrivatePort, b.PrivatePort), strings.Compare(a.Type, b.Type),
+			strings.Compare(a.IP, b.IP), cmp.Compare(a.PublicPort, b.PublicPort))
+	})
 	return out
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 
 	"gantry/libctr/core/event"
+	"gantry/libctr/core/task"
 )
 
 // listen takes the core's hints until the daemon ends. Exits are not among them: Wait
@@ -39,9 +40,9 @@ func (s *Service) hint(env *event.Envelope) {
 	case *eventsapi.TaskOOM:
 		s.lacksMemory(ev.ContainerID)
 	case *eventsapi.TaskPaused:
-		s.turned(ev.ContainerID, Running, Paused, events.ActionPause)
+		s.spawn(func() { s.turned(ev.ContainerID, Running, Paused, events.ActionPause) })
 	case *eventsapi.TaskResumed:
-		s.turned(ev.ContainerID, Paused, Running, events.ActionUnPause)
+		s.spawn(func() { s.turned(ev.ContainerID, Paused, Running, events.ActionUnPause) })
 	}
 }
 
@@ -55,7 +56,7 @@ func (s *Service) lacksMemory(id string) {
 }
 
 // turned notes a pause that did not come through us. The lane keeps it apart from one
-// that did and is being committed.
+// that did and is being committed; a busy lane keeps up no other container's hints.
 func (s *Service) turned(id string, from, to Status, action events.Action) {
 	e := s.entry(id)
 	if e == nil || e.lane.enter(s.life) != nil {
@@ -63,7 +64,7 @@ func (s *Service) turned(id string, from, to Status, action events.Action) {
 	}
 	defer e.lane.leave()
 	st, err := s.Tasks.Get(s.life, id, "")
-	if err != nil || e.snapshot().Status != from || statusOf(st) != to {
+	if err != nil || st.Status == task.StatusUnknown || e.snapshot().Status != from || statusOf(st) != to {
 		return
 	}
 	next := s.update(s.life, e, func(n *Snapshot) { n.Status = to })

@@ -47,6 +47,16 @@ type State struct {
 	// Started: it has run at least once.
 	Started bool
 	Network Network
+	// Exit is of a run that has ended and is being released; nil before and after.
+	Exit *Ended `json:",omitempty"`
+}
+
+// Ended is how a run ended, kept for a daemon that is cut off between the release of
+// its task and the change of Status.
+type Ended struct {
+	Code uint32
+	At   time.Time
+	OOM  bool
 }
 
 // Network is what the network gave to the last or present run.

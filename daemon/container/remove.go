@@ -121,7 +121,8 @@ func (s *Service) removeParts(ctx context.Context, e *entry) error {
 
 var pruneFilters = map[string]bool{"label": true, "label!": true, "until": true}
 
-// Prune removes containers that do not run and match.
+// Prune removes containers that do not run and match. When the client leaves it ends
+// after the container it is at.
 func (s *Service) Prune(ctx context.Context, f filters.Args) (containertypes.PruneReport, error) {
 	var report containertypes.PruneReport
 	if !s.pruning.CompareAndSwap(false, true) {
@@ -144,7 +145,7 @@ func (s *Service) Prune(ctx context.Context, f filters.Args) (containertypes.Pru
 			continue
 		}
 		usage, _ := s.Images.Usage(ctx, e.id) // what can't be told is not counted
-		if err := s.remove(ctx, e, e.id, containertypes.RemoveOptions{}); err != nil {
+		if err := s.remove(context.WithoutCancel(ctx), e, e.id, containertypes.RemoveOptions{}); err != nil {
 			s.log.WarnContext(ctx, "prune container", "container", e.id, "err", err)
 			continue
 		}

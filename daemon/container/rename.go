@@ -23,6 +23,9 @@ func (s *Service) Rename(ctx context.Context, ref, to string) error {
 		return err
 	}
 	defer e.lane.leave()
+	if s.entry(e.id) != e { // removed meanwhile; a record written now would come back
+		return errNotFound(ref)
+	}
 	old, next := e.snapshot().Name, name.Trim(to)
 	if old == next {
 		return errdefs.InvalidArgument("Renaming a container with the same name as its current name")

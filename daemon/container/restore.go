@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	containertypes "github.com/docker/docker/api/types/container"
@@ -44,17 +45,14 @@ func (s *Service) Restore(ctx context.Context) error {
 	if s.CoreEvents != nil {
 		s.spawn(s.listen)
 	}
-	found := map[string]task.State{}
 	live := map[string]bool{}
+	found, err := s.tasks(ctx)
+	if err != nil {
+		return err
+	}
 	for _, e := range s.all() {
-		st, err := s.Tasks.Get(ctx, e.id, "")
-		if err != nil && !errdefs.IsNotFound(err) {
-			return wrap("ask for container "+e.id, err)
-		}
-		if err == nil {
-			found[e.id] = st
-		}
-		live[e.id] = err == nil && alive(st) && e.snapshot().Status.HasTask()
+		st, ok := found[e.id]
+		live[e.id] = ok && alive(st) && e.snapshot().Status.HasTask()
 		s.restoreVolumes(ctx, e, live[e.id])
 	}
 	if err := s.Networks.Restore(ctx, live); err != nil {
@@ -70,8 +68,41 @@ func (s *Service) Restore(ctx context.Context) error {
 	return nil
 }
 
+// tasks asks for the state of every container's task, of many at once: a shim that is
+// stuck takes its time to be given up.
+func (s *Service) tasks(ctx context.Context) (map[string]task.State, error) {
+	var (
+		g     errgroup.Group
+		mu    sync.Mutex
+		found = map[string]task.State{}
+	)
+	g.SetLimit(32)
+	for _, e := range s.all() {
+		g.Go(func() error {
+			st, err := s.Tasks.Get(ctx, e.id, "")
+			if errdefs.IsNotFound(err) {
+				return nil
+			}
+			if err != nil {
+				return wrap("ask for container "+e.id, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			found[e.id] = st
+			return nil
+		})
+	}
+	return found, g.Wait()
+}
+
+// alive: a task whose shim does not answer in time counts as running. Should it have
+// ended, Wait will tell.
 func alive(st task.State) bool {
-	return st.Status == task.StatusRunning || st.Status == task.StatusPaused || st.Status == task.StatusPausing
+	switch st.Status {
+	case task.StatusRunning, task.StatusPaused, task.StatusPausing, task.StatusUnknown:
+		return true
+	}
+	return false
 }
 
 func (s *Service) restoreVolumes(ctx context.Context, e *entry, mounted bool) {
@@ -93,6 +124,9 @@ func (s *Service) resume(ctx context.Context, e *entry, st task.State, live bool
 		s.adopt(ctx, e, st)
 	case c.Status.HasTask():
 		exit := task.Exit{Code: exitLost}
+		if c.Exit != nil { // its release was cut off
+			exit = task.Exit{Code: c.Exit.Code, At: c.Exit.At}
+		}
 		if st.Status == task.StatusStopped {
 			exit = task.Exit{Code: st.ExitStatus, At: st.ExitedAt}
 		}
@@ -110,13 +144,15 @@ func (s *Service) resume(ctx context.Context, e *entry, st task.State, live bool
 	}
 }
 
-// adopt takes up a running task.
+// adopt takes up a running task; one that nobody can tell of as it was.
 func (s *Service) adopt(ctx context.Context, e *entry, st task.State) {
 	r := &run{done: make(chan struct{})}
 	e.locked(func() { e.run = r })
-	s.update(ctx, e, func(n *Snapshot) {
-		n.Pid, n.Status = int(st.PID), statusOf(st)
-	})
+	if st.Status != task.StatusUnknown {
+		s.update(ctx, e, func(n *Snapshot) {
+			n.Pid, n.Status = int(st.PID), statusOf(st)
+		})
+	}
 	s.watch(e, r)
 }
 

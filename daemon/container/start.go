@@ -210,6 +210,8 @@ func (s *Service) createTask(ctx context.Context, c *Snapshot, p *prepared, step
 
 // killTask ends and deletes a task that must not be.
 func (s *Service) killTask(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, undoTime) // of a stuck shim nothing comes
+	defer cancel()
 	if err := s.Tasks.Kill(ctx, id, "", 9, true); err != nil && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) {
 		return err
 	}

@@ -105,7 +105,8 @@ func (e *entry) downWithin(ctx context.Context, d time.Duration) bool {
 	return e.down(ctx)
 }
 
-// Kill sends a signal, by name or number; "" is KILL, which waits for the exit.
+// Kill sends a signal, by name or number; "" is KILL, which waits for the exit. It goes
+// on when the client leaves.
 func (s *Service) Kill(ctx context.Context, ref, name string) error {
 	sig := syscall.Signal(unix.SIGKILL)
 	if name != "" {
@@ -121,8 +122,9 @@ func (s *Service) Kill(ctx context.Context, ref, name string) error {
 	if err != nil {
 		return err
 	}
+	ctx = context.WithoutCancel(ctx)
 	if sig == unix.SIGKILL {
-		return s.kill(context.WithoutCancel(ctx), e)
+		return s.kill(ctx, e)
 	}
 	return s.signal(ctx, e, sig)
 }
@@ -217,8 +219,8 @@ func (s *Service) Restart(ctx context.Context, ref string, o containertypes.Stop
 }
 
 func (s *Service) restart(ctx context.Context, e *entry, o containertypes.StopOptions) error {
-	e.locked(func() { e.byRestart = true })
-	defer e.locked(func() { e.byRestart = false })
+	e.locked(func() { e.byUser++ })
+	defer e.locked(func() { e.byUser-- })
 	if err := s.stop(ctx, e, o); err != nil {
 		return err
 	}

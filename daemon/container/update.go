@@ -36,7 +36,7 @@ func (s *Service) Update(ctx context.Context, ref string, u containertypes.Updat
 // apply changes the record and, where there is one, the task; both or none.
 func (s *Service) apply(ctx context.Context, e *entry, h *containertypes.HostConfig) error {
 	c := e.snapshot()
-	if e.removing.Load() || c.Status == Removing || c.Status == Dead {
+	if e.removing.Load() || s.entry(e.id) != e || c.Status == Removing || c.Status == Dead {
 		return errdefs.Conflict(`container is marked for removal and cannot be "update"`)
 	}
 	next := *c.Host

@@ -46,6 +46,7 @@ type world struct {
 
 	mu     sync.Mutex
 	fail   map[string]error
+	at     map[string]func() // run when a step of that name begins
 	held   map[string]bool
 	tasks  map[string]*fakeTask
 	events []string
@@ -64,7 +65,7 @@ type fakeTask struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{
-		t: t, dir: t.TempDir(), fail: map[string]error{}, held: map[string]bool{},
+		t: t, dir: t.TempDir(), fail: map[string]error{}, at: map[string]func(){}, held: map[string]bool{},
 		tasks: map[string]*fakeTask{}, conns: map[string]*fakeConn{}, pid: 100,
 	}
 	open := func(name string) *bolt.DB {
@@ -105,6 +106,12 @@ func (w *world) service() *Service {
 
 // step fails when told to, else notes thing as held.
 func (w *world) step(name, thing string) error {
+	w.mu.Lock()
+	at := w.at[name]
+	w.mu.Unlock()
+	if at != nil {
+		at()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := w.fail[name]; err != nil {
@@ -213,6 +220,9 @@ func (f fakeTasks) Start(_ context.Context, id, _ string) (uint32, error) {
 }
 
 func (f fakeTasks) Delete(_ context.Context, id, _ string) (task.Exit, error) {
+	if err := f.w.step("task delete", ""); err != nil {
+		return task.Exit{}, err
+	}
 	t, err := f.get(id)
 	if err != nil {
 		return task.Exit{}, err
@@ -323,9 +333,12 @@ func (f fakeImages) Mounts(context.Context, string) ([]mount.Mount, error) {
 	return []mount.Mount{{Type: "bind", Source: "/"}}, f.w.step("mounts", "")
 }
 
-func (f fakeImages) RemoveSnapshot(_ context.Context, key string) error {
+func (f fakeImages) RemoveSnapshot(ctx context.Context, key string) error {
 	if err := f.w.step("remove snapshot", ""); err != nil {
 		return err
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	f.w.drop("snapshot " + key)
 	return nil
