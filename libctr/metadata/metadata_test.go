@@ -3,6 +3,7 @@ package metadata_test
 import (
 	"context"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +24,8 @@ type core struct {
 	blobs *content.Store
 	snaps *overlay.Snapshotter
 	root  string
-	now   time.Time // what the database takes for now
+	mu    sync.Mutex
+	now   time.Time // guarded by mu while the database is in use; what it takes for now
 }
 
 func open(t *testing.T) *core {
@@ -40,6 +42,8 @@ func open(t *testing.T) *core {
 		Content:      c.blobs,
 		Snapshotters: map[string]snapshot.Snapshotter{"overlayfs": c.snaps},
 		Now: func() time.Time {
+			c.mu.Lock()
+			defer c.mu.Unlock()
 			c.now = c.now.Add(time.Millisecond)
 			return c.now
 		},
