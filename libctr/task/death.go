@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/api/reqctx"
+	"gantry/api/shimwire"
 	"gantry/libctr/core/event"
 	"gantry/libctr/core/task"
 	"gantry/libctr/core/wire"
@@ -30,7 +31,12 @@ const redialEvery = 250 * time.Millisecond
 
 // Forward passes on a shim's event, having noted whether it is the exit of a
 // task's init: that is then not published a second time should the shim die.
+// Hops go no further.
 func (m *Manager) Forward(ctx context.Context, e *event.Envelope) error {
+	if e.Topic == shimwire.TopicHops {
+		m.noteHops(ctx, e)
+		return nil
+	}
 	if err := m.cfg.Events.Forward(ctx, e); err != nil {
 		return err
 	}

@@ -91,7 +91,11 @@ func (p *Publisher) wake() {
 }
 
 // anyOf packs a message as containerd's typeurl does: the bare name of its type.
+// What is packed already stays.
 func anyOf(m proto.Message) (*anypb.Any, error) {
+	if packed, ok := m.(*anypb.Any); ok {
+		return packed, nil
+	}
 	value, err := proto.Marshal(m)
 	if err != nil {
 		return nil, err

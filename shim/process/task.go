@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
+	"gantry/runtime/hop"
 	"gantry/shim/reaper"
 	"gantry/shim/stdio"
 )
@@ -72,7 +73,9 @@ func New(ctx context.Context, o Options) (_ *Task, err error) {
 		sharedPids: !ownPids(o.Spec),
 		execs:      map[string]*Process{}, idle: make(chan struct{}),
 	}
+	_, opened := hop.Begin(ctx, "open log and streams")
 	io, err := t.openIO(ctx, o.IO)
+	opened()
 	if err != nil {
 		return nil, err
 	}

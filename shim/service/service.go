@@ -53,7 +53,8 @@ type Service struct {
 	cfg  Config
 	once sync.Once // Shutdown
 
-	// draining are the stream servers of deleted containers; drainCtx ends them.
+	// draining are the stream servers of deleted containers, which drainCtx ends,
+	// and hops on their way to Events.
 	draining  sync.WaitGroup
 	drainCtx  context.Context
 	drainStop context.CancelFunc
@@ -129,6 +130,8 @@ func (s *Service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	if err := s.reserve(r.ID); err != nil {
 		return nil, err
 	}
+	ctx, told := s.traced(ctx, r.ID, "shim create")
+	defer told()
 	c, err := s.create(ctx, r)
 	s.put(r.ID, c)
 	if err != nil {

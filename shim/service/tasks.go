@@ -31,6 +31,8 @@ func (s *Service) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.
 	if err != nil {
 		return nil, err
 	}
+	ctx, told := s.traced(ctx, r.ID, "shim start")
+	defer told()
 	pid, err := c.Start(ctx, r.ExecID)
 	if err != nil {
 		return nil, err
