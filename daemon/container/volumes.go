@@ -122,7 +122,7 @@ func (s *Service) ensureVolume(ctx context.Context, id string, p *mountpoint.Poi
 		return err
 	}
 	p.Name, p.Driver, p.Source = v.Name, v.Driver, v.Mountpoint
-	if p.Mode == "" {
+	if p.Mode == "" && p.Spec.Type != "" { // one of Config.Volumes shows none
 		p.Mode = "z"
 	}
 	gone := *p

@@ -32,7 +32,7 @@ func TestPush(t *testing.T) {
 	img, err := f.Resolve(t.Context(), ref+":v1", nil)
 	check(t, err)
 
-	if _, err := pushImage(t, f, ref+":v1", nil); err == nil || !strings.Contains(err.Error(), "no basic auth credentials") {
+	if _, err := pushImage(t, f, ref+":v1", nil); err == nil || !strings.HasSuffix(err.Error(), ": authorization failed: no basic auth credentials") || strings.Contains(err.Error(), "pull") {
 		t.Errorf("without credentials: %v", err)
 	}
 	text, err := pushImage(t, f, ref+":v1", auth)

@@ -18,8 +18,11 @@ import (
 // ErrAuthorization says that a registry wants credentials, or others.
 var ErrAuthorization = errors.New("authorization failed")
 
-// errNoCredentials is a basic challenge that nothing was given for.
-var errNoCredentials = fmt.Errorf("pull access denied, repository does not exist or may require authorization: %w: no basic auth credentials", ErrAuthorization)
+// A basic challenge that nothing was given for: what is pulled may as well not be there.
+var (
+	errNoCredentials     = fmt.Errorf("pull access denied, repository does not exist or may require authorization: %w: no basic auth credentials", ErrAuthorization)
+	errPushNoCredentials = fmt.Errorf("%w: no basic auth credentials", ErrAuthorization)
+)
 
 // NoCredentials says whether a registry asked for a user name and none was given.
 func NoCredentials(err error) bool { return errors.Is(err, errNoCredentials) }
@@ -42,6 +45,14 @@ func classify(err error) error {
 		return fmt.Errorf("failed to do request: %w", err)
 	}
 	return err
+}
+
+// classifyPush is classify for what is pushed.
+func classifyPush(err error) error {
+	if errors.Is(err, auth.ErrBasicCredentialNotFound) {
+		return errdefs.WithClass(errdefs.ErrUnauthenticated, errPushNoCredentials)
+	}
+	return classify(err)
 }
 
 // notFound has only the class's words, what was not found is said by the caller.

@@ -23,14 +23,14 @@ func (r *Repository) HasBlob(ctx context.Context, desc ocispec.Descriptor) (bool
 	e := r.own()
 	ctx = e.pushing(ctx)
 	ok, err := e.remote(ctx).Blobs().Exists(ctx, desc)
-	return ok, classify(err)
+	return ok, classifyPush(err)
 }
 
 // PushBlob uploads a blob; body is read once, to its end.
 func (r *Repository) PushBlob(ctx context.Context, desc ocispec.Descriptor, body io.Reader) error {
 	e := r.own()
 	ctx = e.pushing(ctx)
-	return classify(e.remote(ctx).Blobs().Push(ctx, desc, body))
+	return classifyPush(e.remote(ctx).Blobs().Push(ctx, desc, body))
 }
 
 // PushManifest uploads a manifest or index, under a tag or, when that is "", by digest.
@@ -46,5 +46,5 @@ func (r *Repository) PushManifest(ctx context.Context, desc ocispec.Descriptor, 
 	if err := repo.SetReferrersCapability(true); err != nil {
 		return fmt.Errorf("push manifest %s: %w", desc.Digest, err)
 	}
-	return classify(repo.Manifests().PushReference(ctx, desc, bytes.NewReader(body), tag))
+	return classifyPush(repo.Manifests().PushReference(ctx, desc, bytes.NewReader(body), tag))
 }
