@@ -91,6 +91,32 @@ func readFiles(ctx context.Context, path string, n int, each func(*logfile.Entry
 	return pos, nil
 }
 
+// readOn gives the entries after pos to each. When the file of pos has been rotated
+// away it begins with the oldest that is younger.
+func readOn(ctx context.Context, path string, pos logfile.Position, each func(*logfile.Entry) error) error {
+	files, err := logfile.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer logfile.Close(files)
+	for _, f := range files {
+		var offset int64
+		switch {
+		case f.Generation != 0 && f.Generation < pos.Generation:
+			continue
+		case f.Generation == pos.Generation:
+			offset = pos.Offset
+		}
+		if _, err := readFile(ctx, f, offset, each); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // start finds the file and the offset of the nth entry from the end.
 func start(files []logfile.File, n int) (index int, offset int64, err error) {
 	if n < 0 {
