@@ -19,7 +19,9 @@ import (
 
 // prepare does what can be done side by side: the network, and the root with its user
 // and mounts; the specification needs both.
-func (s *Service) prepare(ctx context.Context, c *Snapshot, steps *undo.Stack) (*prepared, error) {
+func (s *Service) prepare(ctx context.Context, c *Snapshot, steps *undo.Stack) (_ *prepared, err error) {
+	ctx, end := step(ctx, "prepare network, root and specification")
+	defer end(&err)
 	p := &prepared{sandbox: &network.Sandbox{}}
 	in := spec.Input{
 		Config: c.Config, HostConfig: c.Host, Path: c.Path, Args: c.Args,
@@ -29,7 +31,7 @@ func (s *Service) prepare(ctx context.Context, c *Snapshot, steps *undo.Stack) (
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.connect(gctx, c, p, &netSteps) })
 	g.Go(func() error { return s.readRoot(gctx, c, p, &in, &rootSteps) })
-	err := g.Wait()
+	err = g.Wait()
 	steps.Add("release network", func(ctx context.Context) error { return back(ctx, &netSteps) })
 	steps.Add("release mounts", func(ctx context.Context) error { return back(ctx, &rootSteps) })
 	if err != nil {
@@ -37,7 +39,7 @@ func (s *Service) prepare(ctx context.Context, c *Snapshot, steps *undo.Stack) (
 		return nil, err
 	}
 	s.tellMounted(c, steps) // after the network's events, as in dockerd
-	if err := s.complete(c, p, &in, steps); err != nil {
+	if err := s.complete(ctx, c, p, &in, steps); err != nil {
 		p.sandbox.CloseHeld()
 		return nil, errdefs.WithClass(errdefs.ErrInternal, err)
 	}
@@ -111,21 +113,34 @@ func (s *Service) readRoot(ctx context.Context, c *Snapshot, p *prepared, in *sp
 	if p.rootfs, err = s.Images.Mounts(ctx, c.ID); err != nil {
 		return err
 	}
-	r, err := s.OpenRoot(p.rootfs)
-	if err != nil {
+	if err := s.lookUpUser(ctx, c, p, in); err != nil {
 		return err
 	}
-	in.User, in.Home, err = r.LookupUser(c.Config.User, c.Host.GroupAdd)
-	r.Close()
-	if err != nil {
-		return errdefs.WithClass(errdefs.ErrInternal, err)
-	}
+	ctx, end := step(ctx, "mount volumes")
+	defer end(&err)
 	in.Mounts, err = s.mountAll(ctx, c, steps)
 	return err
 }
 
+// lookUpUser looks into the container's root, through a mount that nobody sees.
+func (s *Service) lookUpUser(ctx context.Context, c *Snapshot, p *prepared, in *spec.Input) (err error) {
+	_, end := step(ctx, "look up user in the root")
+	defer end(&err)
+	r, err := s.OpenRoot(p.rootfs)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if in.User, in.Home, err = r.LookupUser(c.Config.User, c.Host.GroupAdd); err != nil {
+		return errdefs.WithClass(errdefs.ErrInternal, err)
+	}
+	return nil
+}
+
 // complete adds what has to be looked up and builds the specification.
-func (s *Service) complete(c *Snapshot, p *prepared, in *spec.Input, steps *undo.Stack) (err error) {
+func (s *Service) complete(ctx context.Context, c *Snapshot, p *prepared, in *spec.Input, steps *undo.Stack) (err error) {
+	_, end := step(ctx, "build specification")
+	defer end(&err)
 	if p.donor != nil { // one network, one name
 		own := *c.Config
 		own.Hostname, own.Domainname = p.donor.Hostname, p.donor.Domainname

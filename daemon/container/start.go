@@ -122,12 +122,23 @@ func (s *Service) try(ctx context.Context, e *entry) (err error) {
 	if err := s.createTask(ctx, c, p, &steps); err != nil {
 		return err
 	}
-	if len(p.sandbox.Held) > 0 && !s.foreign(c) {
-		if err := s.Hold(ctx, s.socket(c.ID), p.sandbox.Held); err != nil {
-			return wrap("hand over published ports", err)
-		}
+	if err := s.handOver(ctx, c, p); err != nil {
+		return err
 	}
 	return s.run(ctx, e, p, &steps)
+}
+
+// handOver gives the sockets of published ports to our shim, with which they live.
+func (s *Service) handOver(ctx context.Context, c *Snapshot, p *prepared) (err error) {
+	if len(p.sandbox.Held) == 0 || s.foreign(c) {
+		return nil
+	}
+	ctx, end := step(ctx, "hand over published ports")
+	defer end(&err)
+	if err := s.Hold(ctx, s.socket(c.ID), p.sandbox.Held); err != nil {
+		return wrap("hand over published ports", err)
+	}
+	return nil
 }
 
 // run starts the task and commits that it runs.
@@ -144,8 +155,10 @@ func (s *Service) run(ctx context.Context, e *entry, p *prepared, steps *undo.St
 	if err != nil {
 		return taskError(err)
 	}
+	committing, end := step(ctx, "commit state running")
+	defer end(&err)
 	restarts := e.restarts()
-	next := s.update(ctx, e, func(n *Snapshot) {
+	next := s.update(committing, e, func(n *Snapshot) {
 		n.Status, n.Pid, n.StartedAt = Running, int(pid), begun
 		n.ExitCode, n.Error, n.OOMKilled, n.Started, n.Stopped = 0, "", false, true, false
 		n.Network = networkOf(p.sandbox)

@@ -31,6 +31,8 @@ const (
 // link, address and published ports, and the files that its resolver reads. On error
 // nothing is left. Not for network mode container:*.
 func (s *Service) Allocate(ctx context.Context, r Request) (_ *Sandbox, err error) {
+	ctx, end := step(ctx, "allocate network")
+	defer end(&err)
 	n, want, err := s.resolve(r)
 	if err != nil {
 		return nil, wrongSetup(err)
@@ -58,18 +60,22 @@ func (s *Service) Allocate(ctx context.Context, r Request) (_ *Sandbox, err erro
 	if err := s.keep(e); err != nil {
 		return nil, wrongSetup(err)
 	}
+	_, made := step(ctx, "make network namespace")
 	ns, err := netns.Create(e.Netns, bridge.Inside)
+	made(&err)
 	if err != nil {
 		return nil, wrongSetup(err)
 	}
 	defer ns.Close()
 	u.Add("remove network namespace", func(context.Context) error { return netns.Remove(e.Netns) })
 	if link {
-		if err := s.join(ns, &e, r, n, &u); err != nil {
+		if err := s.join(ctx, ns, &e, r, n, &u); err != nil {
 			return nil, wrongSetup(err)
 		}
 	}
+	_, written := step(ctx, "write hosts, hostname and resolv.conf")
 	sb, err := s.sandbox(r, n, e)
+	written(&err)
 	if err != nil {
 		return nil, wrongSetup(err)
 	}
@@ -118,15 +124,17 @@ func (s *Service) releaseAddress(a netip.Addr) {
 }
 
 // join links the namespace to the bridge and publishes the ports.
-func (s *Service) join(ns *os.File, e *endpoint, r Request, n record, u *undo.Stack) error {
+func (s *Service) join(ctx context.Context, ns *os.File, e *endpoint, r Request, n record, u *undo.Stack) (err error) {
 	mac, err := net.ParseMAC(e.MAC)
 	if err != nil {
 		return err
 	}
+	_, attached := step(ctx, "attach to bridge")
 	err = bridge.Attach(ns, bridge.Port{
 		Bridge: s.cfg.Bridge, Host: e.Veth, Inside: "eth0", MAC: mac,
 		Address: e.Address, Gateway: n.Address.Addr(), MTU: s.cfg.MTU,
 	})
+	attached(&err)
 	if err != nil {
 		return err
 	}
@@ -135,6 +143,8 @@ func (s *Service) join(ns *os.File, e *endpoint, r Request, n record, u *undo.St
 	if err != nil || len(wanted) == 0 {
 		return err
 	}
+	_, end := step(ctx, "publish ports")
+	defer end(&err)
 	external := func(err error) error {
 		return fmt.Errorf("driver failed programming external connectivity on endpoint %s (%s): %w", r.Name, e.ID, err)
 	}
