@@ -82,6 +82,9 @@ func (d *Daemon) makeContainers(c *config.Config, core *client.Client) error {
 	if err != nil {
 		return err
 	}
+	if c.CgroupParent == "" { // made for containers by our name: gone with the last of them
+		d.onClose(func() error { return host.RemoveCgroup(c.ContainerCgroup()) })
+	}
 	d.onClose(d.Containers.Close)
 	d.Images.SetUsers(d.imageUsers)
 	d.Execs = exec.New(exec.Config{NoNewPrivileges: conf.NoNewPrivileges, Ulimits: conf.Ulimits, Host: conf.Host}, d.Containers, core.Tasks(), d.log)
