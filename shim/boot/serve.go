@@ -84,17 +84,22 @@ func (a args) serve() error {
 	go func() { served <- srv.Serve(context.Background(), l) }()
 	select {
 	case err = <-served:
+		removeSocket(a.socket)
 	case <-shutdown:
+		// At once, and not again: by the time the readers have gone, the container may
+		// have been started anew, with another shim at the same address.
+		removeSocket(a.socket)
 		within(answersTimeout, func(ctx context.Context) { srv.Shutdown(ctx) }) //nolint:errcheck // ended anyway
 	}
 	within(readersTimeout, svc.Drain)
 	within(eventsTimeout, events.Close)
-	os.Remove(strings.TrimPrefix(a.socket, "unix://"))
 	if errors.Is(err, ttrpc.ErrServerClosed) {
 		err = nil
 	}
 	return err
 }
+
+func removeSocket(address string) { os.Remove(strings.TrimPrefix(address, "unix://")) }
 
 func within(d time.Duration, f func(context.Context)) {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
