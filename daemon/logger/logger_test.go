@@ -138,3 +138,15 @@ func TestMergeAndAttrs(t *testing.T) {
 		t.Fatalf("%v", attrs)
 	}
 }
+
+// Options that are out of all proportion stay harmless.
+func TestHostileOptions(t *testing.T) {
+	s, err := logger.Parse(containertypes.LogConfig{Type: logger.JSONFile, Config: map[string]string{"max-file": "999999999999"}})
+	if err != nil || s.MaxFile > 1<<20 {
+		t.Errorf("max-file: %+v, %v", s, err)
+	}
+	attrs := logger.Attrs(map[string]string{"tag": `{{printf "%1000000d" 1}}`}, logger.Subject{})
+	if len(attrs["tag"]) > 4<<10 {
+		t.Errorf("tag of %d bytes", len(attrs["tag"]))
+	}
+}

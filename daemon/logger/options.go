@@ -1,8 +1,8 @@
 package logger
 
 import (
-	"bytes"
 	"fmt"
+	"io"
 	"maps"
 	"regexp"
 	"strconv"
@@ -87,6 +87,9 @@ func checkMode(c map[string]string) error {
 	return nil
 }
 
+// maxFiles is more than anybody keeps; without it the number might not fit on the wire.
+const maxFiles = 1 << 20
+
 func parseFile(c map[string]string) (Settings, error) {
 	s := Settings{Driver: JSONFile, MaxFile: 1}
 	if v, ok := c["max-size"]; ok && v != "-1" {
@@ -107,7 +110,7 @@ func parseFile(c map[string]string) (Settings, error) {
 		if n < 1 {
 			return s, fmt.Errorf("max-file cannot be less than 1")
 		}
-		s.MaxFile = n
+		s.MaxFile = min(n, maxFiles)
 	}
 	if v, ok := c["compress"]; ok {
 		on, err := strconv.ParseBool(v)
@@ -159,13 +162,30 @@ func Attrs(c map[string]string, s Subject) map[string]string {
 	pick(attrs, env, c["env"], c["env-regex"])
 	if tag := c["tag"]; tag != "" {
 		if t, err := template.New("log-tag").Parse(tag); err == nil {
-			var b bytes.Buffer
+			b := limited{left: maxTag}
 			if t.Execute(&b, s) == nil {
-				attrs["tag"] = b.String()
+				attrs["tag"] = b.text.String()
 			}
 		}
 	}
 	return attrs
+}
+
+// maxTag bounds a tag in bytes: it goes with every entry, and a template can make much
+// of little.
+const maxTag = 4 << 10
+
+// limited takes left bytes and then fails.
+type limited struct {
+	text strings.Builder
+	left int
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.left -= len(p); l.left < 0 {
+		return 0, io.ErrShortWrite
+	}
+	return l.text.Write(p)
 }
 
 func pick(to, from map[string]string, names, pattern string) {
