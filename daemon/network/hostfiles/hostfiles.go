@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Files are what one container gets.
@@ -32,8 +33,10 @@ type Resolver struct {
 // Paths of the written files.
 type Paths struct{ Hosts, Hostname, ResolvConf string }
 
-// Write writes the files into dir.
+// Write writes the files into dir. What a user gave stays within its line: control
+// characters are left out.
 func Write(dir string, f Files) (Paths, error) {
+	f = f.clean()
 	p := Paths{filepath.Join(dir, "hosts"), filepath.Join(dir, "hostname"), filepath.Join(dir, "resolv.conf")}
 	host, err := readHost(hostResolvConf())
 	if err != nil {
@@ -55,6 +58,26 @@ func Write(dir string, f Files) (Paths, error) {
 		}
 	}
 	return p, nil
+}
+
+func (f Files) clean() Files {
+	f.Hostname, f.Domainname = oneLine(f.Hostname), oneLine(f.Domainname)
+	for _, list := range []*[]string{&f.Extra, &f.DNS.Servers, &f.DNS.Search, &f.DNS.Options} {
+		*list = slices.Clone(*list)
+		for i, s := range *list {
+			(*list)[i] = oneLine(s)
+		}
+	}
+	return f
+}
+
+func oneLine(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, s)
 }
 
 // hostResolvConf is the file with the host's real servers: where systemd-resolved

@@ -46,3 +46,25 @@ func TestWrite(t *testing.T) {
 		t.Errorf("hostname %q", name)
 	}
 }
+
+// Nothing that a user gives makes a line of its own.
+func TestWriteHostile(t *testing.T) {
+	const evil = "a\nnameserver 6.6.6.6\r\n"
+	asked := Resolver{[]string{"1.1.1.1\nnameserver 6.6.6.6"}, []string{evil}, []string{evil}}
+	p, err := Write(t.TempDir(), Files{
+		Hostname: "a\n6.6.6.6 bank", Domainname: "b\n6.6.6.6 bank", Addresses: []netip.Addr{netip.MustParseAddr("172.17.0.2")},
+		Extra: []string{"x\n6.6.6.6 bank:10.0.0.9"}, DNS: asked,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, lines := range map[string]int{p.Hosts: 3, p.Hostname: 1, p.ResolvConf: 4} {
+		raw, err := os.ReadFile(path)
+		if got := strings.Count(string(raw), "\n"); err != nil || got != lines {
+			t.Errorf("%s has %d lines, want %d: %q, %v", path, got, lines, raw, err)
+		}
+	}
+	if asked.Search[0] != evil {
+		t.Error("the caller's list was changed")
+	}
+}
