@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"syscall"
 	"time"
@@ -71,6 +72,9 @@ func (s *Service) stop(ctx context.Context, e *entry, o containertypes.StopOptio
 	return nil
 }
 
+// longest is the longest stop timeout in seconds; more does not fit a duration.
+const longest = int(math.MaxInt64 / int64(time.Second))
+
 // stopHow is the signal and the seconds of a stop, -1 without end.
 func stopHow(c *Snapshot, o containertypes.StopOptions) (syscall.Signal, int, error) {
 	sig := stopSignal(c.Config)
@@ -87,7 +91,7 @@ func stopHow(c *Snapshot, o containertypes.StopOptions) (syscall.Signal, int, er
 	if o.Timeout != nil {
 		timeout = *o.Timeout
 	}
-	return sig, timeout, nil
+	return sig, min(timeout, longest), nil
 }
 
 func stopSignal(c *containertypes.Config) syscall.Signal {
