@@ -25,8 +25,11 @@ $(BIN)/containerd-shim-gantry-v2: FORCE
 	@$(BUILD) -tags no_grpc -o $@ ./cmd/containerd-shim-gantry-v2
 
 ## demo: run one container on a private engine and print every hop of its start
+## (ARGS=--all shows every system call)
 demo: build $(CACHE)/docker
-	@$(GO) run ./contrib/demo --bin $(BIN) --docker $(CACHE)/docker
+	@$(BUILD) -o $(CACHE)/demo ./contrib/demo
+	@$(BUILD) -o $(CACHE)/hello ./contrib/demo/hello
+	@$(CACHE)/demo --bin $(BIN) --docker $(CACHE)/docker --hello $(CACHE)/hello $(ARGS)
 
 ## test: everything, root tests with real containers included
 test: build tools

@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"gantry/runtime/cgroup"
 	"gantry/runtime/hooks"
@@ -92,6 +93,10 @@ func (k *creation) prepare(ctx context.Context) error {
 		ID: k.ID, Created: time.Now().UTC(), Bundle: bundle, Rootfs: k.Spec.Root.Path,
 		Owner: os.Getuid(), NoPivot: k.NoPivot, Keyring: !k.NoNewKeyring, Spec: k.Spec,
 	}}
+	if k.cg, err = cgroup.New(cgroupPath(k.Spec, k.ID), cgroup.Options{Systemd: k.SystemdCgroup}); err != nil {
+		return err
+	}
+	k.c.rec.Cgroups = k.cg.Paths()
 	if err := k.makeDir(); err != nil {
 		return err
 	}
@@ -110,6 +115,9 @@ func normal(s *specs.Spec, bundle string) *specs.Spec {
 	root := *s.Root
 	root.Path = inBundle(bundle, root.Path)
 	n.Root = &root
+	if n.Linux == nil {
+		n.Linux = new(specs.Linux)
+	}
 	n.Mounts = append([]specs.Mount(nil), s.Mounts...)
 	for i := range n.Mounts {
 		m := &n.Mounts[i]
@@ -117,7 +125,7 @@ func normal(s *specs.Spec, bundle string) *specs.Spec {
 			m.Source = inBundle(bundle, m.Source)
 		}
 		if plan.IsMapped(*m) && len(m.UIDMappings) == 0 {
-			m.UIDMappings, m.GIDMappings = s.Linux.UIDMappings, s.Linux.GIDMappings
+			m.UIDMappings, m.GIDMappings = n.Linux.UIDMappings, n.Linux.GIDMappings
 		}
 	}
 	return &n
@@ -130,12 +138,26 @@ func inBundle(bundle, path string) string {
 	return filepath.Join(bundle, path)
 }
 
+// makeDir lets the state directory appear with its record: whatever else is made
+// can be found and deleted should this process die on the way.
 func (k *creation) makeDir() error {
 	if err := os.MkdirAll(k.Root, 0o711); err != nil {
 		return fmt.Errorf("make state root: %w", err)
 	}
-	err := os.Mkdir(k.c.dir(), 0o711)
-	if errors.Is(err, fs.ErrExist) {
+	tmp, err := os.MkdirTemp(k.Root, ".new-")
+	if err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	if err = os.Chmod(tmp, 0o711); err == nil {
+		err = k.c.rec.save(tmp)
+	}
+	if err == nil {
+		err = os.Rename(tmp, k.c.dir())
+	}
+	if err != nil {
+		os.RemoveAll(tmp)
+	}
+	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("container with given ID already exists: %s: %w", k.ID, errdefs.ErrAlreadyExists)
 	}
 	if err != nil {
@@ -152,17 +174,13 @@ func cgroupPath(s *specs.Spec, id string) string {
 	return s.Linux.CgroupsPath
 }
 
-func (k *creation) makeCgroup(ctx context.Context) (err error) {
+func (k *creation) makeCgroup(ctx context.Context) error {
 	_, end := hop.Begin(ctx, "make cgroup and set limits")
 	defer end()
-	if k.cg, err = cgroup.New(cgroupPath(k.Spec, k.ID), cgroup.Options{Systemd: k.SystemdCgroup}); err != nil {
-		return err
-	}
 	if err := k.cg.Create(); err != nil {
 		return err
 	}
 	k.undo = append(k.undo, func() { emptyAndDelete(context.Background(), k.cg) })
-	k.c.rec.Cgroups = k.cg.Paths()
 	warnings, err := k.cg.Set(k.Spec.Linux.Resources)
 	for _, w := range warnings {
 		k.Warn(w)
@@ -183,7 +201,10 @@ func (k *creation) run(ctx context.Context) error {
 		return err
 	}
 	k.undo = append(k.undo, func() { proc.Abort(); k.closeConsole() })
-	if err := k.converse(ctx, proc); err != nil {
+	waiting, end := hop.Begin(ctx, "wait for init")
+	err = k.converse(waiting, proc)
+	end()
+	if err != nil {
 		return err
 	}
 	for _, n := range proc.Notes() {
