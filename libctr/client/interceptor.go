@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -42,8 +43,35 @@ func outgoing(ctx context.Context, namespace string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, pairs...)
 }
 
+// patience bounds a call whose context has no deadline, so that nobody waits for ever
+// for a core that is stuck. It is longer than any bound that the core has itself.
+const patience = 5 * time.Minute
+
+// unbounded are the calls that take as long as a process runs or as there is data.
+var unbounded = map[string]bool{
+	"/containerd.services.tasks.v1.Tasks/Wait":            true,
+	"/containerd.services.tasks.v1.Tasks/Checkpoint":      true,
+	"/containerd.services.diff.v1.Diff/Apply":             true,
+	"/containerd.services.diff.v1.Diff/Diff":              true,
+	"/containerd.services.transfer.v1.Transfer/Transfer":  true,
+	"/containerd.services.snapshots.v1.Snapshots/Commit":  true, // syncs what was written
+	"/containerd.services.snapshots.v1.Snapshots/Cleanup": true,
+	"/containerd.services.images.v1.Images/Delete":        true, // may collect garbage
+	"/containerd.services.leases.v1.Leases/Delete":        true, // the same
+	"/containerd.services.sandbox.v1.Controller/Wait":     true,
+}
+
+func bounded(ctx context.Context, method string) (context.Context, context.CancelFunc) {
+	if _, has := ctx.Deadline(); has || unbounded[method] {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, patience)
+}
+
 func unary(namespace string) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		ctx, cancel := bounded(ctx, method)
+		defer cancel()
 		return rpcstatus.From(invoke(outgoing(ctx, namespace), method, req, reply, cc, opts...))
 	}
 }
