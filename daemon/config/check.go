@@ -8,7 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	containertypes "github.com/docker/docker/api/types/container"
+
 	"gantry/api/rest"
+	"gantry/daemon/logger"
 	"gantry/daemon/registry"
 )
 
@@ -28,6 +31,7 @@ func (c *Config) checkAccess() (errs []error) {
 			errs = append(errs, fmt.Errorf("%s: a tcp address without TLS verification is refused: anyone who reaches it is root here; give --tlsverify with certificates, or --tls=false to say that this is meant", h))
 		}
 	}
+	errs = append(errs, c.checkCertificates()...)
 	if !slices.Contains([]string{"debug", "info", "warn", "error", "fatal"}, c.LogLevel) {
 		errs = append(errs, fmt.Errorf("invalid logging level: %s", c.LogLevel))
 	}
@@ -42,6 +46,20 @@ func (c *Config) checkAccess() (errs []error) {
 	}
 	if err := rest.CheckMinVersion(c.MinAPIVersion); err != nil {
 		errs = append(errs, err)
+	}
+	return errs
+}
+
+// checkCertificates wants what TLS on tcp addresses cannot go without.
+func (c *Config) checkCertificates() (errs []error) {
+	if !c.UseTLS() || !slices.ContainsFunc(c.Hosts, func(h string) bool { return strings.HasPrefix(h, "tcp://") }) {
+		return nil
+	}
+	if c.TLSCert == "" || c.TLSKey == "" {
+		errs = append(errs, errors.New("tls needs tlscert and tlskey"))
+	}
+	if c.TLSVerify.Value && c.TLSCACert == "" {
+		errs = append(errs, errors.New("tlsverify needs tlscacert, which signs the certificates of clients; --tlsverify=false lets in whoever connects"))
 	}
 	return errs
 }
@@ -64,6 +82,9 @@ func (c *Config) checkDefaults() (errs []error) {
 	}
 	if !slices.Contains([]string{"json-file", "none"}, c.LogDriver) {
 		errs = append(errs, fmt.Errorf("log driver %q is not supported: want json-file or none", c.LogDriver))
+	}
+	if _, err := logger.Parse(containertypes.LogConfig{Type: c.LogDriver, Config: c.LogOpts}); err != nil && len(errs) == 0 {
+		errs = append(errs, fmt.Errorf("log-opts: %w", err))
 	}
 	for _, l := range c.Labels {
 		if k, _, ok := strings.Cut(l, "="); !ok || k == "" {
@@ -137,7 +158,7 @@ func (c *Config) checkRegistry() (errs []error) {
 }
 
 // UseTLS says whether tcp sockets speak TLS.
-func (c *Config) UseTLS() bool { return c.TLS.Value || c.TLSVerify.Value }
+func (c *Config) UseTLS() bool { return c.TLS.Value }
 
 // Level is the level of the daemon's log, in the words of --log-level.
 func (c *Config) Level() string {

@@ -149,3 +149,48 @@ func TestDefaultRuntimeExists(t *testing.T) {
 		}
 	}
 }
+
+// TestTLS: naming tlsverify turns TLS on, TLS verifies clients unless it is told not to.
+func TestTLS(t *testing.T) {
+	certs := []string{"--tlscert", "c", "--tlskey", "k", "--tlscacert", "ca"}
+	for _, tc := range []struct {
+		args          string
+		certs         []string
+		ok            bool
+		tls, verifies bool
+	}{
+		{"", certs, false, false, false},
+		{"--tls", certs, true, true, true},
+		{"--tls=false", nil, true, false, false},
+		{"--tlsverify", certs, true, true, true},
+		{"--tlsverify=false", certs[:4], true, true, false},
+		{"--tls --tlsverify=false", certs[:4], true, true, false},
+		{"--tls", certs[:4], false, true, true},
+		{"--tlsverify=false", nil, false, true, false},
+	} {
+		args := append([]string{"--config-file", "/dev/null", "-H", "tcp://127.0.0.1:1"}, strings.Fields(tc.args)...)
+		c, err := Load(append(args, tc.certs...), io.Discard)
+		if (err == nil) != tc.ok || c.UseTLS() != tc.tls || c.TLSVerify.Value != tc.verifies {
+			t.Errorf("%s %v: tls %t, verify %t, %v", tc.args, tc.certs, c.UseTLS(), c.TLSVerify.Value, err)
+		}
+	}
+}
+
+func TestNestedAndLogOptions(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"proxies":{"http-proxy":"http://x"}}`:      "",
+		`{"proxies":{"debug":true}}`:                 "don't match any configuration option: proxies.debug",
+		`{"log-opts":{"max-size":"10m"}}`:            "",
+		`{"log-opts":{"nope":"x"}}`:                  "unknown log opt 'nope'",
+		`{"log-driver":"none","log-opts":{"a":"b"}}`: "",
+	} {
+		path := filepath.Join(t.TempDir(), "daemon.json")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load([]string{"--config-file", path}, io.Discard)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

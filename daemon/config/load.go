@@ -157,6 +157,9 @@ func flatten(keys map[string]json.RawMessage) error {
 		}
 		delete(keys, "proxies")
 		for k, v := range inner {
+			if !slices.Contains([]string{"http-proxy", "https-proxy", "no-proxy"}, k) {
+				k = "proxies." + k // unknown, and told by this name
+			}
 			keys[k] = v
 		}
 	}
@@ -185,6 +188,7 @@ func (c *Config) finish() error {
 	if len(c.Hosts) == 0 {
 		c.Hosts = []string{DefaultHost}
 	}
+	c.completeTLS()
 	for _, p := range []*string{&c.DataRoot, &c.ExecRoot, &c.PidFile} {
 		abs, err := filepath.Abs(*p)
 		if err != nil {
@@ -211,4 +215,15 @@ func (c *Config) finish() error {
 		}
 	}
 	return c.check()
+}
+
+// completeTLS: naming tlsverify at all turns TLS on, and TLS verifies clients unless
+// tlsverify says that it does not.
+func (c *Config) completeTLS() {
+	switch {
+	case c.TLSVerify.Set:
+		c.TLS.Value = true
+	case c.TLS.Set:
+		c.TLSVerify.Value = c.TLS.Value
+	}
 }

@@ -263,6 +263,16 @@ func TestModes(t *testing.T) {
 			t.Errorf("got %v, want %s", err, tc.want)
 		}
 	}
+	for name, want := range map[string]string{
+		"default": "invalid config for network bridge: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only",
+		"host":    "invalid config for network host: invalid endpoint settings:\nuser specified IP address is supported on user defined networks only",
+		"mine":    "<nil>",
+	} {
+		err := s.Validate(Request{Mode: "bridge", Endpoints: map[string]*networktypes.EndpointSettings{name: {IPAMConfig: &networktypes.EndpointIPAMConfig{IPv4Address: "10.0.0.5"}}}})
+		if fmt.Sprint(err) != want {
+			t.Errorf("an address in %s: %v", name, err)
+		}
+	}
 	checkEmpty(t, s)
 	list, err := s.List(ctx, filters.NewArgs())
 	if err != nil || len(list) != 3 {

@@ -56,6 +56,17 @@ func (sb *Sandbox) CloseHeld() {
 
 // Validate checks what can be checked when a container is created, in dockerd's words.
 func (s *Service) Validate(r Request) error {
+	for name, e := range r.Endpoints {
+		if name == "default" {
+			name = bridgeNetwork
+		}
+		if e == nil || containertypes.NetworkMode(name).IsUserDefined() {
+			continue
+		}
+		if err := checkSettings(name, e); err != nil {
+			return fmt.Errorf("invalid config for network %s: invalid endpoint settings:\n%w", name, err)
+		}
+	}
 	if r.Mode.IsHost() || r.Mode.IsContainer() {
 		return nil
 	}
@@ -103,15 +114,15 @@ func (s *Service) resolve(r Request) (record, *networktypes.EndpointSettings, er
 			return record{}, nil, err
 		}
 	}
-	return n, want, s.checkSettings(n, want)
+	return n, want, checkSettings(n.Name, want)
 }
 
 // checkSettings refuses what only user-defined networks have.
-func (s *Service) checkSettings(n record, want *networktypes.EndpointSettings) error {
+func checkSettings(name string, want *networktypes.EndpointSettings) error {
 	if c := want.IPAMConfig; c != nil && (c.IPv4Address != "" || c.IPv6Address != "") {
 		return errdefs.InvalidArgument("user specified IP address is supported on user defined networks only")
 	}
-	if len(want.Aliases) > 0 && n.Name != bridgeNetwork {
+	if len(want.Aliases) > 0 && name != bridgeNetwork {
 		return errdefs.InvalidArgument("network-scoped alias is supported only for containers in user defined networks")
 	}
 	if want.MacAddress != "" {

@@ -43,6 +43,9 @@ func (e ErrAllocated) Error() string {
 	return fmt.Sprintf("Bind for %s failed: port is already allocated", e.Host)
 }
 
+// errAllTaken says that containers have every port of a range; its text is dockerd's.
+var errAllTaken = errors.New("all ports are allocated")
+
 // Allocator knows the ports of this engine. Safe for concurrent use.
 type Allocator struct {
 	first, last uint16 // ephemeral range
@@ -81,17 +84,20 @@ func (a *Allocator) Reserve(r Request) ([]Binding, error) {
 	if r.First == 0 {
 		return a.reserveAny(r)
 	}
-	var first error
+	var failed error
 	for port := int(r.First); port <= int(max(r.First, r.Last)); port++ {
 		got, err := a.reserve(r, uint16(port))
 		if err == nil {
 			return got, nil
 		}
-		if first == nil {
-			first = err
+		if failed == nil || !errors.As(err, new(ErrAllocated)) {
+			failed = err
 		}
 	}
-	return nil, first
+	if r.Last > r.First && errors.As(failed, new(ErrAllocated)) {
+		return nil, errAllTaken
+	}
+	return nil, failed
 }
 
 func (a *Allocator) reserveAny(r Request) ([]Binding, error) {
@@ -111,7 +117,7 @@ func (a *Allocator) reserveAny(r Request) ([]Binding, error) {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("all ports are allocated: %w", last)
+	return nil, fmt.Errorf("%w: %w", errAllTaken, last)
 }
 
 func (a *Allocator) reserve(r Request, port uint16) (got []Binding, err error) {

@@ -44,6 +44,10 @@ func TestReserve(t *testing.T) {
 		t.Fatalf("another protocol: %v", err)
 	}
 	a.Release(udp)
+	a.Adopt([]Binding{{Proto: "tcp", Host: netip.AddrPortFrom(lo, port+1)}})
+	if _, err := a.Reserve(Request{Proto: "tcp", Hosts: []netip.Addr{lo}, First: port, Last: port + 1}); err == nil || err.Error() != "all ports are allocated" {
+		t.Errorf("a range that is taken: %v", err)
+	}
 	a.Release(got)
 	got, err = a.Reserve(again)
 	if err != nil {
