@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -162,7 +163,7 @@ func openDirs(l layers) (_ *openedDirs, err error) {
 	return d, err
 }
 
-// errOldKernel says that lowerdir+ (6.5) is missing and one string is too short.
+// errOldKernel says that lowerdir+ is missing and one string is too short.
 var errOldKernel = errors.New("kernel has no lowerdir+")
 
 // maxString is what fsconfig takes as one value, in bytes.
@@ -226,13 +227,26 @@ func configure(fsfd int, l layers, d *openedDirs) error {
 	return nil
 }
 
+// lowerPlus says whether overlayfs takes its layers one by one. Before it spoke the
+// mount API itself (6.5), fsconfig took any key and told at the end.
+var lowerPlus = sync.OnceValue(func() bool {
+	fsfd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fsfd)
+	if unix.FsconfigSetString(fsfd, "no-such-option", "x") == nil {
+		return false
+	}
+	return errors.Is(unix.FsconfigSetString(fsfd, "lowerdir+", "/proc/no-such-layer"), unix.ENOENT)
+})
+
 func setLower(fsfd int, d *openedDirs) error {
-	for i, p := range d.lower {
-		err := unix.FsconfigSetString(fsfd, "lowerdir+", p)
-		if i == 0 && errors.Is(err, unix.EINVAL) {
-			return setLowerString(fsfd, d)
-		}
-		if err != nil {
+	if !lowerPlus() {
+		return setLowerString(fsfd, d)
+	}
+	for _, p := range d.lower {
+		if err := unix.FsconfigSetString(fsfd, "lowerdir+", p); err != nil {
 			return fmt.Errorf("set lowerdir+ of overlay: %w", withLog(fsfd, err))
 		}
 	}

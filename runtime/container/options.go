@@ -145,21 +145,11 @@ func hasEarlyHooks(h *specs.Hooks) bool {
 }
 
 func hostOptions(mountPoint string) rootfs.Options {
-	o := rootfs.Options{LowerPlus: kernelAtLeast(6, 5)}
+	o := rootfs.Options{LowerPlus: rootfs.HasLowerPlus()}
 	if st, err := os.Stat(mountPoint); err == nil && st.IsDir() {
 		o.MountPoint = mountPoint
 	}
 	return o
-}
-
-func kernelAtLeast(major, minor int) bool {
-	var u unix.Utsname
-	var a, b int
-	if unix.Uname(&u) != nil {
-		return false
-	}
-	fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &a, &b)
-	return a > major || a == major && b >= minor
 }
 
 // cgroupMounts says how the container's cgroups are to be shown to it.

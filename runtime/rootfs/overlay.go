@@ -1,9 +1,11 @@
 package rootfs
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -13,13 +15,27 @@ import (
 
 // Options are facts about the host.
 type Options struct {
-	// LowerPlus says that overlayfs takes its layers one by one ("lowerdir+",
-	// kernel 6.5).
+	// LowerPlus says that overlayfs takes its layers one by one ("lowerdir+"); see
+	// HasLowerPlus.
 	LowerPlus bool
 	// MountPoint is an existing directory that a mount(2) may cover, needed where
 	// the layers are too many or too long for fsconfig.
 	MountPoint string
 }
+
+// HasLowerPlus asks the kernel whether overlayfs knows "lowerdir+". Before overlayfs
+// spoke the mount API itself (6.5), fsconfig took any key and told at the end.
+var HasLowerPlus = sync.OnceValue(func() bool {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fs)
+	if unix.FsconfigSetString(fs, "no-such-option", "x") == nil {
+		return false
+	}
+	return errors.Is(unix.FsconfigSetString(fs, "lowerdir+", "/proc/no-such-layer"), unix.ENOENT)
+})
 
 const fsStringMax = 255 // bytes of a value that fsconfig takes
 
