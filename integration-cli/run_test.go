@@ -10,7 +10,19 @@ import (
 	"time"
 )
 
+// limitFiles are where a container sees its limits.
+type limitFiles struct{ memory, cpu, pids string }
+
+func limitsOfHost() limitFiles {
+	const top = "/sys/fs/cgroup/"
+	if _, err := os.Stat(top + "cgroup.controllers"); err == nil {
+		return limitFiles{top + "memory.max", top + "cpu.max", top + "pids.max"}
+	}
+	return limitFiles{top + "memory/memory.limit_in_bytes", top + "cpu/cpu.cfs_quota_us " + top + "cpu/cpu.cfs_period_us", top + "pids/pids.max"}
+}
+
 func TestRun(t *testing.T) {
+	limits := limitsOfHost()
 	e := start(t)
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "f"), []byte("from the host\n"), 0o644); err != nil {
@@ -45,9 +57,9 @@ func TestRun(t *testing.T) {
 		{name: "read-only root with tmpfs", args: sh("touch /tmp/x && ls /tmp", "--read-only", "--tmpfs", "/tmp"), out: "x"},
 		{name: "anonymous volume", args: sh("echo v > /data/x; cat /data/x", "-v", "/data"), out: "v"},
 
-		{name: "memory limit", args: sh("cat /sys/fs/cgroup/memory/memory.limit_in_bytes", "-m", "64m"), out: strconv.Itoa(64 << 20)},
-		{name: "cpu limit", args: sh("cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us", "--cpus", "0.5"), out: "50000\n100000"},
-		{name: "pids limit", args: sh("cat /sys/fs/cgroup/pids/pids.max", "--pids-limit", "33"), out: "33"},
+		{name: "memory limit", args: sh("cat "+limits.memory, "-m", "64m"), out: strconv.Itoa(64 << 20)},
+		{name: "cpu limit", args: sh("cat "+limits.cpu+" | xargs", "--cpus", "0.5"), out: "50000 100000"},
+		{name: "pids limit", args: sh("cat "+limits.pids, "--pids-limit", "33"), out: "33"},
 		{name: "out of memory", args: sh("tail /dev/zero", "-m", "16m", "--memory-swap", "16m"), code: 137},
 
 		{name: "default capabilities", args: sh("grep CapEff /proc/self/status"), out: "CapEff:\t00000000a80425fb"},

@@ -39,8 +39,10 @@ func newBed(t *testing.T) *bed {
 
 // check fails the test when it left a cgroup, a mount or a state behind.
 func (b *bed) check() {
-	if left, _ := filepath.Glob("/sys/fs/cgroup/*" + b.cgroup + "*"); len(left) > 0 {
-		b.t.Errorf("left behind: %v", left)
+	for _, mounted := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} { // v2, v1
+		if left, _ := filepath.Glob(mounted + b.cgroup + "*"); len(left) > 0 {
+			b.t.Errorf("left behind: %v", left)
+		}
 	}
 	if mounts, _ := os.ReadFile("/proc/self/mountinfo"); strings.Contains(string(mounts), b.bundle) {
 		b.t.Errorf("left mounts below %s", b.bundle)
