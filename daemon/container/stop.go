@@ -52,6 +52,9 @@ func (s *Service) stop(ctx context.Context, e *entry, o containertypes.StopOptio
 		return err
 	}
 	sendErr := s.signal(ctx, e, sig)
+	if errors.Is(sendErr, context.DeadlineExceeded) { // no other signal will get through
+		return sendErr
+	}
 	wait := time.Duration(timeout) * time.Second
 	if sendErr != nil {
 		wait = afterMissing
@@ -138,9 +141,12 @@ func (s *Service) kill(ctx context.Context, e *entry) error {
 	if !e.snapshot().Status.Up() {
 		return errNotRunning(e.id)
 	}
-	if err := s.signal(ctx, e, unix.SIGKILL); errors.Is(err, errGone) {
+	switch err := s.signal(ctx, e, unix.SIGKILL); {
+	case errors.Is(err, errGone):
 		e.downWithin(ctx, afterKill)
 		return nil
+	case errors.Is(err, context.DeadlineExceeded): // the shim does not answer, and would not tell of the exit
+		return err
 	}
 	if e.downWithin(ctx, afterKill) {
 		return nil

@@ -111,6 +111,7 @@ func (e *Engine) Launch() {
 	}
 	e.cmd = exec.Command(Binary(e.t, "gantryd"), args...)
 	e.cmd.Stdout, e.cmd.Stderr = e.log, e.log
+	e.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0 log_path="+e.races()) // of daemon and shims built with -race
 	if err := e.cmd.Start(); err != nil {
 		e.t.Fatal(err)
 	}
@@ -239,6 +240,18 @@ func (e *Engine) Clean(t testing.TB) {
 	leak.Check(t, e.idle, e.Dir, e.Bridge)
 }
 
+// races is where programs built with -race write what they find, each to a file that
+// ends in its pid.
+func (e *Engine) races() string { return filepath.Join(e.Dir, "race") }
+
+func (e *Engine) checkRaces() {
+	found, _ := filepath.Glob(e.races() + ".*")
+	for _, f := range found {
+		raw, _ := os.ReadFile(f)
+		e.t.Errorf("data race:\n%s", raw)
+	}
+}
+
 func (e *Engine) close() {
 	if e.cmd == nil {
 		return
@@ -252,6 +265,7 @@ func (e *Engine) close() {
 	}
 	leak.Check(e.t, e.before, e.Dir, e.Bridge)
 	leak.RemoveBridge(e.t, e.Bridge)
+	e.checkRaces()
 	e.log.Close()
 	if err := os.RemoveAll(e.Dir); err != nil {
 		e.t.Error(err)
