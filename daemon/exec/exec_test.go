@@ -29,6 +29,7 @@ import (
 type world struct {
 	t      *testing.T
 	target error // of Target
+	stuck  bool  // Delete does not come back
 
 	mu      sync.Mutex
 	failing map[string]error
@@ -80,7 +81,11 @@ func (w *world) Start(_ context.Context, _, id string) (uint32, error) {
 	return 77, w.failing["start"]
 }
 
-func (w *world) Delete(_ context.Context, _, id string) (task.Exit, error) {
+func (w *world) Delete(ctx context.Context, _, id string) (task.Exit, error) {
+	if w.stuck {
+		<-ctx.Done()
+		return task.Exit{}, ctx.Err()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.execs, id)
@@ -260,6 +265,22 @@ func TestPrune(t *testing.T) {
 		w.remove("c")
 		if _, err := s.Inspect(ctx, other); !errdefs.IsNotFound(err) {
 			t.Error("outlives its container")
+		}
+	})
+}
+
+// What is tidied up after a process does not hold back its exit.
+func TestExitBeforeTidying(t *testing.T) {
+	inBubble(t, func(w *world, s *Service) {
+		w.stuck = true
+		id := w.make(s, containertypes.ExecOptions{})
+		if err := s.Start(w.t.Context(), id, apicontainer.ExecStartOptions{Detach: true}); err != nil {
+			t.Fatal(err)
+		}
+		w.exit(3)
+		synctest.Wait()
+		if x, _ := s.Inspect(w.t.Context(), id); x.Running || x.ExitCode == nil || *x.ExitCode != 3 {
+			t.Errorf("%+v", x)
 		}
 	})
 }

@@ -208,16 +208,16 @@ func (s *Service) watch(x *exec) {
 	if !ok {
 		return
 	}
+	s.containers.Publish(x.container, events.ActionExecDie, map[string]string{
+		"execID": x.id, "exitCode": strconv.Itoa(int(exit.Code)),
+	})
+	x.finish(int(exit.Code)) // the client waits for this, not for what is tidied up after it
+	s.finished(x)
 	ctx, cancel := context.WithTimeout(s.life, undoTime)
 	defer cancel()
 	if _, err := s.tasks.Delete(ctx, x.container, x.id); err != nil && !errdefs.IsNotFound(err) {
 		s.log.WarnContext(ctx, "delete exec", "container", x.container, "exec", x.id, "err", err)
 	}
-	s.containers.Publish(x.container, events.ActionExecDie, map[string]string{
-		"execID": x.id, "exitCode": strconv.Itoa(int(exit.Code)),
-	})
-	x.finish(int(exit.Code))
-	s.finished(x)
 }
 
 func (s *Service) await(x *exec) (task.Exit, bool) {
