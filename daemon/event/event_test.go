@@ -229,3 +229,27 @@ func TestRotation(t *testing.T) {
 		t.Errorf("%d events, last %s", len(got), got[len(got)-1].Actor.ID)
 	}
 }
+
+// Times that no nanosecond stamp can tell are as far away as can be.
+func TestFarTimes(t *testing.T) {
+	s := open(t, t.TempDir())
+	publish(s, 0, 2)
+	far, ancient := time.Unix(99999999999999, 0), time.Unix(-99999999999999, 0)
+	if got := past(t, s, ancient, time.Now(), filters.NewArgs()); ids(got) != "0 1" {
+		t.Errorf("since long ago: %s", ids(got))
+	}
+	if got := past(t, s, far, time.Now(), filters.NewArgs()); len(got) != 0 {
+		t.Errorf("since the far future: %s", ids(got))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var seen []events.Message
+	err := s.Subscribe(ctx, ancient, far, filters.NewArgs(), nothing, func(m events.Message) error {
+		if seen = append(seen, m); len(seen) == 2 {
+			cancel()
+		}
+		return nil
+	})
+	if cancel(); err != nil || ids(seen) != "0 1" {
+		t.Errorf("until the far future: %s, %v", ids(seen), err)
+	}
+}

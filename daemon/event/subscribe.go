@@ -2,6 +2,7 @@ package event
 
 import (
 	"context"
+	"math"
 	"sort"
 	"time"
 
@@ -49,11 +50,22 @@ type subscription struct {
 	over   bool  // an event after until has been seen
 }
 
+// nanos is t as a time stamp, the nearest one for a time that none can tell.
+func nanos(t time.Time) int64 {
+	switch s := t.Unix(); {
+	case s >= math.MaxInt64/int64(time.Second):
+		return math.MaxInt64
+	case s <= math.MinInt64/int64(time.Second):
+		return math.MinInt64
+	}
+	return t.UnixNano()
+}
+
 // past hands out what was there at the beginning: the log's part first.
 func (sub *subscription) past(since time.Time, inMemory batch) error {
 	from := int64(0)
 	if !since.IsZero() {
-		from = since.UnixNano()
+		from = nanos(since)
 	}
 	if err := sub.fromDisk(from, inMemory.msgs); err != nil || sub.over {
 		return err
@@ -112,7 +124,7 @@ func (sub *subscription) live(ctx context.Context, next uint64) error {
 
 func (sub *subscription) handOut(msgs []events.Message) error {
 	for _, m := range msgs {
-		if !sub.until.IsZero() && m.TimeNano > sub.until.UnixNano() {
+		if !sub.until.IsZero() && m.TimeNano > nanos(sub.until) {
 			sub.over = true
 			return nil
 		}
