@@ -47,13 +47,32 @@ const (
 )
 
 // host returns the one host of that name, with its certificates read again when they
-// could not be read before.
+// could not be read before. Nobody waits for another host's name to be resolved.
 func (s *settings) host(name string) (*host, error) {
+	if h := s.known(name, nil); h != nil {
+		return h, nil
+	}
+	h, err := s.newHost(name)
+	if err != nil {
+		return nil, err
+	}
+	return s.known(name, h), nil
+}
+
+// known returns the host of that name; where there is none yet, made is it from now on.
+func (s *settings) known(name string, made *host) *host {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if h, ok := s.hosts[name]; ok {
-		return h, nil
+		return h
 	}
+	if made != nil {
+		s.hosts[name] = made
+	}
+	return made
+}
+
+func (s *settings) newHost(name string) (*host, error) {
 	h := &host{name: name, insecure: s.insecure.match(name)}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: h.insecure} //nolint:gosec // the user's word
 	for _, dir := range s.cfg.CertsDirs {
@@ -71,7 +90,6 @@ func (s *settings) host(name string) (*host, error) {
 		IdleConnTimeout:       30 * time.Second,
 		ForceAttemptHTTP2:     true,
 	}
-	s.hosts[name] = h
 	return h, nil
 }
 
