@@ -22,6 +22,7 @@ const (
 // deviceProgram compiles rules to a BPF_PROG_TYPE_CGROUP_DEVICE program: from
 // the last rule to the first, each access bit is decided by the first rule that
 // speaks of it; what no rule allows is denied. Four to seven instructions a rule.
+// A verdict that nothing leads to is left out: the kernel refuses dead code.
 func deviceProgram(rules []deviceRule) asm.Instructions {
 	const kind, want, major, minor, tmp = asm.R2, asm.R3, asm.R4, asm.R5, asm.R6
 	prog := asm.Instructions{
@@ -32,14 +33,16 @@ func deviceProgram(rules []deviceRule) asm.Instructions {
 		asm.LoadMem(major, asm.R1, ctxMajor, asm.Word),
 		asm.LoadMem(minor, asm.R1, ctxMinor, asm.Word),
 	}
-	label := ""
+	label, reached := "", map[string]bool{}
 	add := func(in asm.Instruction) {
+		reached[in.Reference()] = true
 		if label != "" {
 			in = in.WithSymbol(label)
 			label = ""
 		}
 		prog = append(prog, in)
 	}
+	open := true // the last rule may leave something undecided
 	for i, r := range slices.Backward(rules) {
 		next := fmt.Sprintf("rule%d", i-1)
 		if i == 0 {
@@ -52,6 +55,7 @@ func deviceProgram(rules []deviceRule) asm.Instructions {
 				verdict = "allow"
 			}
 			add(asm.Ja.Label(verdict))
+			open = false
 			break
 		}
 		switch r.kind {
@@ -78,12 +82,13 @@ func deviceProgram(rules []deviceRule) asm.Instructions {
 			label = next
 		}
 	}
-	return append(prog,
-		asm.Mov.Imm(asm.R0, 0).WithSymbol("deny"),
-		asm.Return(),
-		asm.Mov.Imm(asm.R0, 1).WithSymbol("allow"),
-		asm.Return(),
-	)
+	if open || reached["deny"] {
+		prog = append(prog, asm.Mov.Imm(asm.R0, 0).WithSymbol("deny"), asm.Return())
+	}
+	if reached["allow"] {
+		prog = append(prog, asm.Mov.Imm(asm.R0, 1).WithSymbol("allow"), asm.Return())
+	}
+	return prog
 }
 
 // attachDevices makes rules the device rules of a v2 directory, in place of those

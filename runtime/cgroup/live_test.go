@@ -590,6 +590,11 @@ func TestUnifiedDevices(t *testing.T) {
 		t.Fatal(err)
 	}
 	try("/dev/null true\n/dev/kmsg false\ndone\n")
+	// All is allowed, as to a privileged container: nothing leads to a denial.
+	if err := m.Update(&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true}}}); err != nil {
+		t.Fatal(err)
+	}
+	try("/dev/null true\n/dev/kmsg true\ndone\n")
 	d, err := m.DirFD()
 	if err != nil {
 		t.Fatal(err)
