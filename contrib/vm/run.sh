@@ -59,7 +59,8 @@ disk() {
 	printf 'root:x:0:0:root:/root:/bin/sh\n' >"$tree/etc/passwd"
 	printf 'root:x:0:\n' >"$tree/etc/group"
 	printf '127.0.0.1 localhost\n' >"$tree/etc/hosts"
-	cp bin/* .build/docker "$tree/bin/"
+	printf 'hosts: files\n' >"$tree/etc/nsswitch.conf"
+	cp "${GANTRY_BIN:-bin}"/* .build/docker "$tree/bin/"
 	for package in runtime/cgroup runtime/container; do
 		CGO_ENABLED=0 go test -c -o "$tree/gantry/$(basename "$package").test" "./$package"
 	done
