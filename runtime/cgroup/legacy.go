@@ -310,7 +310,7 @@ func (c *legacy) kill(ctx context.Context) error {
 	}
 	f, err := c.freezer()
 	if err != nil {
-		return signalAll(ctx, list)
+		return killAll(ctx, list)
 	}
 	return killFrozen(ctx, f, list)
 }
@@ -318,14 +318,14 @@ func (c *legacy) kill(ctx context.Context) error {
 // killFrozen goes on when freezing fails: the signal matters more.
 func killFrozen(ctx context.Context, f freezer, list func() ([]int, error)) error {
 	_ = f.ask()
-	err := signalAll(ctx, list)
+	err := killAll(ctx, list)
 	if e := f.thaw(); e != nil && !errors.Is(e, fs.ErrNotExist) && err == nil {
 		err = fmt.Errorf("thaw: %w", e)
 	}
 	if err != nil {
 		return err
 	}
-	return signalAll(ctx, list) // what forked before the freezer had it
+	return killAll(ctx, list) // what forked before the freezer had it
 }
 
 func (c *legacy) remove(ctx context.Context) error {

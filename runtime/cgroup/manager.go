@@ -11,6 +11,7 @@ import (
 	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 )
 
 // Options say how a new cgroup is made.
@@ -144,6 +145,23 @@ func (m *Manager) Frozen() (bool, error) { return m.drv.frozen() }
 // Kill sends SIGKILL to every process here and below, thaws, and returns once
 // each has got it; they may not be reaped yet. No cgroup, no processes: no error.
 func (m *Manager) Kill(ctx context.Context) error { return m.drv.kill(ctx) }
+
+// Signal sends sig to every process here and below, and says how many got it.
+// No cgroup, no processes: no error.
+func (m *Manager) Signal(sig unix.Signal) (int, error) {
+	list := func() ([]int, error) {
+		pids, err := m.Pids()
+		if errdefs.IsNotFound(err) {
+			return nil, nil
+		}
+		return pids, err
+	}
+	pids, err := list()
+	if err != nil {
+		return 0, err
+	}
+	return signal(pids, list, sig)
+}
 
 // Delete removes the directories and those below, waiting a bounded time for
 // dying processes to leave. Gone already is no error.

@@ -103,33 +103,86 @@ func pidsBelow(dir string) ([]int, error) {
 	return slices.Compact(pids), err
 }
 
-// signalAll kills what list gives until it gives nothing that has not been
+// killAll kills what list gives until it gives nothing that has not been
 // killed. Each process gets the signal once.
-func signalAll(ctx context.Context, list func() ([]int, error)) error {
+func killAll(ctx context.Context, list func() ([]int, error)) error {
 	sent := map[int]bool{}
 	for {
 		pids, err := list()
 		if err != nil {
 			return err
 		}
-		fresh := false
-		for _, pid := range pids {
-			if sent[pid] {
-				continue
-			}
-			fresh = true
-			sent[pid] = true
-			if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("kill %d: %w", pid, err)
-			}
-		}
-		if !fresh {
+		pids = slices.DeleteFunc(pids, func(pid int) bool { return sent[pid] })
+		if len(pids) == 0 {
 			return nil
+		}
+		if _, err := signal(pids, list, unix.SIGKILL); err != nil {
+			return err
+		}
+		for _, pid := range pids {
+			sent[pid] = true
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 	}
+}
+
+// pinned is how many processes are held by a descriptor at once.
+const pinned = 64
+
+// signal sends sig to pids, which list gave, and says how many got it. A number
+// may have gone to a stranger since then: so a process is pinned by a pidfd
+// first, and gets the signal only if list still gives its number after that.
+func signal(pids []int, list func() ([]int, error), sig unix.Signal) (n int, err error) {
+	var errs []error
+	for some := range slices.Chunk(pids, pinned) {
+		k, err := signalPinned(some, list, sig)
+		n += k
+		errs = append(errs, err)
+	}
+	return n, errors.Join(errs...)
+}
+
+func signalPinned(pids []int, list func() ([]int, error), sig unix.Signal) (n int, err error) {
+	var errs []error
+	fds := map[int]int{}
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}()
+	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		switch {
+		case errors.Is(err, unix.ESRCH):
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL): // a thread of a threaded v2 cgroup
+			if unix.Kill(pid, sig) == nil {
+				n++
+			}
+		case err != nil:
+			errs = append(errs, fmt.Errorf("pidfd of %d: %w", pid, err))
+		default:
+			fds[pid] = fd
+		}
+	}
+	still, err := list()
+	if err != nil {
+		return 0, err
+	}
+	for _, pid := range still {
+		fd, ok := fds[pid]
+		if !ok {
+			continue
+		}
+		switch err := unix.PidfdSendSignal(fd, sig, nil, 0); {
+		case err == nil:
+			n++
+		case !errors.Is(err, unix.ESRCH):
+			errs = append(errs, fmt.Errorf("signal %d to %d: %w", sig, pid, err))
+		}
+	}
+	return n, errors.Join(errs...)
 }
 
 // removeTree removes dir and all below. A directory is busy while a dying
