@@ -90,6 +90,7 @@ func Compile(h specs.Hook, o Options) *program.Program {
 		keep = append(keep, p.Input(name))
 	}
 	p.Keep(3, keep...)
+	p.SignalDefaults()
 	p.Call("setpgid", unix.SYS_SETPGID, program.Num(0), program.Num(0))
 	p.Dup(stdin, 0)
 	p.Dup(stdout, 1)

@@ -219,6 +219,10 @@ func (b *builder) mountNew(m specs.Mount, f rootfs.Flags) error {
 		return fmt.Errorf("mount %s: %w", m.Destination, err)
 	}
 	to, _ := b.MakePath("to", b.root, m.Destination, 0)
+	if isProc(m) {
+		b.Close(to)
+		to, _ = b.OpenPlain("to", b.root, m.Destination, unix.O_PATH|unix.O_DIRECTORY)
+	}
 	b.Attach(r, to)
 	b.Close(to)
 	if !f.Recursive.Zero() {
@@ -234,6 +238,11 @@ func (b *builder) mountNew(m specs.Mount, f rootfs.Flags) error {
 	b.Close(r)
 	return nil
 }
+
+// isProc says whether a mount is of a filesystem whose paths will be masked and
+// made read-only by name: a symbolic link in the image, which somebody else may
+// change meanwhile, must not decide where it lies.
+func isProc(m specs.Mount) bool { return m.Type == "proc" || m.Type == "sysfs" }
 
 // label is the SELinux option for a filesystem that is born here.
 func (b *builder) label(m specs.Mount) []string {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/runtime/program"
+	"gantry/runtime/validate"
 )
 
 var cloneFlag = map[specs.LinuxNamespaceType]uint64{
@@ -174,27 +175,16 @@ func (b *builder) timeNamespace() {
 }
 
 // sysctls go through the host's /proc, which shows each task its own namespaces.
-func (b *builder) sysctls() {
+func (b *builder) sysctls() error {
 	for _, k := range slices.Sorted(maps.Keys(b.spec.Linux.Sysctl)) {
-		b.Label("set sysctl %s", k)
-		b.WriteFile(program.Cwd, "/proc/sys/"+sysctlPath(k), b.spec.Linux.Sysctl[k])
-	}
-}
-
-// sysctlPath swaps dots and slashes, unless the name has slashes first.
-func sysctlPath(k string) string {
-	if i := strings.IndexAny(k, "./"); i >= 0 && k[i] == '/' {
-		return k
-	}
-	return strings.Map(func(r rune) rune {
-		switch r {
-		case '.':
-			return '/'
-		case '/':
-			return '.'
+		path, err := validate.SysctlPath(k)
+		if err != nil {
+			return err
 		}
-		return r
-	}, k)
+		b.Label("set sysctl %s", k)
+		b.WriteFile(program.Cwd, "/proc/sys/"+path, b.spec.Linux.Sysctl[k])
+	}
+	return nil
 }
 
 func (b *builder) hostname() {

@@ -155,7 +155,9 @@ func Create(spec *specs.Spec, o Options) (*program.Program, error) {
 	b.begin()
 	b.joinCgroups()
 	b.enterNamespaces()
-	b.sysctls()
+	if err := b.sysctls(); err != nil {
+		return nil, err
+	}
 	b.hostname()
 	b.openAttrs()
 	if err := b.mounts(); err != nil {

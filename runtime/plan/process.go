@@ -40,6 +40,7 @@ func (b *builder) finish() error {
 	b.rlimits()
 	cwd := b.chdir()
 	b.user()
+	b.undumpable() // the kernel's fs.suid_dumpable may have undone it
 	b.chdirAgain(cwd)
 	b.Label("look up command")
 	exe, _ := b.LookPath(candidates(b.proc.Args[0], b.proc.Env))
@@ -148,13 +149,16 @@ func capText(set uint64) string {
 }
 
 func (b *builder) awaitStart() {
+	keep := b.attrs
 	if !b.o.Start {
+		b.Label("close descriptors")
+		b.CloseAllBut(3+b.o.Extra, keep...)
 		return
 	}
 	b.Label("wait for start")
 	l := b.Input(InListener)
 	sig, _ := b.Signalfd("signals", endingSignals, "ending")
-	b.CloseAllBut(3+b.o.Extra, append([]program.Reg{l, sig}, b.attrs...)...)
+	b.CloseAllBut(3+b.o.Extra, append([]program.Reg{l, sig}, keep...)...)
 	b.AwaitStart(l, sig)
 }
 

@@ -34,6 +34,13 @@ func (p *Program) OpenIn(name string, root Reg, path string, how int) (Reg, *Op)
 		openHow(how|unix.O_CLOEXEC, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS), Num(24))
 }
 
+// OpenPlain is OpenIn for a path that has no symbolic link in it: one is ELOOP.
+func (p *Program) OpenPlain(name string, root Reg, path string, how int) (Reg, *Op) {
+	r := p.Reg(name)
+	return r, p.CallTo(r, "openat2", unix.SYS_OPENAT2, From(root), Str(relative(path)),
+		openHow(how|unix.O_CLOEXEC, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS), Num(24))
+}
+
 func openHow(how int, resolve uint64) Arg {
 	b := binary.NativeEndian.AppendUint64(nil, uint64(how))
 	b = binary.NativeEndian.AppendUint64(b, 0)
