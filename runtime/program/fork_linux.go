@@ -39,7 +39,7 @@ type forkStep int
 const (
 	stepClone forkStep = iota
 	stepEnter          // joining the pid namespace: no child was made
-	stepBack           // returning to ours: the child is there, the thread is spoiled
+	stepBack           // returning to ours: the thread is spoiled; the child is there unless its pid is 0
 )
 
 // forkAndRun clones a child that runs m. With pidns ≥ 0 the child is born into
@@ -49,6 +49,7 @@ const (
 //go:nocheckptr
 //go:noinline
 func forkAndRun(m *machine, args *cloneArgs, pidns, own int) (pid uintptr, step forkStep, err syscall.Errno) {
+	var backErr syscall.Errno
 	beforeFork()
 	if pidns >= 0 {
 		if _, _, err = syscall.RawSyscall(unix.SYS_SETNS, uintptr(pidns), unix.CLONE_NEWPID, 0); err != 0 {
@@ -62,10 +63,13 @@ func forkAndRun(m *machine, args *cloneArgs, pidns, own int) (pid uintptr, step 
 		run(m)
 	}
 	if pidns >= 0 {
-		if _, _, e := syscall.RawSyscall(unix.SYS_SETNS, uintptr(own), unix.CLONE_NEWPID, 0); e != 0 && err == 0 {
-			step, err = stepBack, e
+		if _, _, e := syscall.RawSyscall(unix.SYS_SETNS, uintptr(own), unix.CLONE_NEWPID, 0); e != 0 {
+			step, backErr = stepBack, e
 		}
 	}
 	afterFork()
-	return pid, step, err
+	if err != 0 {
+		return 0, step, err
+	}
+	return pid, step, backErr
 }

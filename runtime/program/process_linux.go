@@ -146,7 +146,7 @@ func (c *Process) clone(regs []int64) error {
 	if step != stepBack {
 		runtime.UnlockOSThread()
 	} // a thread that is not back in its pid namespace ends with its goroutine
-	if errno == 0 || step == stepBack {
+	if pid != 0 {
 		c.Pid, c.PidFD = int(pid), os.NewFile(uintptr(m.pidfd), "pidfd")
 	}
 	switch {
@@ -154,7 +154,7 @@ func (c *Process) clone(regs []int64) error {
 		return nil
 	case step == stepEnter:
 		return fmt.Errorf("join pid namespace: %w", errno)
-	case step == stepBack:
+	case step == stepBack && pid != 0:
 		c.kill()
 		return fmt.Errorf("return to own pid namespace: %w", errno)
 	}
