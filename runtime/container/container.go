@@ -6,9 +6,10 @@
 // parent. The package never reaps a process that it has handed out; when Create
 // or Exec fails it reaps its own child by pidfd.
 //
-// A Container may be used by several goroutines. Operations on one container
-// are serialised across processes by a lock on its state directory, except
-// State, Pids, Stats and Kill, which never wait.
+// A Container may be used by several goroutines, and one container by several
+// processes. Starts wait for one another, by a lock on the state directory;
+// nothing else waits, so that a container whose start hangs in a hook can be
+// killed and deleted.
 //
 // Create, Start and Exec note their hops, and their child's down to each system
 // call, where the context asks for it; see package hop.

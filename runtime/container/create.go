@@ -152,12 +152,12 @@ func (k *creation) makeDir() error {
 		err = k.c.rec.save(tmp)
 	}
 	if err == nil {
-		err = os.Rename(tmp, k.c.dir())
+		err = unix.Rename(tmp, k.c.dir()) // os.Rename would not take an empty directory's place
 	}
 	if err != nil {
 		os.RemoveAll(tmp)
 	}
-	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, fs.ErrExist) {
+	if errors.Is(err, fs.ErrExist) { // ENOTEMPTY too
 		return fmt.Errorf("container with given ID already exists: %s: %w", k.ID, errdefs.ErrAlreadyExists)
 	}
 	if err != nil {

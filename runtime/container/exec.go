@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -31,8 +32,8 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (_ *Process, err er
 		o.Warn = func(string) {}
 	}
 	switch s := c.status(); s {
-	case specs.StateStopped:
-		return nil, fmt.Errorf("cannot exec in a stopped container: %w", errdefs.ErrFailedPrecondition)
+	case specs.StateStopped, specs.StateCreating:
+		return nil, errStopped
 	case StatePaused:
 		return nil, fmt.Errorf("cannot exec in a paused container: %w", errdefs.ErrFailedPrecondition)
 	}
@@ -47,9 +48,9 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (_ *Process, err er
 		return nil, err
 	}
 	p.Timed = hop.Wanted(ctx)
-	proc, err := program.Start(p, fs.byName)
+	proc, err := c.startBeside(p, &fs)
 	if err != nil {
-		return nil, err
+		return nil, c.unlessStopped(err)
 	}
 	tty, err := hear(ctx, proc)
 	if err != nil {
@@ -57,7 +58,7 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (_ *Process, err er
 		if tty != nil {
 			tty.Close()
 		}
-		return nil, commandError(err, o.Process.Args[0])
+		return nil, c.unlessStopped(commandError(err, o.Process.Args[0]))
 	}
 	for _, n := range proc.Notes() {
 		o.Warn(fmt.Sprintf("%s: %v", n.Label, n.Errno))
@@ -69,6 +70,25 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (_ *Process, err er
 	proc.Release()
 	return &Process{Pid: proc.Pid, PidFD: proc.PidFD, Console: tty}, nil
 }
+
+var errStopped = fmt.Errorf("cannot exec in a stopped container: %w", errdefs.ErrFailedPrecondition)
+
+// unlessStopped is err, unless the init's end explains it. While an init ends it
+// kills who is in its pid namespace, and only then shows to have ended.
+func (c *Container) unlessStopped(err error) error {
+	if _, ok := errors.AsType[*CommandError](err); ok {
+		return err
+	}
+	for _, sign := range []error{program.ErrDied, unix.ESRCH, unix.ENOENT, unix.ENOMEM} {
+		if errors.Is(err, sign) && waitEnd(context.Background(), c.PidFD(), dying) {
+			return errStopped
+		}
+	}
+	return err
+}
+
+// dying is how long an end may take that has begun.
+const dying = 100 * time.Millisecond
 
 // hear listens until execve and takes the terminal.
 func hear(ctx context.Context, proc *program.Process) (tty *os.File, err error) {
@@ -112,12 +132,12 @@ func (c *Container) execOptions(fs *files, o ExecOptions) (po plan.Options, err 
 
 // place opens the init and its root directory.
 func (c *Container) place(fs *files) error {
-	pidfd := c.PidFD()
-	if pidfd == nil {
-		return errNotRunning
+	pidfd, err := dup(c.PidFD())
+	if err != nil {
+		return errStopped
 	}
-	fs.set(plan.InPidFD, pidfd)
-	return fs.openPath(plan.InRoot, fmt.Sprintf("/proc/%d/root", c.Pid()), unix.O_PATH|unix.O_DIRECTORY)
+	fs.add(plan.InPidFD, pidfd)
+	return c.unlessStopped(fs.openPath(plan.InRoot, fmt.Sprintf("/proc/%d/root", c.Pid()), unix.O_PATH|unix.O_DIRECTORY))
 }
 
 // startContainerHooks run inside, confined to the init's capabilities and
@@ -133,11 +153,10 @@ func (c *Container) startContainerHooks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tasks, _, err := fs.cgroup(m)
+	tasks, born, err := fs.cgroup(m)
 	if err != nil {
 		return err
 	}
-	delete(fs.byName, plan.InCgroup)
 	o, err := processOptions(c.rec.Spec, c.rec.Spec.Process, nil, func(string) {})
 	if err != nil {
 		return err
@@ -145,11 +164,14 @@ func (c *Container) startContainerHooks(ctx context.Context) error {
 	return hooks.Run(ctx, h.StartContainer, c.hookState(specs.StateCreated), hooks.Options{
 		Name: "startContainer",
 		Namespaces: &hooks.Namespaces{Init: c.PidFD(), Flags: namespaceFlags(c.rec.Spec), Files: fs.byName,
-			Confine: func(p *program.Program) { confineHook(p, tasks, o.Caps) }},
+			Confine: func(p *program.Program) { confineHook(p, tasks, born, o.Caps) }},
 	})
 }
 
-func confineHook(p *program.Program, tasks int, c security.CapSets) {
+func confineHook(p *program.Program, tasks int, born bool, c security.CapSets) {
+	if born {
+		p.Clone.Cgroup = p.Input(plan.InCgroup)
+	}
 	for i := range tasks {
 		p.Write(p.Input(plan.InTasks(i)), "0")
 	}

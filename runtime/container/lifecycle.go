@@ -30,8 +30,8 @@ func (c *Container) Kill(ctx context.Context, sig unix.Signal, all bool) error {
 	if ended(pidfd) {
 		return errNotRunning
 	}
-	err := unix.PidfdSendSignal(int(pidfd.Fd()), sig, nil, 0)
-	if err == unix.ESRCH {
+	err := lend(pidfd, func(fd int) error { return unix.PidfdSendSignal(fd, sig, nil, 0) })
+	if err == unix.ESRCH || errors.Is(err, os.ErrClosed) {
 		return errNotRunning
 	}
 	if err != nil {
@@ -63,20 +63,11 @@ func (c *Container) killAll(ctx context.Context, sig unix.Signal) error {
 	if sig == unix.SIGKILL {
 		return m.Kill(ctx)
 	}
-	pids, err := c.Pids()
-	if err != nil {
-		return err
-	}
-	if len(pids) == 0 {
+	n, err := m.Signal(sig)
+	if err == nil && n == 0 {
 		return errNotRunning
 	}
-	var errs []error
-	for _, pid := range pids {
-		if err := unix.Kill(pid, sig); err != nil && err != unix.ESRCH {
-			errs = append(errs, fmt.Errorf("signal %d to %d: %w", sig, pid, err))
-		}
-	}
-	return errors.Join(errs...)
+	return err
 }
 
 // Pause freezes all processes of the container.
@@ -149,17 +140,18 @@ func (c *Container) killAndWait(ctx context.Context) error {
 
 // waitEnd waits until the process of pidfd has ended.
 func waitEnd(ctx context.Context, pidfd *os.File, max time.Duration) bool {
-	deadline := time.Now().Add(max)
-	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(fds, 100)
-		if n > 0 || err != nil && err != unix.EINTR {
-			return n > 0
-		}
-		if ctx.Err() != nil || time.Now().After(deadline) {
-			return false
+	for deadline := time.Now().Add(max); ctx.Err() == nil && time.Now().Before(deadline); {
+		over := true
+		lend(pidfd, func(fd int) error {
+			n, err := poll(fd, 100)
+			over = err != nil || n > 0
+			return nil
+		})
+		if over {
+			return true
 		}
 	}
+	return ended(pidfd)
 }
 
 // destroy ends what the init left behind, which without a pid namespace of its

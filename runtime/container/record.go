@@ -25,7 +25,7 @@ const (
 // another process.
 type record struct {
 	ID        string            `json:"id"`
-	Pid       int               `json:"init_process_pid"`
+	Pid       int               `json:"init_process_pid"`   // 0 until there is one that waits for its start
 	StartTime uint64            `json:"init_process_start"` // clock ticks since boot, as in /proc/<pid>/stat; tells reused pids apart
 	Created   time.Time         `json:"created"`
 	Bundle    string            `json:"bundle"`
@@ -98,16 +98,49 @@ func (r *record) openInit() *os.File {
 	return os.NewFile(uintptr(fd), "pidfd")
 }
 
-// ended says whether the process of a pidfd has ended, reaped or not.
-func ended(pidfd *os.File) bool {
-	if pidfd == nil {
-		return true
+// lend gives do the descriptor of f, which cannot be closed and reused until do
+// returns. A nil or closed file is an error.
+func lend(f *os.File, do func(fd int) error) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
 	}
-	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
+	if cerr := conn.Control(func(fd uintptr) { err = do(int(fd)) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+// dup gives a descriptor of one's own.
+func dup(f *os.File) (own *os.File, err error) {
+	err = lend(f, func(fd int) error {
+		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err == nil {
+			own = os.NewFile(uintptr(n), f.Name())
+		}
+		return err
+	})
+	return own, err
+}
+
+// ended says whether the process of a pidfd has ended, reaped or not. A closed
+// pidfd is that of a container that has been deleted.
+func ended(pidfd *os.File) bool {
+	over := true
+	lend(pidfd, func(fd int) error {
+		n, err := poll(fd, 0)
+		over = err != nil || n > 0
+		return nil
+	})
+	return over
+}
+
+// poll waits up to ms milliseconds until fd is readable.
+func poll(fd, ms int) (n int, err error) {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
-		n, err := unix.Poll(fds, 0)
-		if err != unix.EINTR {
-			return err != nil || n > 0
+		if n, err = unix.Poll(fds, ms); err != unix.EINTR {
+			return n, err
 		}
 	}
 }

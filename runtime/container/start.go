@@ -34,6 +34,10 @@ func listen(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("start socket: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), listenerName)
+	if err := unix.Fchmod(fd, 0o600); err != nil { // the mode that bind gives it
+		f.Close()
+		return nil, fmt.Errorf("start socket: %w", err)
+	}
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: listenerPath(d)}); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("bind start socket: %w", err)
@@ -60,7 +64,7 @@ func (c *Container) Start(ctx context.Context) error {
 	defer unlock()
 	switch s := c.status(); s {
 	case specs.StateCreated:
-	case specs.StateStopped:
+	case specs.StateStopped, specs.StateCreating:
 		return fmt.Errorf("cannot start a container that has stopped: %w", errdefs.ErrFailedPrecondition)
 	default:
 		return fmt.Errorf("cannot start an already running container: %w", errdefs.ErrFailedPrecondition)

@@ -67,6 +67,9 @@ func (c *Container) hookState(status specs.ContainerState) specs.State {
 }
 
 func (c *Container) status() specs.ContainerState {
+	if c.Pid() == 0 { // being created, or its creator has died
+		return specs.StateCreating
+	}
 	if ended(c.PidFD()) {
 		return specs.StateStopped
 	}
