@@ -64,6 +64,11 @@ func newEngine(ctx context.Context, c *config.Config, log *slog.Logger) (_ *engi
 		return nil, err
 	}
 	e.onStop(func(context.Context) error { pid.remove(); return nil })
+	unlock, err := lockRoots(c)
+	if err != nil {
+		return nil, err
+	}
+	e.onStop(unlock)
 	tp, flush, err := tracing(ctx)
 	if err != nil {
 		return nil, err

@@ -298,3 +298,26 @@ func TestHostPorts(t *testing.T) {
 		}
 	}
 }
+
+// TestNoBridge: with the default network switched off a container that asks for it has
+// loopback only.
+func TestNoBridge(t *testing.T) {
+	f := newFixture(t, 9)
+	f.cfg.Bridge, f.cfg.Address = "none", netip.Prefix{}
+	s := f.service(t)
+	for _, mode := range []containertypes.NetworkMode{"", "default", "bridge"} {
+		r := request(t, "c")
+		r.Mode = mode
+		sb, err := s.Allocate(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(sb.Ports) != 0 || len(sb.Held) != 0 || sb.Networks["none"] == nil {
+			t.Errorf("%q: %+v", mode, sb)
+		}
+		if err := s.Release(t.Context(), "c"); err != nil {
+			t.Error(err)
+		}
+	}
+	checkEmpty(t, s)
+}

@@ -91,9 +91,9 @@ func (s *Service) Validate(r Request) error {
 // resolve finds the network that r starts in and the settings asked for there.
 func (s *Service) resolve(r Request) (record, *networktypes.EndpointSettings, error) {
 	name := string(r.Mode)
-	if r.Mode.IsDefault() || name == "" {
+	if r.Mode.IsDefault() || r.Mode.IsBridge() || name == "" {
 		name = bridgeNetwork
-		if _, ok := s.networks[bridgeNetwork]; !ok {
+		if _, ok := s.networks[bridgeNetwork]; !ok { // switched off: loopback only
 			name = noneNetwork
 		}
 	}
