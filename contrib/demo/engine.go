@@ -20,6 +20,7 @@ import (
 
 	"gantry/daemon/config"
 	"gantry/daemon/host"
+	"gantry/daemon/network/nft"
 )
 
 // engine is a gantryd on directories, a socket and a bridge of its own.
@@ -27,7 +28,7 @@ type engine struct {
 	dir, docker string
 	cmd         *exec.Cmd
 	exited      chan error // once cmd runs
-	ended       bool
+	up, ended   bool
 }
 
 func newEngine(docker string) (*engine, error) {
@@ -70,6 +71,7 @@ func (e *engine) ready(ctx context.Context) error {
 		if c, err := net.Dial("unix", e.path("docker.sock")); err == nil {
 			c.Close()
 			if _, err := e.client(ctx, nil, "version"); err == nil {
+				e.up = true
 				return nil
 			}
 		}
@@ -135,8 +137,11 @@ func (e *engine) stop() error {
 // close removes containers, engine, bridge and directories.
 func (e *engine) close() error {
 	var errs []error
-	if e.cmd != nil && !e.ended {
-		errs = append(errs, e.removeContainers(), e.stop())
+	if e.up && !e.ended {
+		errs = append(errs, e.removeContainers())
+	}
+	if err := e.stop(); e.up { // one that never came up may end as it likes
+		errs = append(errs, err)
 	}
 	if l, err := netlink.LinkByName(e.bridge()); err == nil {
 		errs = append(errs, netlink.LinkDel(l))
@@ -144,6 +149,9 @@ func (e *engine) close() error {
 	errs = append(errs, e.unmount())
 	c := config.Config{ExecRoot: e.path("exec")}
 	errs = append(errs, host.RemoveCgroup(c.ContainerCgroup()))
+	if e.cmd != nil {
+		errs = append(errs, nft.New(c.Instance()).Remove())
+	}
 	return errors.Join(append(errs, os.RemoveAll(e.dir))...)
 }
 
