@@ -88,7 +88,7 @@ func (s *Service) pruneUnused(ctx context.Context, keep keepFunc, danglingOnly b
 		if err := ctx.Err(); err != nil {
 			return report, err
 		}
-		if err := s.pruneImage(ctx, img, report); err != nil {
+		if err := s.pruneImage(context.WithoutCancel(ctx), img, report); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -138,7 +138,7 @@ func usedBy(users []User) (names map[string]bool, targets map[digest.Digest]bool
 	return names, targets
 }
 
-// pruneImage drops one record and reports what went with it.
+// pruneImage drops one record and reports what went with it. It is not ended halfway.
 func (s *Service) pruneImage(ctx context.Context, img image.Image, report *imagetypes.PruneReport) error {
 	var blobs []ocispec.Descriptor
 	if err := s.walk(ctx, img.Target, func(d ocispec.Descriptor) error { blobs = append(blobs, d); return nil }); err != nil {

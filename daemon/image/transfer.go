@@ -109,16 +109,15 @@ func (t *transfers) run(ctx context.Context, x *transfer) {
 	defer t.s.held.release(lease.From(ctx))
 	err := t.download(ctx, x)
 	// Every pull that waits must hold the blob before the first one lets go of its lease.
+	held := map[string]bool{"": true, lease.From(ctx): true}
 	for {
-		held := map[string]bool{lease.From(ctx): true}
-		waiting := t.waiting(x)
-		for _, w := range waiting {
-			if err == nil && w.lease != "" && !held[w.lease] {
-				held[w.lease] = true
+		for _, w := range t.waiting(x) {
+			if err == nil && !held[w.lease] {
 				err = t.s.hold(ctx, w.lease, "content", x.desc.Digest.String())
 			}
+			held[w.lease] = true
 		}
-		if t.end(x, len(waiting)) {
+		if t.end(x, held) {
 			x.err = err
 			return
 		}
@@ -135,12 +134,15 @@ func (t *transfers) waiting(x *transfer) []*waiter {
 	return out
 }
 
-// end closes the transfer to newcomers unless some have come since seen were counted.
-func (t *transfers) end(x *transfer, seen int) bool {
+// end closes the transfer to newcomers unless some have come whose lease is not among
+// the seen ones.
+func (t *transfers) end(x *transfer, seen map[string]bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(x.waiters) > seen {
-		return false
+	for w := range x.waiters {
+		if !seen[w.lease] {
+			return false
+		}
 	}
 	if t.by[x.desc.Digest] == x {
 		delete(t.by, x.desc.Digest)
