@@ -1,7 +1,6 @@
 package integrationcli
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -17,8 +16,6 @@ import (
 	volumetypes "github.com/docker/docker/api/types/volume"
 
 	"gantry/internal/testutil/engine"
-	"gantry/libctr/client"
-	"gantry/libctr/core/snapshot"
 )
 
 // TestSoakCrash kills the daemon at random moments while four lanes create, start,
@@ -188,19 +185,8 @@ func volumes(t *testing.T, e *engine.Engine) (names []string) {
 // snapshotKeys lists the core's snapshots of containers.
 func snapshotKeys(t *testing.T, e *engine.Engine) (keys []string) {
 	t.Helper()
-	c, err := client.New(e.CoreSocket(), client.WithNamespace("moby"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	err = c.Snapshotter("overlayfs").Walk(ctx, func(i snapshot.Info) error {
-		keys = append(keys, i.Name)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
+	for line := range strings.Lines(ctr(t, e, "snapshots", "ls")) {
+		keys = append(keys, strings.Fields(line)[0])
 	}
 	return keys
 }

@@ -46,6 +46,8 @@ type State struct {
 	Stopped bool
 	// Started: it has run at least once.
 	Started bool
+	// RemoveVolumes: the removal that has begun takes the anonymous volumes along.
+	RemoveVolumes bool `json:",omitempty"`
 	Network Network
 	// Exit is of a run that has ended and is being released; nil before and after.
 	Exit *Ended `json:",omitempty"`

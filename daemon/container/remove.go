@@ -88,17 +88,12 @@ func (s *Service) takeAway(ctx context.Context, e *entry, volumes bool) error {
 	if err != nil {
 		return err
 	}
-	s.update(ctx, e, func(n *Snapshot) { n.Status = next })
-	if err := s.removeParts(ctx, e); err != nil {
+	s.update(ctx, e, func(n *Snapshot) { n.Status, n.RemoveVolumes = next, volumes })
+	if err := s.removeParts(ctx, e, volumes); err != nil {
 		s.update(ctx, e, func(n *Snapshot) { n.Status, n.Error = Dead, err.Error() })
 		return err
 	}
 	c := e.snapshot()
-	for _, p := range c.Mounts {
-		if err := s.releaseVolume(ctx, e.id, p, volumes); err != nil {
-			s.log.ErrorContext(ctx, "release volume", "container", e.id, "volume", p.Name, "err", err)
-		}
-	}
 	e.change(func(n *Snapshot) { n.Error = "" }) // who waits for the removal hears of that alone
 	s.drop(e)
 	e.dropParked()
@@ -108,13 +103,19 @@ func (s *Service) takeAway(ctx context.Context, e *entry, volumes bool) error {
 	return nil
 }
 
-func (s *Service) removeParts(ctx context.Context, e *entry) error {
+// removeParts takes the record last: what a crash cuts off is then ended by Restore.
+func (s *Service) removeParts(ctx context.Context, e *entry, volumes bool) error {
 	if err := s.Images.RemoveSnapshot(ctx, e.id); err != nil {
 		return err
 	}
 	s.unmountShm(e.id)
 	if err := os.RemoveAll(s.dir(e.id)); err != nil {
 		return wrap("unable to remove filesystem", err)
+	}
+	for _, p := range e.snapshot().Mounts {
+		if err := s.releaseVolume(ctx, e.id, p, volumes); err != nil {
+			s.log.ErrorContext(ctx, "release volume", "container", e.id, "volume", p.Name, "err", err)
+		}
 	}
 	return s.store.remove(e.id)
 }

@@ -168,7 +168,8 @@ func (s *Service) clear(ctx context.Context, e *entry) {
 func (s *Service) finishRemoval(e *entry) {
 	ctx := context.WithoutCancel(s.life)
 	e.change(func(n *Snapshot) { n.Status = Dead })
-	o := containertypes.RemoveOptions{Force: true, RemoveVolumes: e.snapshot().Host.AutoRemove}
+	c := e.snapshot()
+	o := containertypes.RemoveOptions{Force: true, RemoveVolumes: c.RemoveVolumes || c.Host.AutoRemove}
 	if err := s.remove(ctx, e, e.id, o); err != nil && !errors.Is(err, errBusyRemoving) {
 		s.log.ErrorContext(ctx, "finish removal", "container", e.id, "err", err)
 	}
@@ -200,6 +201,9 @@ func (s *Service) sweep(ctx context.Context) error {
 		}
 		s.unmountShm(d.Name())
 		if err := s.Images.RemoveSnapshot(ctx, d.Name()); err != nil {
+			return err
+		}
+		if err := s.removeNoted(ctx, d.Name()); err != nil {
 			return err
 		}
 		if err := os.RemoveAll(s.dir(d.Name())); err != nil {

@@ -6,8 +6,10 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/docker/docker/api/types/events"
 	mounttypes "github.com/docker/docker/api/types/mount"
@@ -18,6 +20,7 @@ import (
 	"gantry/api/undo"
 	"gantry/daemon/mountpoint"
 	"gantry/daemon/spec"
+	"gantry/daemon/volume"
 )
 
 // mountPoints collects a new container's mounts: those of other containers, binds,
@@ -117,6 +120,17 @@ func (s *Service) ensureVolume(ctx context.Context, id string, p *mountpoint.Poi
 			o.DriverOpts = v.DriverConfig.Options
 		}
 	}
+	if o.Name == "" {
+		o.Name = newID()
+		o.Labels = maps.Clone(o.Labels)
+		if o.Labels == nil {
+			o.Labels = map[string]string{}
+		}
+		o.Labels[volume.AnonymousLabel] = ""
+		if err := s.noteVolume(id, o.Name); err != nil {
+			return err
+		}
+	}
 	v, err := s.Volumes.Ensure(ctx, o, id)
 	if err != nil {
 		return err
@@ -127,6 +141,33 @@ func (s *Service) ensureVolume(ctx context.Context, id string, p *mountpoint.Poi
 	}
 	gone := *p
 	steps.Add("release volume", func(ctx context.Context) error { return s.releaseVolume(ctx, id, gone, true) })
+	return nil
+}
+
+// noteVolume puts down, in the container's directory, the name of a volume that is about
+// to be made for it. While the container has no record, the volume is nobody's.
+func (s *Service) noteVolume(id, name string) error {
+	f, err := os.OpenFile(s.volumeNotes(id), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(name + "\n")
+	return errors.Join(err, f.Close())
+}
+
+func (s *Service) volumeNotes(id string) string { return filepath.Join(s.dir(id), "volumes") }
+
+// removeNoted removes the volumes of a container that never got its record.
+func (s *Service) removeNoted(ctx context.Context, id string) error {
+	raw, err := os.ReadFile(s.volumeNotes(id))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for name := range strings.FieldsSeq(string(raw)) {
+		if err := ignoreNotFound(s.Volumes.Remove(ctx, name, false)); err != nil && !errdefs.IsConflict(err) {
+			return err
+		}
+	}
 	return nil
 }
 
