@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"gantry/runtime/hop"
 	"gantry/runtime/program"
 )
 
@@ -79,7 +80,9 @@ func each(ctx context.Context, list []specs.Hook, state specs.State, o Options, 
 		return fmt.Errorf("encode state for hooks: %w", err)
 	}
 	for i, h := range list {
-		out, err := runOne(ctx, h, input, o)
+		in, end := hop.Begin(ctx, "run "+o.Name+" hook "+h.Path)
+		out, err := runOne(in, h, input, o)
+		end()
 		if err == nil {
 			continue
 		}
