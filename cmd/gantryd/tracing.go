@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
@@ -17,6 +18,9 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 )
+
+// fileQueue is how many spans wait for the trace file at most; a start has some 400.
+const fileQueue = 1 << 14
 
 // tracing makes spans where somebody wants them: OTEL_EXPORTER_OTLP_ENDPOINT sends
 // them to a collector, GANTRY_TRACE_FILE appends them to a file, a JSON object each.
@@ -33,7 +37,9 @@ func tracing(ctx context.Context) (trace.TracerProvider, func(context.Context) e
 		if err != nil {
 			return nil, nil, err
 		}
-		opts = append(opts, sdktrace.WithSyncer(exp))
+		// Written later and together, so that writing does not slow down what is traced.
+		opts = append(opts, sdktrace.WithBatcher(exp, sdktrace.WithBatchTimeout(time.Second),
+			sdktrace.WithMaxQueueSize(fileQueue), sdktrace.WithMaxExportBatchSize(fileQueue)))
 		closers = append(closers, func(context.Context) error { return f.Close() })
 	}
 	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
