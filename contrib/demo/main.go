@@ -117,7 +117,7 @@ func explain(all []span, begun time.Time, took time.Duration, pid int, every boo
 	}
 	fmt.Printf("\n%s, hop by hop:\n", start.Name)
 	teller{w: os.Stdout, all: every, names: names}.tell(start)
-	fmt.Printf("\ntotal %s, %d hops, %d of them system calls of the init up to its execve\n", ms(start.took()), start.count(), start.calls())
+	fmt.Printf("\ntotal %s, %d hops, %d of them calls of the init's program up to its execve\n", ms(start.took()), start.count(), start.calls())
 	return nil
 }
 

@@ -174,7 +174,7 @@ func (t teller) walk(n *node, depth int) {
 	if call := n.attribute("call"); t.all && call != "" {
 		name += "  " + t.names(call)
 	} else if c := n.calls(); n.process() == "init" && c > 1 {
-		name += fmt.Sprintf("  (%d system calls)", c)
+		name += fmt.Sprintf("  (%d calls)", c)
 	}
 	t.line(ms(n.StartTime.Sub(t.begin)), n.took(), n.process(), depth, name)
 	if t.all || n.process() != "init" {
@@ -205,7 +205,7 @@ func (t teller) steps(parts []*node, depth int) {
 		calls, rest, left = calls+p.calls(), rest+p.took(), left+1
 	}
 	if left > 0 {
-		t.line("", rest, "init", depth, fmt.Sprintf("… %d more steps in between  (%d system calls; --all shows them)", left, calls))
+		t.line("", rest, "init", depth, fmt.Sprintf("… %d more steps in between  (%d calls; ARGS=--all shows them)", left, calls))
 	}
 }
 

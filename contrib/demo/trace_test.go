@@ -45,7 +45,7 @@ func TestTell(t *testing.T) {
 	if lines := strings.Count(short.String(), "\n"); lines != 1+3+slowest+1 {
 		t.Errorf("%d lines:\n%s", lines, &short)
 	}
-	for _, want := range []string{"GRPC CONTAINERD", "STEP 29", "… 20 more steps", "(30 system calls)"} {
+	for _, want := range []string{"GRPC CONTAINERD", "STEP 29", "… 20 more steps", "(30 calls)"} {
 		if !strings.Contains(short.String(), want) {
 			t.Errorf("no %q in\n%s", want, &short)
 		}
