@@ -62,8 +62,20 @@ func commandError(err error, command string) error {
 		return &CommandError{Command: command, Kind: kindOf(pe.Errno), Err: pe.Errno, text: lookText(command, pe.Errno)}
 	case "execve":
 		return lateError(command, pe.Errno)
+	case "move_mount":
+		return placeError(err, *pe)
 	}
 	return err
+}
+
+// placeError says what move_mount means when it finds a directory and a file: the one
+// reason why a mount that could be made can't go to a place that could be opened.
+func placeError(err error, pe program.Error) error {
+	if pe.Errno != unix.EINVAL || !strings.HasPrefix(pe.Label, "bind ") {
+		return err
+	}
+	pe.Errno = unix.ENOTDIR
+	return &pe
 }
 
 func lookText(command string, e unix.Errno) string {

@@ -3,6 +3,7 @@ package validate
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -128,6 +129,7 @@ func (c *checker) mounts(s *specs.Spec) {
 			c.add(f+".destination", "empty")
 		}
 		c.text(f+".destination", m.Destination)
+		c.proc(f+".destination", m)
 		c.text(f+".source", m.Source)
 		c.text(f+".type", m.Type)
 		for k, o := range m.Options {
@@ -139,6 +141,27 @@ func (c *checker) mounts(s *specs.Spec) {
 			c.add(f, "uidMappings and gidMappings go together")
 		}
 	}
+}
+
+// proc keeps others' files from the place of procfs: what the runtime and the libraries
+// of a container write and read there would go where the mount's maker wants. The files
+// that show a container its own limits may be covered, and procfs by itself.
+func (c *checker) proc(field string, m specs.Mount) {
+	dest := path.Join("/", m.Destination)
+	below, inside := strings.CutPrefix(dest, "/proc/")
+	switch src := path.Clean(m.Source); {
+	case dest != "/proc" && !inside, m.Type == "proc", src == "/proc", strings.HasPrefix(src, "/proc/"):
+	case dest == "/proc":
+		c.add(field, "%q cannot be mounted because it is not of type proc", clip(m.Source))
+	case !slices.Contains(coverable, below):
+		c.add(field, "%q cannot be mounted because it is inside /proc", clip(dest))
+	}
+}
+
+// coverable are the files of procfs, by their paths in it, that runc lets be mounted on.
+var coverable = []string{
+	"cpuinfo", "diskstats", "loadavg", "meminfo", "net/dev", "slabinfo", "stat", "swaps",
+	"sys/crypto/fips_enabled", "sys/kernel/ns_last_pid", "uptime",
 }
 
 func (c *checker) annotations(a map[string]string) {

@@ -24,6 +24,10 @@ func base() *specs.Spec {
 	}
 }
 
+func mounted(typ, dest, source string) func(*specs.Spec) {
+	return func(s *specs.Spec) { s.Mounts = []specs.Mount{{Type: typ, Destination: dest, Source: source}} }
+}
+
 func ptr[T any](v T) *T { return &v }
 
 func TestSpec(t *testing.T) {
@@ -43,6 +47,13 @@ func TestSpec(t *testing.T) {
 		{"no args", func(s *specs.Spec) { s.Process.Args = nil }, "process.args: empty"},
 		{"NUL in args", func(s *specs.Spec) { s.Process.Args = []string{"sh", "a\x00"} }, "process.args[1]: holds a NUL byte"},
 		{"relative cwd", func(s *specs.Spec) { s.Process.Cwd = "tmp" }, `process.cwd: "tmp" is not absolute`},
+		{"bind on procfs", mounted("bind", "/proc", "/srv"), `mounts[0].destination: "/srv" cannot be mounted because it is not of type proc`},
+		{"tmpfs on procfs", mounted("tmpfs", "proc/", "tmpfs"), `mounts[0].destination: "tmpfs" cannot be mounted because it is not of type proc`},
+		{"bind into procfs", mounted("bind", "/a/../proc/self/attr/exec", "/srv"), `mounts[0].destination: "/proc/self/attr/exec" cannot be mounted because it is inside /proc`},
+		{"procfs by itself", mounted("proc", "/proc", "proc"), ""},
+		{"the host's procfs", mounted("bind", "/proc", "/proc"), ""},
+		{"figures of one's own", mounted("bind", "/proc/meminfo", "/srv"), ""},
+		{"not procfs", mounted("bind", "/processes", "/srv"), ""},
 		{"env of no form", func(s *specs.Spec) { s.Process.Env = []string{"A"} }, `process.env[0]: "A" is not NAME=VALUE`},
 		{"no root", func(s *specs.Spec) { s.Root = nil }, "root: missing"},
 		{"empty root", func(s *specs.Spec) { s.Root.Path = "" }, "root.path: empty"},
@@ -72,7 +83,7 @@ func TestSpec(t *testing.T) {
 		{"affinity", func(s *specs.Spec) { s.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0-3", Final: "all"} },
 			`process.execCPUAffinity.final: "all" is not a list of numbers`},
 		{"mount without destination", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Type: "proc"}} }, "mounts[0].destination: empty"},
-		{"mount with relative destination", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "proc"}} }, ""},
+		{"mount with relative destination", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "srv"}} }, ""},
 		{"mount with half a mapping", func(s *specs.Spec) {
 			s.Mounts = []specs.Mount{{Destination: "/a", UIDMappings: []specs.LinuxIDMapping{{Size: 1}}}}
 		}, "mounts[0]: uidMappings and gidMappings go together"},
