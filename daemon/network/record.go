@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"gantry/daemon/network/bridge"
+	"gantry/daemon/network/hostfiles"
 	"gantry/daemon/network/ipam"
 	"gantry/daemon/network/netns"
 )
@@ -115,17 +115,14 @@ func (s *Service) bridgeAddress(last netip.Prefix) (netip.Prefix, error) {
 	return netip.PrefixFrom(subnet.Addr().Next(), subnet.Bits()), err
 }
 
-// hostNetworks lists the networks of the host's interfaces.
+// hostNetworks lists what the host reaches without a gateway and where it asks for names.
 func hostNetworks() ([]netip.Prefix, error) {
-	addrs, err := net.InterfaceAddrs()
+	out, err := bridge.OnLink()
 	if err != nil {
-		return nil, fmt.Errorf("list the host's addresses: %w", err)
+		return nil, fmt.Errorf("list the host's networks: %w", err)
 	}
-	var out []netip.Prefix
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			out = append(out, p.Masked())
-		}
+	for _, server := range hostfiles.HostServers() {
+		out = append(out, netip.PrefixFrom(server, server.BitLen()))
 	}
 	return out, nil
 }

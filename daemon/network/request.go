@@ -91,7 +91,8 @@ func (s *Service) Validate(r Request) error {
 // resolve finds the network that r starts in and the settings asked for there.
 func (s *Service) resolve(r Request) (record, *networktypes.EndpointSettings, error) {
 	name := string(r.Mode)
-	if r.Mode.IsDefault() || r.Mode.IsBridge() || name == "" {
+	standard := name == "" || r.Mode.IsDefault() || r.Mode.IsBridge()
+	if standard {
 		name = bridgeNetwork
 		if _, ok := s.networks[bridgeNetwork]; !ok { // switched off: loopback only
 			name = noneNetwork
@@ -106,7 +107,7 @@ func (s *Service) resolve(r Request) (record, *networktypes.EndpointSettings, er
 		if e == nil {
 			continue
 		}
-		if key == n.Name || key == n.ID || key == "default" && n.Name == bridgeNetwork {
+		if key == n.Name || key == n.ID || standard && (key == "default" || key == bridgeNetwork) {
 			want = e
 			continue
 		}

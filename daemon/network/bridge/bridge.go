@@ -34,6 +34,38 @@ func Find(name string) (netip.Prefix, error) {
 	return address(link)
 }
 
+// OnLink lists the IPv4 networks of the host's interfaces and those that a route sends to
+// one of them without a gateway.
+func OnLink() ([]netip.Prefix, error) {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	var all []netip.Prefix
+	add := func(n *net.IPNet) {
+		if n == nil {
+			return
+		}
+		ip, ok := netip.AddrFromSlice(n.IP.To4())
+		if ones, _ := n.Mask.Size(); ok && ones > 0 {
+			all = append(all, netip.PrefixFrom(ip, ones).Masked())
+		}
+	}
+	for _, r := range routes {
+		if r.Scope == netlink.SCOPE_LINK {
+			add(r.Dst)
+		}
+	}
+	for _, a := range addrs {
+		add(a.IPNet)
+	}
+	return all, nil
+}
+
 func address(link netlink.Link) (netip.Prefix, error) {
 	addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
 	if err != nil {

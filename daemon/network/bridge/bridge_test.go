@@ -36,6 +36,18 @@ func TestBridge(t *testing.T) {
 	if got, err := Find(name); err != nil || got != addr {
 		t.Fatalf("found %v, %v", got, err)
 	}
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	routed := netip.MustParsePrefix("10.249.18.0/25")
+	if err := netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: ipnet(routed)}); err != nil {
+		t.Fatal(err)
+	}
+	near, err := OnLink()
+	if err != nil || !slices.Contains(near, addr.Masked()) || !slices.Contains(near, routed) || !slices.Contains(near, netip.MustParsePrefix("127.0.0.0/8")) {
+		t.Errorf("on link %v, %v", near, err)
+	}
 	ns, err := netns.Create(filepath.Join(t.TempDir(), "ns"), Inside)
 	if err != nil {
 		t.Fatal(err)

@@ -93,6 +93,17 @@ func hostResolvConf() string {
 	return stub
 }
 
+// HostServers are the host's name servers, none where they can't be read.
+func HostServers() (all []netip.Addr) {
+	raw, _ := readHost(hostResolvConf())
+	for _, s := range parse(raw).Servers {
+		if a, err := netip.ParseAddr(s); err == nil {
+			all = append(all, a.WithZone("").Unmap())
+		}
+	}
+	return all
+}
+
 // readHost reads a file of the host, empty when there is none.
 func readHost(path string) ([]byte, error) {
 	f, err := os.Open(path)
