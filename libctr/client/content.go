@@ -42,20 +42,14 @@ func (s contentStore) Walk(ctx context.Context, fn func(content.Info) error, fil
 	if err != nil {
 		return err
 	}
-	for {
-		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	return receive(stream.Recv, func(m *contentapi.ListContentResponse) error {
 		for _, i := range m.GetInfo() {
 			if err := fn(wire.FromContentInfo(i)); err != nil {
 				return err
 			}
 		}
-	}
+		return nil
+	})
 }
 
 func (s contentStore) Delete(ctx context.Context, d digest.Digest) error {

@@ -104,3 +104,19 @@ func streamError(err error) error {
 	}
 	return rpcstatus.From(err)
 }
+
+// receive calls fn for each message of a stream until its end.
+func receive[M any](recv func() (M, error), fn func(M) error) error {
+	for {
+		m, err := recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := fn(m); err != nil {
+			return err
+		}
+	}
+}

@@ -2,8 +2,6 @@ package client
 
 import (
 	"context"
-	"errors"
-	"io"
 
 	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
 	"google.golang.org/grpc"
@@ -90,20 +88,14 @@ func (s snapshotter) Walk(ctx context.Context, fn func(snapshot.Info) error, fil
 	if err != nil {
 		return err
 	}
-	for {
-		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	return receive(stream.Recv, func(m *snapshotsapi.ListSnapshotsResponse) error {
 		for _, i := range m.GetInfo() {
 			if err := fn(wire.FromSnapshotInfo(i)); err != nil {
 				return err
 			}
 		}
-	}
+		return nil
+	})
 }
 
 func (s snapshotter) Cleanup(ctx context.Context) error {

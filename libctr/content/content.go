@@ -119,28 +119,13 @@ func (s *Store) walkAlgorithm(ctx context.Context, alg digest.Algorithm, match f
 		if err != nil || d.Validate() != nil {
 			continue // gone meanwhile, or not a blob
 		}
-		if info := blobInfo(d, fi); match.Match(InfoFields(info)) {
+		if info := blobInfo(d, fi); match.Match(filter.Blob(info)) {
 			if err := fn(info); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-// InfoFields makes a blob filterable: digest, size, labels.
-func InfoFields(i content.Info) filter.Fields {
-	return func(path []string) (string, bool) {
-		switch path[0] {
-		case "digest":
-			return i.Digest.String(), true
-		case "size":
-			return fmt.Sprint(i.Size), true
-		case "labels":
-			return filter.Label(i.Labels, path[1:])
-		}
-		return "", false
-	}
 }
 
 // Delete implements content.Store. Open readers go on.

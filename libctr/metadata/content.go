@@ -89,33 +89,16 @@ func (s *contentStore) Walk(ctx context.Context, fn func(content.Info) error, fi
 			if err := proto.Unmarshal(v, &m); err != nil {
 				return err
 			}
-			if i := wire.FromContentInfo(&m); match.Match(contentFields(i)) {
+			if i := wire.FromContentInfo(&m); match.Match(filter.Blob(i)) {
 				infos = append(infos, i)
 			}
 			return nil
 		})
 	})
-	for _, info := range infos {
-		if err != nil {
-			break
-		}
-		if err = ctx.Err(); err == nil {
-			err = fn(info)
-		}
+	if err != nil {
+		return err
 	}
-	return err
-}
-
-func contentFields(i content.Info) filter.Fields {
-	return func(path []string) (string, bool) {
-		switch path[0] {
-		case "digest":
-			return i.Digest.String(), true
-		case "labels":
-			return filter.Label(i.Labels, path[1:])
-		}
-		return "", false
-	}
+	return handOut(ctx, infos, fn)
 }
 
 func (s *contentStore) Delete(ctx context.Context, d digest.Digest) error {

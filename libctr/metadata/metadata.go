@@ -258,3 +258,16 @@ func each(b *bbolt.Bucket, fn func(key string, value []byte) error) error {
 		return fn(string(k), v)
 	})
 }
+
+// handOut calls fn for each of all, outside of any transaction, until it fails or ctx ends.
+func handOut[T any](ctx context.Context, all []T, fn func(T) error) error {
+	for _, v := range all {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := fn(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}

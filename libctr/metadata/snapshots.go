@@ -385,39 +385,16 @@ func (s *snapshotter) Walk(ctx context.Context, fn func(snapshot.Info) error, fi
 			if err := json.Unmarshal(v, &r); err != nil {
 				return fmt.Errorf("decode snapshot %q: %w", key, err)
 			}
-			if i := r.info(key); match.Match(snapshotFields(i)) {
+			if i := r.info(key); match.Match(filter.Snapshot(i)) {
 				infos = append(infos, i)
 			}
 			return nil
 		})
 	})
-	for _, info := range infos {
-		if err != nil {
-			break
-		}
-		if err = ctx.Err(); err == nil {
-			err = fn(info)
-		}
+	if err != nil {
+		return err
 	}
-	return err
-}
-
-func snapshotFields(i snapshot.Info) filter.Fields {
-	kinds := map[snapshot.Kind]string{snapshot.KindView: "view", snapshot.KindActive: "active", snapshot.KindCommitted: "committed"}
-	return func(path []string) (string, bool) {
-		switch path[0] {
-		case "kind":
-			name, ok := kinds[i.Kind]
-			return name, ok
-		case "name":
-			return i.Name, true
-		case "parent":
-			return i.Parent, true
-		case "labels":
-			return filter.Label(i.Labels, path[1:])
-		}
-		return "", false
-	}
+	return handOut(ctx, infos, fn)
 }
 
 // Cleanup removes from the backend what no namespace has a record of.

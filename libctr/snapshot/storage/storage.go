@@ -257,7 +257,7 @@ func (s *Store) Walk(fn func(snapshot.Info) error, filters ...string) error {
 			if err := json.Unmarshal(v, &r); err != nil {
 				return fmt.Errorf("snapshot %q: %w", k, err)
 			}
-			if info := r.info(string(k)); match.Match(Fields(info)) {
+			if info := r.info(string(k)); match.Match(filter.Snapshot(info)) {
 				all = append(all, info)
 			}
 			return nil
@@ -272,28 +272,6 @@ func (s *Store) Walk(fn func(snapshot.Info) error, filters ...string) error {
 		}
 	}
 	return nil
-}
-
-// Fields makes a snapshot filterable: kind, name, parent, labels.
-func Fields(i snapshot.Info) filter.Fields {
-	return func(path []string) (string, bool) {
-		switch path[0] {
-		case "kind":
-			name, ok := kindNames[i.Kind]
-			return name, ok
-		case "name":
-			return i.Name, true
-		case "parent":
-			return i.Parent, true
-		case "labels":
-			return filter.Label(i.Labels, path[1:])
-		}
-		return "", false
-	}
-}
-
-var kindNames = map[snapshot.Kind]string{
-	snapshot.KindView: "view", snapshot.KindActive: "active", snapshot.KindCommitted: "committed",
 }
 
 // IDs returns the ids that have a record.
