@@ -66,16 +66,5 @@ func (r *Router) deleteOne(ctx context.Context, w http.ResponseWriter, req *http
 }
 
 func (r *Router) postPrune(ctx context.Context, w http.ResponseWriter, req *http.Request) error {
-	if err := httputil.ParseForm(req); err != nil {
-		return err
-	}
-	f, err := httputil.Filters(req)
-	if err != nil {
-		return err
-	}
-	report, err := r.backend.Prune(ctx, f)
-	if err != nil {
-		return err
-	}
-	return httputil.WriteJSON(w, http.StatusOK, report)
+	return httputil.Prune(ctx, w, req, r.backend.Prune)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/docker/docker/api/types/filters"
 	volumetypes "github.com/docker/docker/api/types/volume"
 
 	"gantry/api/errdefs"
@@ -90,19 +91,10 @@ func (r *Router) deleteOne(ctx context.Context, w http.ResponseWriter, req *http
 }
 
 func (r *Router) postPrune(ctx context.Context, w http.ResponseWriter, req *http.Request) error {
-	if err := httputil.ParseForm(req); err != nil {
-		return err
-	}
-	f, err := httputil.Filters(req)
-	if err != nil {
-		return err
-	}
-	if !rest.PruneAnonymous.In(ctx) {
-		f.Add("all", "true")
-	}
-	report, err := r.backend.Prune(ctx, f)
-	if err != nil {
-		return err
-	}
-	return httputil.WriteJSON(w, http.StatusOK, report)
+	return httputil.Prune(ctx, w, req, func(ctx context.Context, f filters.Args) (*volumetypes.PruneReport, error) {
+		if !rest.PruneAnonymous.In(ctx) {
+			f.Add("all", "true")
+		}
+		return r.backend.Prune(ctx, f)
+	})
 }
