@@ -48,7 +48,7 @@ type State struct {
 	Started bool
 	// RemoveVolumes: the removal that has begun takes the anonymous volumes along.
 	RemoveVolumes bool `json:",omitempty"`
-	Network Network
+	Network       Network
 	// Exit is of a run that has ended and is being released; nil before and after.
 	Exit *Ended `json:",omitempty"`
 }
