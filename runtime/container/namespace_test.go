@@ -211,12 +211,12 @@ func TestHooks(t *testing.T) {
 		return []specs.Hook{{Path: "/bin/busybox", Args: []string{"sh", "-c",
 			`s=$(cat); echo ` + name + ` $(echo "$s" | grep -o '"status":"[a-z]*"' | cut -d'"' -f4) $(hostname) >> ` + log}, Env: []string{"PATH=/bin"}}}
 	}
-	inside := []specs.Hook{{Path: "/bin/busybox", Args: []string{"sh", "-c", "cat >/dev/null; echo startContainer $(hostname) > /hooked; ! test -e " + log}, Env: []string{"PATH=/bin"}}}
+	inside := []specs.Hook{{Path: "/bin/busybox", Args: []string{"sh", "-c", "cat >/dev/null; echo startContainer $(hostname) $(cut -d: -f3 /proc/self/cgroup | sort -u) > /hooked; ! test -e " + log}, Env: []string{"PATH=/bin"}}}
 	s := b.spec("cat", "/hooked")
 	s.Hooks = &specs.Hooks{CreateRuntime: hook("createRuntime"), CreateContainer: hook("createContainer"), StartContainer: inside,
 		Poststart: hook("poststart"), Poststop: hook("poststop")}
 	s.Hooks.Prestart = hook("prestart") //nolint:staticcheck // still in use
-	if out, _ := b.run(s); out != "startContainer box\n" {
+	if out, _ := b.run(s); out != "startContainer box /\n" {
 		t.Errorf("output %q", out)
 	}
 	host, _ := os.Hostname()

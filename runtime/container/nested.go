@@ -1,0 +1,35 @@
+package container
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"gantry/runtime/plan"
+	"gantry/runtime/program"
+)
+
+// startBeside starts p, an exec's program. When the container has handed its
+// cgroup's controllers to cgroups below, the kernel lets no process into it
+// (EBUSY): then p goes where the init is, as with runc.
+func (c *Container) startBeside(p *program.Program, fs *files) (*program.Process, error) {
+	proc, err := program.Start(p, fs.byName)
+	if !errors.Is(err, unix.EBUSY) {
+		return proc, err
+	}
+	m, e := c.cgroup()
+	if e != nil {
+		return nil, err
+	}
+	dir, e := m.DirOf(c.Pid())
+	if e != nil {
+		return nil, err
+	}
+	fd, e := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if e != nil {
+		return nil, err
+	}
+	fs.add(plan.InCgroup, os.NewFile(uintptr(fd), dir))
+	return program.Start(p, fs.byName)
+}
