@@ -7,7 +7,10 @@ cd "$(dirname "$0")/../.."
 export PATH=$PATH:/usr/sbin:/sbin
 vm=$PWD/.build/vm
 limit=${GANTRY_VM_TIMEOUT:-840}
-mkdir -p "$vm"
+mkdir -p "$vm" && rm -f "$vm/console" "$vm/report"
+
+steps=$(IFS=,; echo "$*")
+wanted() { [[ -z $steps || ,$steps, == *,$1,* ]]; }
 
 # The emulator and what makes the disk, installed where they lack.
 programs() {
@@ -61,10 +64,10 @@ disk() {
 	printf '127.0.0.1 localhost\n' >"$tree/etc/hosts"
 	printf 'hosts: files\n' >"$tree/etc/nsswitch.conf"
 	cp "${GANTRY_BIN:-bin}"/* .build/docker "$tree/bin/"
-	for package in runtime/cgroup runtime/container; do
-		CGO_ENABLED=0 go test -c -o "$tree/gantry/$(basename "$package").test" "./$package"
+	for package in runtime/cgroup:cgroup runtime/container:container integration-cli:cli; do
+		wanted "${package#*:}" || continue
+		CGO_ENABLED=0 go test -c -o "$tree/gantry/${package#*:}.test" "./${package%:*}"
 	done
-	CGO_ENABLED=0 go test -c -o "$tree/gantry/cli.test" ./integration-cli
 	install -m 755 contrib/vm/{init,steps,smoke} "$tree/gantry/"
 	rm -f "$vm/disk.img" && truncate -s 2G "$vm/disk.img"
 	mkfs.ext4 -q -F -E lazy_itable_init=1 -d "$tree" "$vm/disk.img"
@@ -83,8 +86,6 @@ programs
 kernel
 ramdisk
 disk
-steps=$(IFS=,; echo "$*")
-rm -f "$vm/console"
 boot "${steps:-all}"
 # What a step prints stands between its marks; a terminal's line ends go.
 tr -d '\r' <"$vm/console" | sed -n '/^VM-/,$p' | tee "$vm/report" | grep -E '^VM-|^ *(--- (FAIL|SKIP)|FAIL|panic)|^(PASS|ok|not ok)' || true
