@@ -15,6 +15,7 @@ type oomWatch struct {
 	count func() (uint64, error)
 	tell  func()
 	end   func()
+	once  sync.Once // stop
 	quit  chan struct{}
 	done  sync.WaitGroup
 
@@ -76,9 +77,11 @@ func (w *oomWatch) stopped(within time.Duration) bool {
 // last looks once more; it comes before the init's exit is told.
 func (w *oomWatch) last() { w.look(false) }
 
-// stop is called once.
+// stop may be called again: a delete that fails is tried again.
 func (w *oomWatch) stop() {
-	close(w.quit)
-	w.end()
+	w.once.Do(func() {
+		close(w.quit)
+		w.end()
+	})
 	w.done.Wait()
 }

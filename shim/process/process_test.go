@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -45,7 +46,9 @@ func TestMoves(t *testing.T) {
 
 // fake is a runtime whose containers are processes of /bin/sleep.
 type fake struct {
-	start func(pid int) error // what Start does with the init
+	start func(pid int) error   // what Start does with the init
+	began func(context.Context) // told what Start is given; may be nil
+	stuck int                   // how many deletes fail
 	oom   uint64
 	init  int
 	mu    sync.Mutex
@@ -69,7 +72,13 @@ func (f *fake) Create(context.Context, CreateOptions) (Container, Started, error
 
 func (f *fake) Load(string, string) (Container, error) { return f, nil }
 
-func (f *fake) Start(context.Context) error {
+func (f *fake) Start(ctx context.Context) error {
+	if f.began != nil {
+		f.began(ctx)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if f.start != nil {
 		return f.start(f.init)
 	}
@@ -96,12 +105,17 @@ func (f *fake) Kill(_ context.Context, sig unix.Signal, all bool) error {
 	return nil
 }
 
-func (f *fake) Pause(context.Context) error        { return nil }
-func (f *fake) Resume(context.Context) error       { return nil }
-func (f *fake) Delete(context.Context, bool) error { return nil }
-func (f *fake) Pids() ([]int, error)               { return nil, nil }
-func (f *fake) Stats() (*cgroup.Stats, error)      { return nil, nil }
-func (f *fake) OOMKilled() (uint64, error)         { return f.oom, nil }
+func (f *fake) Pause(context.Context) error  { return nil }
+func (f *fake) Resume(context.Context) error { return nil }
+func (f *fake) Delete(context.Context, bool) error {
+	if f.stuck--; f.stuck >= 0 {
+		return errdefs.Unavailable("cgroup is busy")
+	}
+	return nil
+}
+func (f *fake) Pids() ([]int, error)          { return nil, nil }
+func (f *fake) Stats() (*cgroup.Stats, error) { return nil, nil }
+func (f *fake) OOMKilled() (uint64, error)    { return f.oom, nil }
 func (f *fake) OOM() (<-chan struct{}, func(), error) {
 	return nil, nil, errdefs.NotImplemented("no oom")
 }
@@ -171,6 +185,31 @@ func TestEarlyExit(t *testing.T) {
 	task.mustWait(t, "")
 	if got := told.String(); got != `start "", exit "" 137` {
 		t.Errorf("told %s", got)
+	}
+}
+
+// TestStartOutlivesItsClient pins that a start whose client leaves is no failure.
+func TestStartOutlivesItsClient(t *testing.T) {
+	ctx, leave := context.WithCancel(t.Context())
+	task, told := newTask(t, &fake{began: func(context.Context) { leave() }})
+	if _, err := task.Start(ctx, ""); err != nil {
+		t.Fatal(err)
+	}
+	task.Kill(t.Context(), "", unix.SIGKILL, false)
+	task.mustWait(t, "")
+	if got := told.String(); got != `start "", exit "" 137` {
+		t.Errorf("told %s", got)
+	}
+}
+
+// TestDeleteAgain pins that a delete which fails can be tried again.
+func TestDeleteAgain(t *testing.T) {
+	task, _ := newTask(t, &fake{stuck: 1})
+	if _, _, err := task.Delete(t.Context(), ""); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("first: %v", err)
+	}
+	if _, _, err := task.Delete(t.Context(), ""); err != nil {
+		t.Errorf("second: %v", err)
 	}
 }
 

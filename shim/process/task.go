@@ -209,6 +209,9 @@ func (t *Task) Start(ctx context.Context, exec string) (pid int, err error) {
 	if exec != "" {
 		return t.startExec(ctx, p)
 	}
+	// Once the init has been let go, it runs: a client that leaves, as an engine that
+	// dies does, must not make that a failure.
+	ctx = context.WithoutCancel(ctx)
 	if err := t.guarded(func() error { return t.container.Start(ctx) }); err != nil {
 		t.init.startFailed(failedStart(err)) // if the init ends now, as it should
 		return 0, err
