@@ -41,6 +41,7 @@ type Log struct {
 	gens    []generation // of the files, oldest first, never empty; guarded by mu
 	limit   int64        // whole entries in the current file end here; guarded by mu
 	pending [3]pending   // by stream; written under lane and mu
+	ending  bool         // End has been called, and may wait for a write; guarded by mu
 	ended   bool         // guarded by mu
 	done    chan struct{}
 	readers map[*logReader]struct{} // guarded by mu
@@ -281,23 +282,54 @@ func (l *Log) rotate(num uint64) error {
 	l.mu.Lock()
 	l.limit = l.size
 	l.change.Broadcast()
-	for len(l.gens) >= l.maxFiles && l.needed(l.gens[0].num) {
-		l.change.Wait()
-	}
+	l.awaitReaders()
 	count := len(l.gens)
 	l.mu.Unlock()
 	return errors.Join(err, l.shift(count, num))
 }
 
-// needed says whether a reader of bytes has yet to open generation num. It is
-// called under mu.
+// patience is how long a rotation waits for a reader.
+const patience = 2 * time.Second
+
+// awaitReaders lets readers of bytes open the oldest file before it goes. One that
+// does not come in time is not waited for again until it does: it gets a gap. It
+// is called under mu.
+func (l *Log) awaitReaders() {
+	if len(l.gens) < l.maxFiles || !l.needed(l.gens[0].num) {
+		return
+	}
+	over := false
+	timer := time.AfterFunc(patience, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		over = true
+		l.change.Broadcast()
+	})
+	defer timer.Stop()
+	for l.needed(l.gens[0].num) {
+		if over || l.ending {
+			for r := range l.readers {
+				r.late = r.late || r.needs(l.gens[0].num)
+			}
+			return
+		}
+		l.change.Wait()
+	}
+}
+
+// needed says whether a reader has yet to open generation num. It is called
+// under mu.
 func (l *Log) needed(num uint64) bool {
 	for r := range l.readers {
-		if !r.lines && (r.pos.Generation < num || r.file == nil && r.pos.Generation == num) {
+		if r.needs(num) {
 			return true
 		}
 	}
 	return false
+}
+
+func (r *logReader) needs(num uint64) bool {
+	return !r.lines && !r.late && (r.pos.Generation < num || r.file == nil && r.pos.Generation == num)
 }
 
 // shift renames the files, count of them, and opens a new current one, of
@@ -334,6 +366,10 @@ func (l *Log) shift(count int, num uint64) error {
 
 // End implements Output: the beginnings of lines become entries as they are.
 func (l *Log) End() {
+	l.mu.Lock()
+	l.ending = true
+	l.change.Broadcast()
+	l.mu.Unlock()
 	l.lane.Lock()
 	defer l.lane.Unlock()
 	if l.file == nil {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"gantry/api/logfile"
 	"gantry/api/shimwire"
@@ -288,6 +290,39 @@ func TestRotationWaits(t *testing.T) {
 	wg.Wait()
 	if g.streams[1].String() != want.String() || g.gaps > 0 {
 		t.Errorf("got %d bytes of %d, %d gaps", g.streams[1].Len(), want.Len(), g.gaps)
+	}
+}
+
+// TestRotationLosesPatience pins that a reader which reads no more holds up
+// neither the process nor the end, and is told what it missed.
+func TestRotationLosesPatience(t *testing.T) {
+	for name, atEnd := range map[string]bool{"in time": false, "at the end": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := openTestLog(t, shimwire.LogURI{MaxSize: 500, MaxFile: 2})
+				stuck := l.NewReader(both)
+				var written sync.WaitGroup
+				written.Go(func() {
+					for i := range 300 {
+						l.Write(logfile.Stdout, fmt.Appendf(nil, "%d\n", i))
+					}
+				})
+				if atEnd {
+					synctest.Wait() // now it waits for the reader
+				} else {
+					written.Wait()
+				}
+				before := time.Now()
+				l.End()
+				written.Wait()
+				if waited := time.Since(before); waited != 0 {
+					t.Errorf("the end took %v", waited)
+				}
+				if g := take(t, stuck, nil); g.gaps == 0 || !g.ended {
+					t.Errorf("%d gaps, ended %v", g.gaps, g.ended)
+				}
+			})
+		})
 	}
 }
 

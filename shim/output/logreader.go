@@ -48,7 +48,7 @@ func (l *Log) tip() shimwire.Position {
 }
 
 // logReader walks the files of a log. The goroutine that calls Next owns it;
-// pos.Generation, file, cut and gone are written under l.mu too, since rotation
+// pos.Generation, file, cut, late and gone are written under l.mu too, since rotation
 // looks at them.
 type logReader struct {
 	l     *Log
@@ -71,6 +71,7 @@ type logReader struct {
 	text  []byte // bytes of one stream that make the next frame
 
 	cut  bool // the file was emptied under us
+	late bool // rotation waits no more
 	gone bool
 }
 
@@ -253,7 +254,7 @@ func (r *logReader) open(dst []byte, s step) ([]byte, error) {
 	r.dec = logfile.NewDecoder(&r.src, pos.Offset)
 	r.last, r.dry, r.tries = false, 0, 0
 	r.l.mu.Lock()
-	r.pos, r.cut = pos, false
+	r.pos, r.cut, r.late = pos, false, false
 	r.l.mu.Unlock()
 	r.setFile(f)
 	r.l.wake()
