@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const self = "/proc/self/exe"
+
 // marker tells the second run that it is one; Protected does not trust it.
 const marker = "_GANTRY_SELFEXE"
 
@@ -31,18 +33,28 @@ func Ensure() error {
 	if again {
 		return fmt.Errorf("own executable is still unprotected after executing it anew")
 	}
-	fd, err := bind()
+	f, err := Open()
 	if err != nil {
-		if fd, err = sealedCopy(); err != nil {
-			return fmt.Errorf("protect own executable: %w", err)
+		return err
+	}
+	return run(f)
+}
+
+// Open opens the program as a file that can't be written, for another process to
+// execute; that one is Protected. The caller closes it.
+func Open() (*os.File, error) {
+	f, err := bind()
+	if err != nil {
+		if f, err = sealedCopy(); err != nil {
+			return nil, fmt.Errorf("protect own executable: %w", err)
 		}
 	}
-	return run(fd)
+	return f, nil
 }
 
 // Protected says whether this process runs from a file that can't be written.
 func Protected() bool {
-	f, err := os.Open("/proc/self/exe")
+	f, err := os.Open(self)
 	if err != nil {
 		return false
 	}
@@ -87,23 +99,23 @@ func attached(id uint64) bool {
 	return false
 }
 
-func bind() (int, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+func bind() (*os.File, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, self, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
-		return -1, fmt.Errorf("clone mount: %w", err)
+		return nil, fmt.Errorf("clone mount: %w", err)
 	}
 	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID, Propagation: unix.MS_PRIVATE}
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
 		unix.Close(fd)
-		return -1, fmt.Errorf("make mount read-only: %w", err)
+		return nil, fmt.Errorf("make mount read-only: %w", err)
 	}
-	return fd, nil
+	return os.NewFile(uintptr(fd), self), nil
 }
 
-func sealedCopy() (int, error) {
-	src, err := os.Open("/proc/self/exe")
+func sealedCopy() (*os.File, error) {
+	src, err := os.Open(self)
 	if err != nil {
-		return -1, err
+		return nil, err
 	}
 	defer src.Close()
 	fd, err := unix.MemfdCreate("gantry", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
@@ -111,21 +123,21 @@ func sealedCopy() (int, error) {
 		fd, err = unix.MemfdCreate("gantry", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	}
 	if err != nil {
-		return -1, fmt.Errorf("memfd: %w", err)
+		return nil, fmt.Errorf("memfd: %w", err)
 	}
-	dst := os.NewFile(uintptr(fd), "memfd")
+	dst := os.NewFile(uintptr(fd), self)
 	if _, err := io.Copy(dst, src); err != nil {
 		dst.Close()
-		return -1, fmt.Errorf("copy: %w", err)
+		return nil, fmt.Errorf("copy: %w", err)
 	}
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, allSeals); err != nil {
 		dst.Close()
-		return -1, fmt.Errorf("seal: %w", err)
+		return nil, fmt.Errorf("seal: %w", err)
 	}
-	return fd, nil
+	return dst, nil
 }
 
-func run(fd int) error {
+func run(f *os.File) error {
 	env := append(os.Environ(), marker+"=1")
-	return fmt.Errorf("execute own executable anew: %w", unix.Exec(fmt.Sprintf("/proc/self/fd/%d", fd), os.Args, env))
+	return fmt.Errorf("execute own executable anew: %w", unix.Exec(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.Args, env))
 }

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -68,12 +69,25 @@ func removeDeadSocket(bundle string) {
 	if err != nil {
 		return
 	}
-	path := strings.TrimPrefix(string(address), "unix://")
-	if c, err := net.Dial("unix", path); err == nil {
-		c.Close()
-		return
+	if path := strings.TrimPrefix(string(address), "unix://"); !served(path) {
+		os.Remove(path)
 	}
-	os.Remove(path)
+}
+
+// dyingTimeout is how long the last threads of a killed shim may hold its socket.
+const dyingTimeout = 300 * time.Millisecond
+
+// served says whether a shim lives behind the socket. One that is being killed
+// still takes connections, and then drops them; a living one waits for a request.
+func served(path string) bool {
+	c, err := net.DialTimeout("unix", path, dyingTimeout)
+	if err != nil {
+		return errors.Is(err, os.ErrDeadlineExceeded) // it lives, and is behind
+	}
+	defer c.Close()
+	c.SetReadDeadline(time.Now().Add(dyingTimeout))
+	_, err = c.Read(make([]byte, 1))
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 func readPid(path string) int {

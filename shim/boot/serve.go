@@ -110,7 +110,9 @@ func within(d time.Duration, f func(context.Context)) {
 // ignoreSignals keeps the shim from ending with its engine's terminal or
 // service. A TERM ends it when it has nothing to do.
 func ignoreSignals(quit func()) {
-	signal.Ignore(unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
+	// Caught and dropped: what is ignored stays so in all that is executed, containers
+	// of an OCI runtime's command line included.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGHUP, unix.SIGPIPE)
 	term := make(chan os.Signal, 1)
 	signal.Notify(term, unix.SIGTERM)
 	go func() { // ends with the process

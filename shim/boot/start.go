@@ -16,10 +16,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gantry/runtime/selfexe"
 )
 
 // start makes the socket and the serving process, and prints the address.
-func (a args) start(stdin io.Reader, stdout io.Writer) error {
+func (a args) start(stdin io.Reader, stdout io.Writer) (err error) {
 	params, err := a.readParams(stdin)
 	if err != nil {
 		return fmt.Errorf("read bootstrap parameters: %w", err)
@@ -36,17 +38,25 @@ func (a args) start(stdin io.Reader, stdout io.Writer) error {
 	case err != nil:
 		return err
 	default:
-		pid, err := a.spawn(l, address, bundle)
+		var shim *os.Process
+		shim, err = a.spawn(l, address, bundle)
 		l.Close()
 		if err != nil {
 			os.Remove(path)
 			return err
 		}
-		if err := writeFile(filepath.Join(bundle, "shim.pid"), strconv.Itoa(pid)); err != nil {
+		defer func() {
+			if err != nil { // nobody knows of it
+				shim.Kill()
+				os.Remove(path)
+			}
+			shim.Release()
+		}()
+		if err = writeFile(filepath.Join(bundle, "shim.pid"), strconv.Itoa(shim.Pid)); err != nil {
 			return err
 		}
 	}
-	if err := writeFile(filepath.Join(bundle, "address"), address); err != nil {
+	if err = writeFile(filepath.Join(bundle, "address"), address); err != nil {
 		return err
 	}
 	_, err = stdout.Write(answer(params, address))
@@ -102,20 +112,20 @@ func listen(path string) (*net.UnixListener, error) {
 }
 
 // spawn starts the serving process.
-func (a args) spawn(l *net.UnixListener, address, bundle string) (pid int, err error) {
+func (a args) spawn(l *net.UnixListener, address, bundle string) (*os.Process, error) {
 	f, err := l.File()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer f.Close()
-	exe, err := protectedSelf()
+	exe, err := selfexe.Open() // containers are cloned from the serving process
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer exe.Close()
 	// What the engine has left open is not for the shim.
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return 0, fmt.Errorf("close inherited files: %w", err)
+		return nil, fmt.Errorf("close inherited files: %w", err)
 	}
 	cmd := exec.Command("/proc/self/fd/4", "-namespace", a.namespace, "-id", a.id, "-address", a.address, "-socket", address)
 	cmd.Args[0] = os.Args[0]
@@ -127,10 +137,9 @@ func (a args) spawn(l *net.UnixListener, address, bundle string) (pid int, err e
 	cmd.ExtraFiles = []*os.File{f, exe}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("start serving process: %w", err)
+		return nil, fmt.Errorf("start serving process: %w", err)
 	}
-	pid = cmd.Process.Pid // before Release forgets it
-	return pid, cmd.Process.Release()
+	return cmd.Process, nil
 }
 
 // serveEnv keeps the number of threads, and with them of stacks, small.
@@ -141,24 +150,6 @@ func serveEnv(env []string) []string {
 		}
 	}
 	return append(env, "GOMAXPROCS=2")
-}
-
-// protectedSelf opens the program for the serving process, from which containers
-// are cloned: on a read-only mount that is in no mount namespace, so that none of
-// them can write to it. Where that can't be had the serving process protects
-// itself, see serve.
-func protectedSelf() (*os.File, error) {
-	const self = "/proc/self/exe"
-	fd, err := unix.OpenTree(unix.AT_FDCWD, self, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return os.Open(self)
-	}
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID, Propagation: unix.MS_PRIVATE}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-		unix.Close(fd)
-		return os.Open(self)
-	}
-	return os.NewFile(uintptr(fd), self), nil
 }
 
 // writeFile makes a file appear whole.
