@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -130,6 +131,11 @@ func TestPs(t *testing.T) {
 	}
 	if got := e.Must("ps", "-a", "--format", "{{.Names}} {{.Status}} {{.Command}}", "--no-trunc"); !strings.Contains(got, "bb Exited (3) Less than a second ago") && !strings.Contains(got, "bb Exited (3) ") {
 		t.Error(got)
+	}
+	var own, all int
+	got := e.Must("inspect", "-s", "-f", "{{.SizeRw}} {{.SizeRootFs}}", "aa")
+	if _, err := fmt.Sscan(got, &own, &all); err != nil || all-own < 1<<20 {
+		t.Errorf("sizes without and with the image: %s", got)
 	}
 	if r := e.Docker("ps", "-f", "nope=1"); r.Code == 0 || !strings.Contains(r.Stderr, "invalid filter 'nope'") {
 		t.Errorf("unknown filter: %s", r.Stderr)

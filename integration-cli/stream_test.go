@@ -119,6 +119,8 @@ func TestExec(t *testing.T) {
 		{name: "stdin", args: []string{"exec", "-i", "c1", "cat"}, stdin: "x\ny\n", out: "x\ny"},
 		{name: "environment", args: []string{"exec", "-e", "A=b", "c1", "sh", "-c", "echo $A $FROM"}, out: "b container"},
 		{name: "working directory", args: []string{"exec", "-w", "/tmp", "c1", "pwd"}, out: "/tmp"},
+		{name: "no such directory", args: []string{"exec", "-w", "/nope", "c1", "pwd"}, code: 127,
+			out: `OCI runtime exec failed: exec failed: unable to start container process: chdir to cwd ("/nope") set in config.json failed: no such file or directory`},
 		{name: "user", args: []string{"exec", "-u", "tester", "c1", "id", "-un"}, out: "tester"},
 		{name: "same namespaces", args: []string{"exec", "c1", "cat", "/proc/1/comm"}, out: "sleep"},
 		{name: "detached", args: []string{"exec", "-d", "c1", "sh", "-c", "echo done > /tmp/mark"}},

@@ -92,6 +92,7 @@ type Images interface {
 	Mounts(ctx context.Context, key string) ([]mount.Mount, error)
 	RemoveSnapshot(ctx context.Context, key string) error
 	Usage(ctx context.Context, key string) (snapshot.Usage, error)
+	ParentUsage(ctx context.Context, key string) (int64, error)
 }
 
 // Volumes is what containers need of volumes; daemon/volume implements it. user is a

@@ -68,7 +68,7 @@ const (
 func withPrefix(err error) error {
 	text, ours := strings.CutPrefix(err.Error(), shimPrefix)
 	switch {
-	case strings.HasPrefix(text, "exec: "):
+	case strings.HasPrefix(text, "exec: "), strings.HasPrefix(text, "chdir to cwd "):
 		return retold{taskPrefix + shimPrefix + runtimePrefix + text, err}
 	case ours:
 		return retold{taskPrefix + shimPrefix + text, err}
@@ -93,7 +93,7 @@ func ExecError(err error) (code int, out error) {
 		return exitNotExecutable, err
 	}
 	prefix := ""
-	if strings.HasPrefix(err.Error(), "exec: ") {
+	if text := err.Error(); strings.HasPrefix(text, "exec: ") || strings.HasPrefix(text, "chdir to cwd ") {
 		prefix = "OCI runtime exec failed: exec failed: unable to start container process: "
 	}
 	return startError(prefix, err)

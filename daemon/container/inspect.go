@@ -26,12 +26,11 @@ func (s *Service) Inspect(ctx context.Context, ref string, size bool) (container
 		NetworkSettings: networkSettings(c), ImageManifestDescriptor: manifestOf(c),
 	}
 	if size {
-		usage, err := s.Images.Usage(ctx, e.id)
+		own, all, err := s.sizes(ctx, e.id)
 		if err != nil {
 			return containertypes.InspectResponse{}, err
 		}
-		root := usage.Size + s.imageSize(ctx, c)
-		r.SizeRw, r.SizeRootFs = &usage.Size, &root
+		r.SizeRw, r.SizeRootFs = &own, &all
 	}
 	return r, nil
 }
@@ -131,17 +130,12 @@ func manifestOf(c *Snapshot) *ocispec.Descriptor {
 	return &m
 }
 
-// imageSize is what the image's layers take unpacked; 0 when nobody can tell.
-func (s *Service) imageSize(ctx context.Context, c *Snapshot) int64 {
-	sizer, ok := s.Images.(interface {
-		ImageSize(ctx context.Context, key string) (int64, error)
-	})
-	if !ok {
-		return 0
-	}
-	n, err := sizer.ImageSize(ctx, c.ID)
+// sizes are what a container wrote, and that with the layers of its image.
+func (s *Service) sizes(ctx context.Context, id string) (own, all int64, err error) {
+	u, err := s.Images.Usage(ctx, id)
 	if err != nil {
-		return 0
+		return 0, 0, err
 	}
-	return n
+	below, err := s.Images.ParentUsage(ctx, id)
+	return u.Size, u.Size + below, err
 }

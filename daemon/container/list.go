@@ -34,11 +34,10 @@ func (s *Service) List(ctx context.Context, o containertypes.ListOptions) ([]con
 		}
 		sum := summary(c, names(c))
 		if o.Size {
-			usage, err := s.Images.Usage(ctx, c.ID)
-			if err != nil && !errdefs.IsNotFound(err) {
+			var err error
+			if sum.SizeRw, sum.SizeRootFs, err = s.sizes(ctx, c.ID); err != nil && !errdefs.IsNotFound(err) {
 				return nil, err
 			}
-			sum.SizeRw, sum.SizeRootFs = usage.Size, usage.Size+s.imageSize(ctx, c)
 		}
 		out = append(out, sum)
 		f.taken++

@@ -344,6 +344,8 @@ func (f fakeImages) RemoveSnapshot(ctx context.Context, key string) error {
 	return nil
 }
 
+func (f fakeImages) ParentUsage(context.Context, string) (int64, error) { return 1 << 20, nil }
+
 func (f fakeImages) Usage(context.Context, string) (snapshot.Usage, error) {
 	return snapshot.Usage{Size: 7}, nil
 }

@@ -65,3 +65,36 @@ func (s *Service) RemoveSnapshot(ctx context.Context, key string) error {
 func (s *Service) Usage(ctx context.Context, key string) (snapshot.Usage, error) {
 	return s.Snapshots.Usage(ctx, key)
 }
+
+// ParentUsage is what the layers below the snapshot key take on disk, in bytes, each as
+// if it were this snapshot's alone.
+func (s *Service) ParentUsage(ctx context.Context, key string) (int64, error) {
+	var sum int64
+	for {
+		info, err := s.Snapshots.Stat(ctx, key)
+		if err != nil {
+			return 0, fmt.Errorf("snapshot %s: %w", key, err)
+		}
+		if key = info.Parent; key == "" {
+			return sum, nil
+		}
+		u, err := s.usageOf(ctx, key)
+		if err != nil {
+			return 0, err
+		}
+		sum += u.Size
+	}
+}
+
+// usageOf is the disk use of a committed snapshot, which never changes.
+func (s *Service) usageOf(ctx context.Context, name string) (snapshot.Usage, error) {
+	if u, ok := s.usages.Load(name); ok {
+		return u.(snapshot.Usage), nil
+	}
+	u, err := s.Snapshots.Usage(ctx, name)
+	if err != nil {
+		return u, err
+	}
+	s.usages.Store(name, u)
+	return u, nil
+}

@@ -44,18 +44,11 @@ func (s *Service) usage(ctx context.Context, inv *inventory, chain digest.Digest
 		s.usages.Delete(chain.String())
 		return 0, nil
 	}
-	if u, ok := s.usages.Load(chain.String()); ok {
-		return u.(snapshot.Usage).Size, nil
-	}
-	u, err := s.Snapshots.Usage(ctx, chain.String())
+	u, err := s.usageOf(ctx, chain.String())
 	if errdefs.IsNotFound(err) {
 		return 0, nil
 	}
-	if err != nil {
-		return 0, err
-	}
-	s.usages.Store(chain.String(), u)
-	return u.Size, nil
+	return u.Size, err
 }
 
 // LayersSize is what the unpacked layers of all images take on disk, in bytes, each

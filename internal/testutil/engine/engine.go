@@ -253,7 +253,7 @@ func (e *Engine) checkRaces() {
 }
 
 func (e *Engine) close() {
-	if e.cmd == nil {
+	if e.cmd == nil || e.cmd.Process == nil {
 		return
 	}
 	if syscall.Kill(e.cmd.Process.Pid, 0) == nil {
