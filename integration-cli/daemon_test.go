@@ -101,3 +101,47 @@ func TestReload(t *testing.T) {
 		return false
 	})
 }
+
+// TestReloadSettings: what a reload promises holds for the next container and the next
+// pull, and a bad file changes nothing.
+func TestReloadSettings(t *testing.T) {
+	e := start(t)
+	mirror := registry(t)
+	e.Must("tag", image, mirror+"/library/mirrored:1")
+	e.Must("push", mirror+"/library/mirrored:1")
+	runtime := engine.Binary(t, "grun")
+	reload := func(text, runtime string) {
+		t.Helper()
+		if err := os.WriteFile(e.Dir+"/daemon.json", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		e.Signal("HUP")
+		eventually(t, "the default runtime is "+runtime, func() bool { return e.Must("info", "-f", "{{.DefaultRuntime}}") == runtime })
+	}
+	show := func() string {
+		e.Must("run", "--name", "cc", image, "sh", "-c", "df -k /dev/shm | tail -n 1")
+		defer e.Must("rm", "cc")
+		size := strings.Fields(e.Must("logs", "cc"))[1]
+		return size + " " + e.Must("inspect", "-f", "{{.HostConfig.Runtime}} {{.HostConfig.IpcMode}} {{.HostConfig.ShmSize}}", "cc")
+	}
+	reload(`{"default-runtime":"mine","runtimes":{"mine":{"path":"`+runtime+`"}},"default-shm-size":"8m","default-ipc-mode":"shareable",
+		"registry-mirrors":["http://`+mirror+`"],"max-concurrent-downloads":1,"max-download-attempts":2}`, "mine")
+	if got, want := show(), "8192 mine shareable 8388608"; got != want {
+		t.Errorf("after a reload: %s, want %s", got, want)
+	}
+	if got := e.Must("pull", "mirrored:1"); !strings.Contains(got, "Status: Downloaded newer image for mirrored:1") {
+		t.Errorf("through the mirror: %s", got)
+	}
+	if err := os.WriteFile(e.Dir+"/daemon.json", []byte(`{"default-runtime":"nope","labels":["a=b"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.Signal("HUP")
+	time.Sleep(200 * time.Millisecond)
+	if got := e.Must("info", "-f", "{{.DefaultRuntime}} {{.Labels}}"); got != "mine []" {
+		t.Errorf("after a bad file: %s", got)
+	}
+	reload(`{}`, "gantry")
+	if got, want := show(), "65536 gantry private 67108864"; got != want {
+		t.Errorf("after an empty file: %s, want %s", got, want)
+	}
+}
