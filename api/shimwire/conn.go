@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -165,17 +166,21 @@ func Listen(path string) (*net.UnixListener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("listen at %s: %w", path, err)
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: short, Net: "unix"})
+	some, err := private.Listen(context.Background(), "unix", short)
 	if err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", path, errno(err))
 	}
+	l := some.(*net.UnixListener)
 	l.SetUnlinkOnClose(false) // the short path may not lead there later
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, err
-	}
 	return l, nil
 }
+
+// private gives sockets their mode before they have a name, so that nobody else
+// can connect at any time.
+var private = net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+	cerr := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) })
+	return errors.Join(cerr, err)
+}}
 
 // shortPath returns a path to the same file that fits a socket address, good
 // until release.

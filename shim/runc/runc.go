@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -100,13 +101,22 @@ func (c *Container) launch(ctx context.Context, args []string, pidName string, t
 	if err := c.run(cmd); err != nil {
 		return s, fmt.Errorf("OCI runtime %s failed: %w", args[0], err) // containerd's words
 	}
-	if s.Pid, err = readPid(pidFile); err != nil {
-		return s, err
-	}
-	if terminal {
+	if s.Pid, err = readPid(pidFile); err == nil && terminal {
 		s.Console, err = console.receive(ctx)
 	}
+	if err != nil {
+		c.takeBack(ctx, args[0], s.Pid)
+	}
 	return s, err
+}
+
+// takeBack ends what a runtime has made and its caller will not know of.
+func (c *Container) takeBack(ctx context.Context, what string, pid int) {
+	if what == "create" {
+		c.do(context.WithoutCancel(ctx), "delete", "--force") //nolint:errcheck // the error before says more
+	} else if pid > 0 {
+		unix.Kill(pid, unix.SIGKILL) // our child, not reaped yet
+	}
 }
 
 // file avoids a non-nil interface around a nil file.
@@ -133,8 +143,14 @@ func (c *Container) command(ctx context.Context, args ...string) *exec.Cmd {
 	if c.rt.SystemdCgroup {
 		global = append(global, "--systemd-cgroup")
 	}
-	return exec.CommandContext(ctx, c.rt.Binary, append(global, args...)...)
+	cmd := exec.CommandContext(ctx, c.rt.Binary, append(global, args...)...)
+	cmd.WaitDelay = heldTimeout
+	return cmd
 }
+
+// heldTimeout is how long what a runtime leaves running, such as a hook's
+// descendant, may hold its error output open.
+const heldTimeout = 2 * time.Second
 
 func (c *Container) log() string { return filepath.Join(c.bundle, "log.json") }
 
@@ -143,7 +159,7 @@ func (c *Container) log() string { return filepath.Join(c.bundle, "log.json") }
 func (c *Container) run(cmd *exec.Cmd) error {
 	before := size(c.log())
 	err := cmd.Run()
-	if err == nil {
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) { // held open, and ended well
 		return nil
 	}
 	if text := lastError(c.log(), before); text != "" {

@@ -42,6 +42,9 @@ func startLogger(ctx context.Context, uri string, owner Owner) (_ *logger, err e
 			f.Close()
 		}
 		if err != nil {
+			if l.proc != nil {
+				l.proc.Kill()
+			}
 			l.close()
 		}
 	}()
