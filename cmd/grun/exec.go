@@ -199,6 +199,7 @@ func (o *execFlags) launch(ctx context.Context, r *request, c *container.Contain
 	}
 	defer f.close()
 	opts.Stdin, opts.Stdout, opts.Stderr = f.theirs.in, f.theirs.out, f.theirs.err
+	opts.Console = keepLineEnds
 	proc, err := c.Exec(ctx, opts)
 	if err != nil {
 		return execError(err)

@@ -73,9 +73,8 @@ func (f *foreground) attachConsole(master *os.File) error {
 	if f.master, err = console.ConsoleFromFile(control); err != nil {
 		return fmt.Errorf("terminal: %w", err)
 	}
-	// line ends are turned once, by our own terminal, whose raw mode keeps that
-	if err := console.ClearONLCR(control.Fd()); err != nil {
-		return fmt.Errorf("terminal: %w", err)
+	if err := keepLineEnds(control); err != nil {
+		return err
 	}
 	// our own may be none: output goes where it goes, input is taken as it is
 	if tty, err := console.ConsoleFromFile(f.r.stdin); err == nil {
@@ -87,6 +86,15 @@ func (f *foreground) attachConsole(master *os.File) error {
 	}
 	go copyFile(stream, f.r.stdin) // ends with our stdin or with us
 	f.carry(f.r.stdout, stream)
+	return nil
+}
+
+// keepLineEnds has line ends turned once: by our own terminal, whose raw mode
+// keeps that, and not by the process's. It comes before the process writes.
+func keepLineEnds(master *os.File) error {
+	if err := console.ClearONLCR(master.Fd()); err != nil {
+		return fmt.Errorf("terminal: %w", err)
+	}
 	return nil
 }
 

@@ -102,6 +102,10 @@ type ExecOptions struct {
 	ExtraFiles            []*os.File
 	Warn                  func(msg string)
 	OOMScoreAdj           *int
+
+	// Console is given the terminal's master, which is not its, before the process
+	// runs; may be nil.
+	Console func(master *os.File) error
 }
 
 // Process is a further process of a container, already running. The caller

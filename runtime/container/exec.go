@@ -52,7 +52,7 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (_ *Process, err er
 	if err != nil {
 		return nil, c.unlessStopped(err)
 	}
-	tty, err := hear(ctx, proc)
+	tty, err := hear(ctx, proc, o.Console)
 	if err != nil {
 		proc.Abort()
 		if tty != nil {
@@ -91,7 +91,7 @@ func (c *Container) unlessStopped(err error) error {
 const dying = 100 * time.Millisecond
 
 // hear listens until execve and takes the terminal.
-func hear(ctx context.Context, proc *program.Process) (tty *os.File, err error) {
+func hear(ctx context.Context, proc *program.Process, ready func(*os.File) error) (tty *os.File, err error) {
 	for {
 		ev, err := proc.Next(ctx)
 		switch {
@@ -101,6 +101,10 @@ func hear(ctx context.Context, proc *program.Process) (tty *os.File, err error) 
 			return tty, nil
 		case ev.Kind == program.Told && ev.Code == plan.TellTTY:
 			tty = ev.File
+		case ev.Kind == program.Asked && ev.Code == plan.TellTTY:
+			if err := errors.Join(ready(tty), proc.Answer()); err != nil {
+				return tty, err
+			}
 		default:
 			return tty, fmt.Errorf("process ended before execve")
 		}
@@ -111,7 +115,7 @@ func (c *Container) execOptions(fs *files, o ExecOptions) (po plan.Options, err 
 	if err := fs.stdio(o.Process.Terminal, o.Stdin, o.Stdout, o.Stderr, o.ExtraFiles); err != nil {
 		return po, err
 	}
-	po = plan.Options{ID: c.id, Extra: len(o.ExtraFiles), NoPivot: c.rec.NoPivot, Keyring: c.rec.Keyring}
+	po = plan.Options{ID: c.id, Extra: len(o.ExtraFiles), AskTTY: o.Console != nil, NoPivot: c.rec.NoPivot, Keyring: c.rec.Keyring}
 	if err := c.place(fs); err != nil {
 		return po, err
 	}

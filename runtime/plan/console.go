@@ -27,6 +27,9 @@ func (b *builder) console(ptmx string, bind bool) {
 		program.Named(unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, "RDWR|NOCTTY|CLOEXEC"))
 	b.TellFD(TellTTY, master)
 	b.Close(master)
+	if b.o.AskTTY {
+		b.Ask(TellTTY)
+	}
 	if bind {
 		b.Label("bind terminal on /dev/console")
 		src, _ := b.OpenTree("console", program.From(tty), "", unix.OPEN_TREE_CLONE|unix.AT_EMPTY_PATH)

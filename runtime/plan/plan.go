@@ -38,7 +38,7 @@ import (
 const (
 	AskMaps   = 'u' // asked: write the id maps
 	AskHooks  = 'h' // asked: run the hooks that come before pivot_root
-	TellTTY   = 't' // told, with the console's master
+	TellTTY   = 't' // told, with the console's master; then asked, if Options say so
 	TellChild = 'p' // asked: the init is another process now, adopt it
 	TellRoot  = 'r' // told, with the root's detached mount
 	TellNotif = 's' // told, with the seccomp listener
@@ -85,6 +85,7 @@ type Options struct {
 	Hooks    bool // there are hooks to wait for
 	NoPivot  bool
 	Keyring  bool // a session keyring of its own
+	AskTTY   bool // ask whether the console is ready for the process
 
 	Cgroups CgroupMounts
 
