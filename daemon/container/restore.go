@@ -45,11 +45,15 @@ func (s *Service) Restore(ctx context.Context) error {
 	if s.CoreEvents != nil {
 		s.spawn(s.listen)
 	}
-	live := map[string]bool{}
-	found, err := s.tasks(ctx)
+	inCore, err := s.Containers.List(ctx)
+	if err != nil {
+		return wrap("list core containers", err)
+	}
+	found, err := s.remains(ctx, inCore)
 	if err != nil {
 		return err
 	}
+	live := map[string]bool{}
 	for _, e := range s.all() {
 		st, ok := found[e.id]
 		live[e.id] = ok && alive(st) && e.snapshot().Status.HasTask()
@@ -58,37 +62,48 @@ func (s *Service) Restore(ctx context.Context) error {
 	if err := s.Networks.Restore(ctx, live); err != nil {
 		return wrap("restore networks", err)
 	}
-	if err := s.sweep(ctx); err != nil {
+	if err := s.sweep(ctx, inCore); err != nil {
 		return err
 	}
 	for _, e := range s.all() {
-		s.resume(ctx, e, found[e.id], live[e.id])
+		st, ok := found[e.id]
+		switch {
+		case live[e.id]:
+			s.adopt(ctx, e, st)
+			continue
+		case ok && !e.snapshot().Status.HasTask():
+			s.clear(ctx, e)
+		}
+		s.resume(ctx, e, st)
 	}
 	s.spawn(s.startByPolicy)
 	return nil
 }
 
-// tasks asks for the state of every container's task, of many at once: a shim that is
-// stuck takes its time to be given up.
-func (s *Service) tasks(ctx context.Context) (map[string]task.State, error) {
+// remains are the tasks of the containers that the core has, the zero State where there
+// is none. It asks many at once: a shim that is stuck takes its time to be given up.
+func (s *Service) remains(ctx context.Context, inCore []corecontainer.Container) (map[string]task.State, error) {
 	var (
 		g     errgroup.Group
 		mu    sync.Mutex
 		found = map[string]task.State{}
 	)
 	g.SetLimit(32)
-	for _, e := range s.all() {
+	for _, c := range inCore {
+		if s.entry(c.ID) == nil {
+			continue
+		}
 		g.Go(func() error {
-			st, err := s.Tasks.Get(ctx, e.id, "")
+			st, err := s.Tasks.Get(ctx, c.ID, "")
 			if errdefs.IsNotFound(err) {
-				return nil
+				st, err = task.State{}, nil
 			}
 			if err != nil {
-				return wrap("ask for container "+e.id, err)
+				return wrap("ask for container "+c.ID, err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			found[e.id] = st
+			found[c.ID] = st
 			return nil
 		})
 	}
@@ -99,10 +114,10 @@ func (s *Service) tasks(ctx context.Context) (map[string]task.State, error) {
 // ended, Wait will tell.
 func alive(st task.State) bool {
 	switch st.Status {
-	case task.StatusRunning, task.StatusPaused, task.StatusPausing, task.StatusUnknown:
+	case task.StatusRunning, task.StatusPaused, task.StatusPausing:
 		return true
 	}
-	return false
+	return st.Status == task.StatusUnknown && st.ContainerID != ""
 }
 
 func (s *Service) restoreVolumes(ctx context.Context, e *entry, mounted bool) {
@@ -116,12 +131,14 @@ func (s *Service) restoreVolumes(ctx context.Context, e *entry, mounted bool) {
 	}
 }
 
-// resume brings one container's state and its task together.
-func (s *Service) resume(ctx context.Context, e *entry, st task.State, live bool) {
+// resume goes on with a container that has no living task; st is what is known of its
+// end, if anything.
+func (s *Service) resume(ctx context.Context, e *entry, st task.State) {
 	c := e.snapshot()
+	if !c.Status.HasTask() {
+		s.unmountShm(e.id)
+	}
 	switch {
-	case live:
-		s.adopt(ctx, e, st)
 	case c.Status.HasTask():
 		exit := task.Exit{Code: exitLost}
 		if c.Exit != nil { // its release was cut off
@@ -132,15 +149,12 @@ func (s *Service) resume(ctx context.Context, e *entry, st task.State, live bool
 		}
 		s.commitExit(ctx, e, exit)
 		if e.snapshot().Status == Exited {
-			s.spawn(func() { s.autoRemove(ctx, e) })
+			s.spawn(func() { s.autoRemove(context.WithoutCancel(s.life), e) })
 		}
 	case c.Status == Restarting:
-		s.clear(ctx, e)
 		s.restartAfter(e, c.RestartWait)
 	case c.Status == Removing:
 		s.spawn(func() { s.finishRemoval(e) })
-	default:
-		s.clear(ctx, e)
 	}
 }
 
@@ -156,12 +170,11 @@ func (s *Service) adopt(ctx context.Context, e *entry, st task.State) {
 	s.watch(e, r)
 }
 
-// clear takes away what a cut-off start left of a container that is down.
+// clear takes away what a cut-off start left in the core of a container that is down.
 func (s *Service) clear(ctx context.Context, e *entry) {
 	if err := s.clearCore(ctx, e.id); err != nil {
 		s.log.WarnContext(ctx, "clear core", "container", e.id, "err", err)
 	}
-	s.unmountShm(e.id)
 }
 
 // finishRemoval ends a removal that was cut off.
@@ -177,18 +190,14 @@ func (s *Service) finishRemoval(e *entry) {
 
 // sweep takes away what has no record: containers of ours in the core, directories and
 // their snapshots.
-func (s *Service) sweep(ctx context.Context) error {
-	all, err := s.Containers.List(ctx)
-	if err != nil {
-		return wrap("list core containers", err)
-	}
-	for _, c := range all {
+func (s *Service) sweep(ctx context.Context, inCore []corecontainer.Container) error {
+	for _, c := range inCore {
 		if !s.owns(c) || s.entry(c.ID) != nil {
 			continue
 		}
 		s.log.WarnContext(ctx, "clear container without record", "container", c.ID)
-		if err := s.clearCore(ctx, c.ID); err != nil {
-			return err
+		if err := s.clearCore(ctx, c.ID); err != nil { // the next start tries again
+			s.log.ErrorContext(ctx, "clear container without record", "container", c.ID, "err", err)
 		}
 	}
 	dirs, err := os.ReadDir(s.cfg.Root)

@@ -181,8 +181,15 @@ func (f fakeContainers) Delete(_ context.Context, id string) error {
 	return nil
 }
 
-func (f fakeContainers) List(context.Context, ...string) ([]corecontainer.Container, error) {
-	return nil, nil
+func (f fakeContainers) List(context.Context, ...string) (all []corecontainer.Container, _ error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	for h := range f.w.held {
+		if id, ok := strings.CutPrefix(h, "core "); ok {
+			all = append(all, corecontainer.Container{ID: id})
+		}
+	}
+	return all, nil
 }
 
 type fakeTasks struct{ w *world }
