@@ -1,8 +1,10 @@
 package container_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -171,14 +173,17 @@ func TestTerminal(t *testing.T) {
 	if err := c.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+	lines := bufio.NewReader(tty)
+	for _, want := range []string{"/dev/pts/0\r\n", "33 77\r\n", "console\r\n"} {
+		if line, err := lines.ReadString('\n'); line != want {
+			t.Errorf("output %q, %v; want %q", line, err, want)
+		}
+	}
 	if _, err := tty.WriteString("word\n"); err != nil {
 		t.Fatal(err)
 	}
-	out := strings.ReplaceAll(readAll(tty), "\r", "")
-	if out != "word\n/dev/pts/0\n33 77\nconsole\ngot word\n" && out != "/dev/pts/0\n33 77\nconsole\nword\ngot word\n" {
-		if !strings.Contains(out, "/dev/pts/0\n33 77\nconsole\n") || !strings.HasSuffix(out, "got word\n") {
-			t.Errorf("output %q", out)
-		}
+	if rest, _ := io.ReadAll(lines); string(rest) != "word\r\ngot word\r\n" {
+		t.Errorf("output %q", rest)
 	}
 	b.wait(c.PidFD())
 }
