@@ -40,7 +40,7 @@ func (r *Router) Routes() []route.Route {
 		{Method: http.MethodPost, Path: one + "/update", Handler: r.postUpdate, Life: route.Detached},
 		{Method: http.MethodPost, Path: one + "/wait", Handler: r.postWait, Life: route.Stream},
 		{Method: http.MethodPost, Path: one + "/resize", Handler: r.postResize},
-		{Method: http.MethodPost, Path: one + "/attach", Handler: r.postAttach, Life: route.Stream},
+		{Method: http.MethodPost, Path: one + "/attach", Handler: r.postAttach, Life: route.Hijack},
 
 		{Method: http.MethodGet, Path: one + "/json", Handler: r.getInspect},
 		{Method: http.MethodGet, Path: one + "/top", Handler: r.getTop},

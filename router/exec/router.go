@@ -24,7 +24,7 @@ func New(b Backend) *Router { return &Router{backend: b} }
 func (r *Router) Routes() []route.Route {
 	return []route.Route{
 		{Method: http.MethodPost, Path: "/containers/{name:.*}/exec", Handler: r.postCreate, Life: route.Detached},
-		{Method: http.MethodPost, Path: "/exec/{id:.*}/start", Handler: r.postStart, Life: route.Stream},
+		{Method: http.MethodPost, Path: "/exec/{id:.*}/start", Handler: r.postStart, Life: route.Hijack},
 		{Method: http.MethodPost, Path: "/exec/{id:.*}/resize", Handler: r.postResize},
 		{Method: http.MethodGet, Path: "/exec/{id:.*}/json", Handler: r.getInspect},
 	}

@@ -25,6 +25,10 @@ const (
 	Detached
 	// Stream ends when the client goes away and when the server begins to stop.
 	Stream
+	// Hijack ends when the server begins to stop. Whether the client has gone is for
+	// the upgraded stream to notice: to net/http a client that closes its half before
+	// the answer, having nothing to send, looks gone.
+	Hijack
 )
 
 // Route is one row. Path is a gorilla/mux template without the version; it is served

@@ -134,6 +134,9 @@ func (s *Server) life(ctx context.Context, l route.Life) (context.Context, conte
 	switch l {
 	case route.Detached:
 		return context.WithoutCancel(ctx), func() {}
+	case route.Hijack:
+		ctx = context.WithoutCancel(ctx)
+		fallthrough
 	case route.Stream:
 		ctx, cancel := context.WithCancel(ctx)
 		stop := context.AfterFunc(s.drain, cancel)

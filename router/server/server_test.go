@@ -167,6 +167,46 @@ func TestLives(t *testing.T) {
 	}
 }
 
+// TestHalfCloseBeforeAnswer: a client with nothing to send may close its half at once and
+// still gets the stream's output.
+func TestHalfCloseBeforeAnswer(t *testing.T) {
+	seen := make(chan struct{})
+	_, _, dial := start(t, server.Config{},
+		get("/gone", route.Request, func(ctx context.Context, _ http.ResponseWriter, _ *http.Request) error {
+			<-ctx.Done() // how net/http sees such a client
+			close(seen)
+			return nil
+		}),
+		get("/hijack", route.Hijack, func(ctx context.Context, w http.ResponseWriter, req *http.Request) error {
+			<-seen
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			up := httputil.NewUpgrade(ctx, w, req)
+			defer up.Close()
+			c, err := up.Open(false)
+			if err == nil {
+				_, err = io.WriteString(c.Stdout, "output")
+			}
+			return err
+		}))
+	ask := func(path string) net.Conn {
+		c := dial()
+		if _, err := io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.(*net.UnixConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := ask("/hijack")
+	ask("/gone")
+	if got, err := io.ReadAll(c); err != nil || !strings.HasSuffix(string(got), "\r\n\r\noutput") {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 // Shutdown ends streams at once, hijacked ones too, and lets requests finish.
 func TestShutdown(t *testing.T) {
 	arrived := make(chan struct{}, 3)
