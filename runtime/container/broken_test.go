@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -140,6 +141,16 @@ func TestProcOnALink(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := b.create(b.spec("true"), nil); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestMemoryTooSmall(t *testing.T) {
+	b := newBed(t)
+	s := b.spec("true")
+	limit := int64(16 << 10)
+	s.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
+	if _, err := b.create(s, nil); err == nil || !strings.Contains(err.Error(), "OOM-killed") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -258,6 +258,8 @@ func (k *creation) converse(ctx context.Context, proc *program.Process) error {
 	for {
 		ev, err := proc.Next(ctx)
 		switch {
+		case errors.Is(err, program.ErrDied):
+			return k.whyDied(err)
 		case err != nil:
 			return commandError(err, k.Spec.Process.Args[0])
 		case ev.Kind == program.Waits:
@@ -275,6 +277,14 @@ func (k *creation) converse(ctx context.Context, proc *program.Process) error {
 			return err
 		}
 	}
+}
+
+// whyDied has runc's words for an init that did not fit its memory.
+func (k *creation) whyDied(err error) error {
+	if n, e := k.cg.OOMKilled(); e == nil && n > 0 {
+		return fmt.Errorf("container init was OOM-killed (memory limit too low?): %w", err)
+	}
+	return err
 }
 
 func (k *creation) answer(ctx context.Context, proc *program.Process, code byte) error {
