@@ -101,7 +101,9 @@ func (f *fixture) clean(t *testing.T) {
 }
 
 // killShim ends the process of a fake shim.
-func (f *fixture) killShim(t *testing.T, id string) {
+func (f *fixture) killShim(t *testing.T, id string) { f.signalShim(t, id, syscall.SIGKILL) }
+
+func (f *fixture) signalShim(t *testing.T, id string, sig syscall.Signal) {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(f.dir, id+".sock.pid"))
 	if err != nil {
@@ -111,7 +113,7 @@ func (f *fixture) killShim(t *testing.T, id string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(pid, sig); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -391,4 +393,36 @@ func TestInfoIsAskedOnce(t *testing.T) {
 	if _, err := f.Info(ctx, "io.containerd.nope.v9", nil); !errdefs.IsNotFound(err) {
 		t.Errorf("unknown runtime: %v", err)
 	}
+}
+
+// Who asks a shim again that did not answer is not made to wait as long again; once it
+// answers it has its usual time.
+func TestStuckShim(t *testing.T) {
+	f, ctx := setup(t, "protobuf"), testContext(t)
+	f.create(t, ctx, "c")
+	f.signalShim(t, "c", syscall.SIGSTOP)
+	get := func(within time.Duration, want coretask.Status) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(ctx, within)
+		defer cancel()
+		if st, err := f.Get(ctx, "c", ""); err != nil || st.Status != want || st.PID != fakePID {
+			t.Errorf("state %+v, %v", st, err)
+		}
+	}
+	until := func(want coretask.Status) { // a signal takes a moment
+		for ctx.Err() == nil {
+			if st, err := f.Get(ctx, "c", ""); err == nil && st.Status == want {
+				return
+			}
+		}
+	}
+	until(coretask.StatusUnknown)
+	get(1500*time.Millisecond, coretask.StatusUnknown)
+	f.signalShim(t, "c", syscall.SIGCONT)
+	until(coretask.StatusRunning)
+	get(20*time.Second, coretask.StatusRunning)
+	if _, err := f.Delete(ctx, "c", ""); err != nil {
+		t.Error(err)
+	}
+	f.clean(t)
 }

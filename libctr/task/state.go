@@ -14,17 +14,17 @@ import (
 	"gantry/libctr/core/task"
 )
 
-// stuckTimeout is what List gives a shim that did not answer the last time.
+// stuckTimeout is what a shim gets that did not answer the last time.
 const stuckTimeout = 200 * time.Millisecond
 
-// Get asks the shim for a process's state. A shim that does not answer within 2 s
-// gives StatusUnknown.
+// Get asks the shim for a process's state. A shim that does not answer within 2 s,
+// or at once when it did not the last time, gives StatusUnknown.
 func (m *Manager) Get(ctx context.Context, id, execID string) (task.State, error) {
 	s, err := m.get(ctx, id)
 	if err != nil {
 		return task.State{}, err
 	}
-	return s.state(ctx, execID, stateTimeout)
+	return s.state(ctx, execID)
 }
 
 // List asks every shim of the namespace at once; one that is being deleted is
@@ -38,11 +38,7 @@ func (m *Manager) List(ctx context.Context) ([]task.State, error) {
 	var wg sync.WaitGroup
 	for i, s := range shims {
 		wg.Go(func() {
-			timeout := stateTimeout
-			if s.stuck.Load() {
-				timeout = stuckTimeout
-			}
-			if st, err := s.state(ctx, "", timeout); err == nil {
+			if st, err := s.state(ctx, ""); err == nil {
 				states[i] = &st
 			} else if !errdefs.IsNotFound(err) {
 				s.log.WarnContext(ctx, "state of task", "err", err)
@@ -63,7 +59,11 @@ func (m *Manager) List(ctx context.Context) ([]task.State, error) {
 	return out, nil
 }
 
-func (s *shim) state(ctx context.Context, execID string, timeout time.Duration) (task.State, error) {
+func (s *shim) state(ctx context.Context, execID string) (task.State, error) {
+	timeout := stateTimeout
+	if s.stuck.Load() {
+		timeout = stuckTimeout
+	}
 	var resp taskapi.StateResponse
 	err := s.ask(ctx, timeout, "State", &taskapi.StateRequest{ID: s.id, ExecID: execID}, &resp)
 	switch {
