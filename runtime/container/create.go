@@ -39,15 +39,7 @@ func Create(ctx context.Context, o CreateOptions) (_ *Container, err error) {
 	if err := validate.ID(o.ID); err != nil {
 		return nil, err
 	}
-	if o.Warn == nil {
-		o.Warn = func(string) {}
-	}
-	if o.Spec == nil {
-		if o.Spec, err = readSpec(o.Bundle); err != nil {
-			return nil, err
-		}
-	}
-	if err := validate.Spec(o.Spec); err != nil {
+	if err := o.complete(); err != nil {
 		return nil, err
 	}
 	ctx, end := hop.Begin(ctx, "runtime create")
@@ -66,6 +58,19 @@ func Create(ctx context.Context, o CreateOptions) (_ *Container, err error) {
 		return nil, err
 	}
 	return k.c, nil
+}
+
+// complete reads the spec where the caller has not, and checks it.
+func (o *CreateOptions) complete() (err error) {
+	if o.Warn == nil {
+		o.Warn = func(string) {}
+	}
+	if o.Spec == nil {
+		if o.Spec, err = readSpec(o.Bundle); err != nil {
+			return err
+		}
+	}
+	return validate.Spec(o.Spec)
 }
 
 func readSpec(bundle string) (*specs.Spec, error) {

@@ -185,11 +185,12 @@ func processOptions(spec *specs.Spec, p *specs.Process, oom *int, warn func(stri
 	}
 	o.Rlimits = withNofile(o.Rlimits)
 	tell(warn, warnings)
-	o.Seccomp, o.SeccompFlag, o.Notify, warnings, err = security.Seccomp(spec.Linux.Seccomp)
+	var notifies bool
+	o.Seccomp, o.SeccompFlag, notifies, warnings, err = security.Seccomp(spec.Linux.Seccomp)
 	if err != nil {
 		return o, err
 	}
-	if o.Notify {
+	if notifies {
 		return o, fmt.Errorf("seccomp: a listener of notifications is not supported: %w", errdefs.ErrNotImplemented)
 	}
 	tell(warn, warnings)

@@ -6,22 +6,13 @@ import (
 	"gantry/runtime/cgroup"
 	"gantry/runtime/plan"
 	"gantry/runtime/program"
-	"gantry/runtime/validate"
 )
 
 // Plan is the program that Create would run, for reading; nothing is made. What
 // Create would open or clamp is looked up as it would, so that warnings go to
 // o.Warn.
 func Plan(o CreateOptions) (_ *program.Program, err error) {
-	if o.Warn == nil {
-		o.Warn = func(string) {}
-	}
-	if o.Spec == nil {
-		if o.Spec, err = readSpec(o.Bundle); err != nil {
-			return nil, err
-		}
-	}
-	if err := validate.Spec(o.Spec); err != nil {
+	if err := o.complete(); err != nil {
 		return nil, err
 	}
 	bundle, err := filepath.Abs(o.Bundle)

@@ -41,7 +41,6 @@ const (
 	TellTTY   = 't' // told, with the console's master; then asked, if Options say so
 	TellChild = 'p' // asked: the init is another process now, adopt it
 	TellRoot  = 'r' // told, with the root's detached mount
-	TellNotif = 's' // told, with the seccomp listener
 )
 
 // Names of inputs: open files that a program starts with.
@@ -99,7 +98,6 @@ type Process struct {
 	Rlimits     []security.Rlimit // beside RLIMIT_NOFILE, always complete
 	Seccomp     []unix.SockFilter
 	SeccompFlag uint
-	Notify      bool            // the filter notifies: tell TellNotif
 	Attrs       []security.Attr // labels for execve
 	MountLabel  string          // mount option that labels a tmpfs: "context=…"
 	OOMScoreAdj *int

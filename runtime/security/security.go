@@ -54,10 +54,6 @@ func CapabilitiesInUserNS(c *specs.LinuxCapabilities) (CapSets, []Warning, error
 	return caps.ClampedInUserNS(c)
 }
 
-// LastCap is the highest capability the kernel knows; what lies between a
-// process's bounding set and it has to be dropped from there.
-func LastCap() (int, error) { return caps.Last() }
-
 // Rlimits gives in in the kernel's terms; without CAP_SYS_RESOURCE a hard limit
 // is lowered to this process's own, with a warning. An unknown or repeated type
 // and a soft limit above its hard one are InvalidArgument.
