@@ -14,7 +14,7 @@ DESTDIR  ?=
 
 BINARIES := gantryd containerd-shim-gantry-v2 grun gantry-init
 
-.PHONY: build demo test soak check bench install clean tools FORCE
+.PHONY: build demo test test-vm soak check bench install clean tools FORCE
 
 build: $(addprefix $(BIN)/,$(BINARIES))
 
@@ -34,6 +34,10 @@ demo: build $(CACHE)/docker
 ## test: everything, root tests with real containers included
 test: build tools
 	@contrib/test.sh
+
+## test-vm: on Linux 6.1 with cgroup v2 alone, emulated; ARGS: cgroup container smoke cli
+test-vm: build $(CACHE)/docker
+	@contrib/vm/run.sh $(ARGS)
 
 ## soak: the long proofs at full length
 soak: build tools

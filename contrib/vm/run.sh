@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Boots Debian's kernel in QEMU with cgroup v2 alone and runs there the runtime's
 # root tests and a smoke test of the whole engine; see README.md. It wants bin/ and
-# .build/docker built. Arguments name the steps to run; none means all.
+# .build/docker built. Arguments name the steps to run; none means all but cli.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PATH=$PATH:/usr/sbin:/sbin
@@ -10,7 +10,8 @@ limit=${GANTRY_VM_TIMEOUT:-840}
 mkdir -p "$vm" && rm -f "$vm/console" "$vm/report"
 
 steps=$(IFS=,; echo "$*")
-wanted() { [[ -z $steps || ,$steps, == *,$1,* ]]; }
+steps=${steps:-cgroup,container,smoke}
+wanted() { [[ ,$steps, == *,$1,* ]]; }
 
 # The emulator and what makes the disk, installed where they lack.
 programs() {
@@ -79,6 +80,7 @@ boot() {
 		-kernel "$vm/kernel/boot/vmlinuz-$release" -initrd "$vm/initrd.gz" \
 		-drive "file=$vm/disk.img,if=virtio,format=raw,cache=unsafe" \
 		-append "console=ttyS0 quiet panic=-1 gantry.steps=$1" </dev/null &
+	trap "kill $! 2>/dev/null" EXIT
 	wait $! || echo "the machine ended with $?"
 }
 
@@ -86,7 +88,7 @@ programs
 kernel
 ramdisk
 disk
-boot "${steps:-all}"
+boot "$steps"
 # What a step prints stands between its marks; a terminal's line ends go.
 tr -d '\r' <"$vm/console" | sed -n '/^VM-/,$p' | tee "$vm/report" | grep -E '^VM-|^ *(--- (FAIL|SKIP)|FAIL|panic)|^(PASS|ok|not ok)' || true
 if ! grep -q '^VM-DONE 0$' "$vm/report"; then
