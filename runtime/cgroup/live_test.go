@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -243,6 +244,129 @@ func TestLimitsV1(t *testing.T) {
 	}
 }
 
+func TestLimitsV2(t *testing.T) {
+	if Mode() != V2 {
+		t.Skip("needs cgroup v2 alone")
+	}
+	m := made(t)
+	warns, err := m.Set(&specs.LinuxResources{
+		Memory:         &specs.LinuxMemory{Limit: ptr(int64(64 << 20)), Swap: ptr(int64(128 << 20)), Reservation: ptr(int64(32 << 20))},
+		CPU:            &specs.LinuxCPU{Shares: ptr(uint64(1024)), Quota: ptr(int64(20000)), Period: ptr(uint64(50000)), Burst: ptr(uint64(1000)), Cpus: "0"},
+		Pids:           &specs.LinuxPids{Limit: ptr(int64(33))},
+		BlockIO:        &specs.LinuxBlockIO{Weight: ptr(uint16(500))},
+		HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 << 20}},
+		Unified:        map[string]string{"memory.high": "50331648"},
+	})
+	if err != nil || len(warns) > 0 {
+		t.Fatal(err, warns)
+	}
+	has := func(file, want string) {
+		t.Helper()
+		if got, err := readFile(m.Paths()[""], file); err != nil || got != want {
+			t.Errorf("%s: %q, want %q, %v", file, got, want, err)
+		}
+	}
+	has("memory.max", "67108864")
+	has("memory.swap.max", "67108864")
+	has("memory.low", "33554432")
+	has("memory.high", "50331648")
+	has("cpu.weight", "100")
+	has("cpu.max", "20000 50000")
+	has("cpu.max.burst", "1000")
+	has("cpuset.cpus", "0")
+	has("pids.max", "33")
+	has("hugetlb.2MB.max", "4194304")
+
+	// Raise and lower again, each way; without swap, all of it, the limit alone.
+	for _, mb := range []int64{256, 16, 64} {
+		if err := m.Update(memory(mb<<20, mb<<20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	has("memory.swap.max", "0")
+	if err := m.Update(memory(32<<20, -1)); err != nil {
+		t.Fatal(err)
+	}
+	has("memory.swap.max", "max")
+	if err := m.Update(memory(48<<20, 0)); err != nil {
+		t.Fatal(err)
+	}
+	has("memory.max", "50331648")
+	if err := m.Update(memory(-1, -1)); err != nil {
+		t.Fatal(err)
+	}
+	has("memory.max", "max")
+	// Below and above the old period and burst.
+	for _, c := range []*specs.LinuxCPU{
+		{Quota: ptr(int64(1000)), Period: ptr(uint64(1000)), Burst: ptr(uint64(0))},
+		{Quota: ptr(int64(200000)), Period: ptr(uint64(1000000)), Burst: ptr(uint64(100000))},
+		{Quota: ptr(int64(5000)), Period: ptr(uint64(10000)), Burst: ptr(uint64(2000))},
+		{Period: ptr(uint64(20000))},
+	} {
+		if err := m.Update(&specs.LinuxResources{CPU: c}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	has("cpu.max", "5000 20000")
+	if err := m.Update(&specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(-1))}, Pids: &specs.LinuxPids{Limit: ptr(int64(-1))}}); err != nil {
+		t.Fatal(err)
+	}
+	has("cpu.max", "max 20000")
+	has("pids.max", "max")
+}
+
+// TestNoInternalProcess makes a cgroup below one that holds a process: the kernel
+// gives it no controllers, and only a limit that needs one fails.
+func TestNoInternalProcess(t *testing.T) {
+	if Mode() != V2 {
+		t.Skip("needs cgroup v2 alone")
+	}
+	above := made(t)
+	p := start(t, "wait")
+	if err := above.AddPid(p.pid()); err != nil {
+		t.Fatal(err)
+	}
+	m, err := New(name(t)+"/below", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Create(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Set(nil); err != nil {
+		t.Errorf("no limits: %v", err)
+	}
+	_, err = m.Set(memory(64<<20, 0))
+	if !errors.Is(err, errdefs.ErrUnavailable) || !strings.Contains(err.Error(), `"memory"`) {
+		t.Errorf("a limit: %v", err)
+	}
+	if err := m.Delete(ctx5(t)); err != nil {
+		t.Error(err)
+	}
+
+	// The other way round: what hands controllers down takes no process.
+	if err := errors.Join(above.Kill(ctx5(t))); err != nil {
+		t.Fatal(err)
+	}
+	p.cmd.Wait()
+	if err := m.Create(); err != nil {
+		t.Fatal(err)
+	}
+	other := start(t, "wait")
+	if err := above.AddPid(other.pid()); !errors.Is(err, unix.EBUSY) || !errors.Is(err, errdefs.ErrFailedPrecondition) {
+		t.Errorf("join: %v", err)
+	}
+	if err := m.AddPid(other.pid()); err != nil {
+		t.Fatal(err)
+	}
+	if dir, err := above.DirOf(other.pid()); err != nil || dir != m.Paths()[""] {
+		t.Errorf("the process is in %s, %v", dir, err)
+	}
+	if dir, err := above.DirOf(os.Getpid()); !errors.Is(err, errdefs.ErrNotFound) {
+		t.Errorf("we are in %s, %v", dir, err)
+	}
+}
+
 func TestMissingController(t *testing.T) {
 	v1Only(t)
 	m := made(t)
@@ -391,7 +515,6 @@ func TestDeleteGivesUp(t *testing.T) {
 }
 
 func TestStatsGrow(t *testing.T) {
-	v1Only(t)
 	m := made(t)
 	p := start(t, "spin")
 	if err := m.AddPid(p.pid()); err != nil {
@@ -405,6 +528,10 @@ func TestStatsGrow(t *testing.T) {
 	after, err := m.Stats()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if Mode() == V2 {
+		grownV2(t, before.V2, after.V2)
+		return
 	}
 	a, b := before.V1, after.V1
 	if b.CPU.Usage.Total <= a.CPU.Usage.Total || b.CPU.Usage.User == 0 || len(b.CPU.Usage.PerCPU) == 0 {
@@ -421,8 +548,23 @@ func TestStatsGrow(t *testing.T) {
 	}
 }
 
+func grownV2(t *testing.T, a, b *v2.Metrics) {
+	t.Helper()
+	if b.CPU.UsageUsec <= a.CPU.UsageUsec || b.CPU.UserUsec == 0 {
+		t.Errorf("cpu: %v, then %v", a.CPU, b.CPU)
+	}
+	if b.Memory == nil || b.Memory.Usage == 0 || b.Memory.UsageLimit != unlimited || b.Memory.Anon == 0 {
+		t.Errorf("memory: %v", b.Memory)
+	}
+	if b.Pids == nil || b.Pids.Current == 0 {
+		t.Errorf("pids: %v", b.Pids)
+	}
+	if b.MemoryEvents == nil {
+		t.Error("no memory events")
+	}
+}
+
 func TestOOM(t *testing.T) {
-	v1Only(t)
 	m := made(t)
 	if _, err := m.Set(memory(8<<20, 8<<20)); err != nil {
 		t.Fatal(err)
@@ -457,7 +599,6 @@ func TestOOM(t *testing.T) {
 }
 
 func TestOOMStop(t *testing.T) {
-	v1Only(t)
 	m := made(t)
 	events, stop, err := m.OOM()
 	if err != nil {

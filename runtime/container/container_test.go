@@ -15,6 +15,7 @@ import (
 
 	"gantry/internal/testutil/busybox"
 	"gantry/internal/testutil/need"
+	"gantry/runtime/cgroup"
 	"gantry/runtime/container"
 	"gantry/runtime/program"
 )
@@ -176,6 +177,14 @@ func TestRun(t *testing.T) {
 	if out != "hello 1 box\n" || status != 3 {
 		t.Errorf("%q, status %d", out, status)
 	}
+}
+
+// shown is where a container sees a controller's part of its cgroup.
+func shown(controller string) string {
+	if cgroup.Mode() == cgroup.V2 {
+		return "/sys/fs/cgroup"
+	}
+	return "/sys/fs/cgroup/" + controller
 }
 
 func itoa(n int) string { return fmt.Sprint(n) }

@@ -33,7 +33,7 @@ func TestUserNamespace(t *testing.T) {
 	src := t.TempDir() // 0700 below, out of reach for the container's root
 	os.Mkdir(src+"/d", 0o755)
 	os.WriteFile(src+"/d/file", []byte("hi\n"), 0o644)
-	s := b.spec("sh", "-c", "id -u; cat /proc/self/uid_map | tr -s ' '; cat /d/file; touch /x && stat -c %u /x; test -c /dev/null && echo dev; cut -d: -f3 /proc/self/cgroup | sort -u; touch /sys/fs/cgroup/pids/x 2>&1 | grep -o Read-only")
+	s := b.spec("sh", "-c", "id -u; cat /proc/self/uid_map | tr -s ' '; cat /d/file; touch /x && stat -c %u /x; test -c /dev/null && echo dev; cut -d: -f3 /proc/self/cgroup | sort -u; touch "+shown("pids")+"/x 2>&1 | grep -o Read-only")
 	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	s.Linux.UIDMappings, s.Linux.GIDMappings = idMap, idMap
 	s.Mounts = append(s.Mounts, mount("/d", "bind", src+"/d", "rbind"))

@@ -12,7 +12,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"gantry/runtime/cgroup"
 	"gantry/runtime/container"
 )
 
@@ -20,10 +19,7 @@ func umask(v uint32) *uint32 { return &v }
 
 // TestInside looks at the container from inside, one property a row.
 func TestInside(t *testing.T) {
-	shown := "/sys/fs/cgroup/memory"
-	if cgroup.Mode() == cgroup.V2 {
-		shown = "/sys/fs/cgroup"
-	}
+	memory := shown("memory")
 	for _, c := range []struct {
 		name   string
 		change func(*specs.Spec)
@@ -78,8 +74,8 @@ func TestInside(t *testing.T) {
 		},
 			"cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/shmmax", "1\n12345\n"},
 		{"domain name", func(s *specs.Spec) { s.Domainname = "lan" }, "cat /proc/sys/kernel/domainname", "lan\n"},
-		{"cgroup namespace", nil, "cat /proc/self/cgroup | cut -d: -f3 | sort -u; ls " + shown + "/cgroup.procs; touch " + shown + "/x 2>&1 | grep -o Read-only",
-			"/\n" + shown + "/cgroup.procs\nRead-only\n"},
+		{"cgroup namespace", nil, "cat /proc/self/cgroup | cut -d: -f3 | sort -u; ls " + memory + "/cgroup.procs; touch " + memory + "/x 2>&1 | grep -o Read-only",
+			"/\n" + memory + "/cgroup.procs\nRead-only\n"},
 		{"oom_score_adj", func(s *specs.Spec) { n := 321; s.Process.OOMScoreAdj = &n }, "cat /proc/self/oom_score_adj", "321\n"},
 		{"propagation", nil, "grep -c 'shared:\\|master:' /proc/self/mountinfo", "0\n"},
 	} {
