@@ -125,6 +125,9 @@ func checkEndpoints(n *networktypes.NetworkingConfig) error {
 		if v == nil {
 			return errdefs.InvalidArgument("invalid config for network %s: EndpointsConfig is nil", k)
 		}
+		if err := spec.CheckEndpoint(v); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -232,7 +232,14 @@ func TestRefused(t *testing.T) {
 		if _, err := s.Inspect(ctx, "zz"); err == nil || err.Error() != "No such exec instance: zz" {
 			t.Error(err)
 		}
-		id := w.make(s, containertypes.ExecOptions{})
+		id := w.make(s, containertypes.ExecOptions{DetachKeys: "ctrl-x"})
+		if i, err := s.Inspect(ctx, id); err != nil || string(i.DetachKeys) != "\x18" {
+			t.Errorf("detach keys %q, %v", i.DetachKeys, err)
+		}
+		id = w.make(s, containertypes.ExecOptions{})
+		if i, err := s.Inspect(ctx, id); err != nil || i.DetachKeys == nil || len(i.DetachKeys) != 0 {
+			t.Errorf("detach keys that nobody gave: %q, %v", i.DetachKeys, err)
+		}
 		w.target = errdefs.Conflict("Container web is paused, unpause the container before exec")
 		if err := s.Start(ctx, id, apicontainer.ExecStartOptions{Detach: true}); !errdefs.IsConflict(err) {
 			t.Error(err)

@@ -87,10 +87,13 @@ func (x *exec) inspect() *backend.ExecInspect {
 	out := &backend.ExecInspect{
 		ID: x.id, ContainerID: x.container, Running: x.state == running, Pid: x.pid,
 		OpenStdin: x.opts.AttachStdin, OpenStdout: x.opts.AttachStdout, OpenStderr: x.opts.AttachStderr,
-		DetachKeys: x.keys,
+		DetachKeys: []byte{},
 		ProcessConfig: &backend.ExecProcessConfig{
 			Tty: x.opts.Tty, Entrypoint: x.opts.Cmd[0], Arguments: x.opts.Cmd[1:], User: x.opts.User, Privileged: &x.opts.Privileged,
 		},
+	}
+	if x.opts.DetachKeys != "" { // Docker tells no default
+		out.DetachKeys = x.keys
 	}
 	if x.state == exited {
 		code := x.code

@@ -6,6 +6,7 @@ import (
 
 	containertypes "github.com/docker/docker/api/types/container"
 	mounttypes "github.com/docker/docker/api/types/mount"
+	networktypes "github.com/docker/docker/api/types/network"
 
 	"gantry/api/errdefs"
 )
@@ -37,6 +38,23 @@ func checkUnsupported(h *containertypes.HostConfig) error {
 	for _, r := range h.DeviceCgroupRules {
 		if _, err := ParseDeviceRule(r); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// CheckEndpoint refuses what this engine does not do yet at a container's end of a
+// network.
+func CheckEndpoint(e *networktypes.EndpointSettings) error {
+	switch {
+	case len(e.Links) > 0:
+		return notYet("EndpointSettings.Links")
+	case e.IPAMConfig != nil && len(e.IPAMConfig.LinkLocalIPs) > 0:
+		return notYet("EndpointSettings.IPAMConfig.LinkLocalIPs")
+	}
+	for _, k := range []string{"com.docker.network.endpoint.ifname", "com.docker.network.endpoint.sysctls"} {
+		if _, asked := e.DriverOpts[k]; asked {
+			return notYet("driver option " + k)
 		}
 	}
 	return nil

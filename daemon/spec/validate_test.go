@@ -8,6 +8,7 @@ import (
 	"github.com/docker/docker/api/types/blkiodev"
 	containertypes "github.com/docker/docker/api/types/container"
 	mounttypes "github.com/docker/docker/api/types/mount"
+	networktypes "github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -221,6 +222,20 @@ func TestSecurity(t *testing.T) {
 	} {
 		if _, err := spec.ParseSecurity([]string{in}, false); err == nil || err.Error() != want {
 			t.Errorf("%s: %v", in, err)
+		}
+	}
+}
+
+func TestCheckEndpoint(t *testing.T) {
+	for want, e := range map[string]*networktypes.EndpointSettings{
+		"": {MacAddress: "02:42:00:00:00:01", DriverOpts: map[string]string{"other": "x"}, IPAMConfig: &networktypes.EndpointIPAMConfig{}},
+		"EndpointSettings.Links is not supported by this engine yet":                            {Links: []string{"a"}},
+		"EndpointSettings.IPAMConfig.LinkLocalIPs is not supported by this engine yet":          {IPAMConfig: &networktypes.EndpointIPAMConfig{LinkLocalIPs: []string{"169.254.1.1"}}},
+		"driver option com.docker.network.endpoint.ifname is not supported by this engine yet":  {DriverOpts: map[string]string{"com.docker.network.endpoint.ifname": "up0"}},
+		"driver option com.docker.network.endpoint.sysctls is not supported by this engine yet": {DriverOpts: map[string]string{"com.docker.network.endpoint.sysctls": "net.ipv4.conf.IFNAME.log_martians=1"}},
+	} {
+		if err := spec.CheckEndpoint(e); (err == nil) != (want == "") || err != nil && err.Error() != want {
+			t.Errorf("%v, want %q", err, want)
 		}
 	}
 }
