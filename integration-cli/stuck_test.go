@@ -20,7 +20,6 @@ func TestStuckShim(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer syscall.Kill(shim, syscall.SIGCONT)
-	began := time.Now()
 	if out := e.Must("ps", "--format", "{{.Names}} {{.State}}"); !strings.Contains(out, "stuck running") {
 		t.Errorf("ps: %s", out)
 	}
@@ -29,10 +28,11 @@ func TestStuckShim(t *testing.T) {
 		{"exec", "well", "true"}, {"run", "--rm", image, "true"}, {"rename", "stuck", "stick"}, {"rename", "stick", "stuck"},
 		{"images"}, {"volume", "ls"}, {"network", "ls"}, {"system", "df"},
 	} {
+		began := time.Now()
 		e.Must(args...)
-	}
-	if took := time.Since(began); took > 10*time.Second { // of any of them: a second
-		t.Errorf("all that took %v", took)
+		if took := time.Since(began); took > 9*time.Second { // who asks the shim waits for ten
+			t.Errorf("docker %v took %v", args, took)
+		}
 	}
 	calls := []struct{ method, path string }{
 		{"POST", "/containers/stuck/stop?t=1"}, {"DELETE", "/containers/stuck?force=1"},
