@@ -62,8 +62,11 @@ func killCount(dir, file string) (uint64, error) {
 	return flat(s)["oom_kill"], nil
 }
 
-// oom watches memory.events, which counts what happens here and below; a rise
-// of oom_kill is an event. The directory's removal ends the watch.
+// oom watches memory.events, which counts what happens here and below; a rise of
+// oom_kill is an event. The kernel does not tell of a control file's end, only of a
+// directory's, to who watches the one above. That one is watched once
+// cgroup.events tells that no process is left, so that the removal of one
+// container does not wake the watches of all others.
 func (c *unified) oom() (<-chan struct{}, func(), error) {
 	last, err := killCount(c.path, "memory.events")
 	if err != nil {
@@ -77,20 +80,45 @@ func (c *unified) oom() (<-chan struct{}, func(), error) {
 		return nil, nil, fmt.Errorf("inotify: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "memory.events")
-	if _, err := unix.InotifyAddWatch(fd, filepath.Join(c.path, "memory.events"), unix.IN_MODIFY|unix.IN_DELETE_SELF); err != nil {
+	for _, file := range []string{"memory.events", "cgroup.events"} {
+		if _, err := unix.InotifyAddWatch(fd, filepath.Join(c.path, file), unix.IN_MODIFY); err != nil {
+			f.Close()
+			return nil, nil, fmt.Errorf("watch %s: %w", file, notFound(err))
+		}
+	}
+	if err := c.watchEnd(f); err != nil {
 		f.Close()
-		return nil, nil, fmt.Errorf("watch memory.events: %w", notFound(err))
+		return nil, nil, err
 	}
 	events, stop := watch(f, func() (happened, end bool) {
 		n, err := killCount(c.path, "memory.events")
-		if err != nil {
-			return false, true
+		if err == nil {
+			happened, last = n > last, n
+			err = c.watchEnd(f)
 		}
-		happened = n > last
-		last = n
-		return happened, false
+		return happened, err != nil || !c.exists()
 	})
 	return events, stop, nil
+}
+
+// watchEnd lets f tell of the directory's removal if it holds no process.
+func (c *unified) watchEnd(f *os.File) error {
+	s, err := readFile(c.path, "cgroup.events")
+	if err != nil {
+		return notFound(err)
+	}
+	if flat(s)["populated"] != 0 {
+		return nil
+	}
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var added error
+	err = conn.Control(func(fd uintptr) {
+		_, added = unix.InotifyAddWatch(int(fd), filepath.Dir(c.path), unix.IN_DELETE|unix.IN_ONLYDIR)
+	})
+	return errors.Join(err, added)
 }
 
 func (c *unified) oomKilled() (uint64, error) { return killCount(c.path, "memory.events") }
