@@ -28,7 +28,9 @@ if [ $status -ne 0 ]; then
 	grep -vE '^(=== |ok |\?|--- (PASS|SKIP)|    --- PASS)' "$log" | tail -n 400
 fi
 echo "----- skipped"
-grep -A1 -E '^ *--- SKIP' "$log" || true
+awk '/^=== RUN|^=== CONT/ { name = $3 }
+	/^ +[a-z0-9_]+\.go:[0-9]+: / { why[name] = $0; sub(/^ +[^ ]+ /, "", why[name]) }
+	/^ *--- SKIP/ { print $3 ": " why[$3] }' "$log"
 passed=$(grep -cE '^ *--- PASS' "$log" || true)
 failed=$(grep -cE '^ *--- FAIL' "$log" || true)
 skipped=$(grep -cE '^ *--- SKIP' "$log" || true)
