@@ -49,21 +49,33 @@ func TestFailedShimStart(t *testing.T) {
 	}
 }
 
-// TestIgnoresNothing pins that what the shim executes gets no ignored signal from it.
+// TestIgnoresNothing pins that what the shim executes gets no ignored signal from it,
+// but for those that this process ignores already: glibc's posix_spawn, make's for one,
+// leaves its two internal signals so.
 func TestIgnoresNothing(t *testing.T) {
 	e := newEngine(t, anyRuntime(t))
 	k := e.newTask(t, nil, "true")
 	k.create(nil)
-	raw, err := os.ReadFile("/proc/" + strconv.Itoa(k.shimPid()) + "/status")
+	if more := ignored(t, strconv.Itoa(k.shimPid())) &^ ignored(t, "self"); more != 0 {
+		t.Errorf("ignores %x", more)
+	}
+	k.remove()
+}
+
+// ignored returns the signals that a process ignores, signal n at bit n-1.
+func ignored(t *testing.T, pid string) uint64 {
+	t.Helper()
+	raw, err := os.ReadFile("/proc/" + pid + "/status")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, rest, _ := strings.Cut(string(raw), "SigIgn:")
-	mask, _, _ := strings.Cut(strings.TrimSpace(rest), "\n")
-	if ignored, err := strconv.ParseUint(mask, 16, 64); err != nil || ignored != 0 {
-		t.Errorf("ignores %s, %v", mask, err)
+	text, _, _ := strings.Cut(strings.TrimSpace(rest), "\n")
+	mask, err := strconv.ParseUint(text, 16, 64)
+	if err != nil {
+		t.Fatal(err)
 	}
-	k.remove()
+	return mask
 }
 
 // TestDeadSocket pins that a socket which a dying shim still holds is removed, and
