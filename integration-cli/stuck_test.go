@@ -36,8 +36,10 @@ func TestStuckShim(t *testing.T) {
 	}
 	calls := []struct{ method, path string }{
 		{"POST", "/containers/stuck/stop?t=1"}, {"DELETE", "/containers/stuck?force=1"},
-		{"POST", "/containers/stuck/kill?signal=HUP"}, {"POST", "/containers/stuck/pause"},
+		{"POST", "/containers/stuck/kill?signal=HUP"},
 	}
+	// No pause among them: the shim would carry it out when it goes on, maybe before the
+	// signals, and a frozen container does not die.
 	lanes(t, len(calls), func(i int) error { // each within the client's 30 seconds
 		status, text, err := ask(e, calls[i].method, calls[i].path, nil)
 		if err == nil && status < 500 {
