@@ -80,7 +80,7 @@ boot() {
 		-kernel "$vm/kernel/boot/vmlinuz-$release" -initrd "$vm/initrd.gz" \
 		-drive "file=$vm/disk.img,if=virtio,format=raw,cache=unsafe" \
 		-append "console=ttyS0 quiet panic=-1 gantry.steps=$1" </dev/null &
-	trap "kill $! 2>/dev/null" EXIT
+	trap "kill $! 2>/dev/null || true" EXIT
 	wait $! || echo "the machine ended with $?"
 }
 
