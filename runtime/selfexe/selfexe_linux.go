@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,7 @@ func Ensure() error {
 	again := os.Getenv(marker) != ""
 	os.Unsetenv(marker)
 	if Protected() {
+		name()
 		return nil
 	}
 	if again {
@@ -38,6 +40,14 @@ func Ensure() error {
 		return err
 	}
 	return run(f)
+}
+
+// name gives the process its program's name back, for ps: the kernel took the last
+// part of the path that was executed, a descriptor's number.
+func name() {
+	if len(os.Args) > 0 {
+		os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0) // a wrong name harms nobody
+	}
 }
 
 // Open opens the program as a file that can't be written, for another process to

@@ -62,6 +62,18 @@ func TestIgnoresNothing(t *testing.T) {
 	k.remove()
 }
 
+// TestName pins what ps shows of a serving shim.
+func TestName(t *testing.T) {
+	e := newEngine(t, anyRuntime(t))
+	k := e.newTask(t, nil, "true")
+	k.create(nil)
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(k.shimPid()) + "/comm")
+	if name := strings.TrimSpace(string(raw)); err != nil || name != "containerd-shim" {
+		t.Errorf("the shim is called %q, %v", name, err)
+	}
+	k.remove()
+}
+
 // ignored returns the signals that a process ignores, signal n at bit n-1.
 func ignored(t *testing.T, pid string) uint64 {
 	t.Helper()
