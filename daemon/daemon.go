@@ -59,7 +59,7 @@ func New(c *config.Config, core *client.Client, log *slog.Logger) (_ *Daemon, er
 	d.hostname, _ = os.Hostname() // "" when the kernel has none
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, d.close())
+			err = errors.Join(err, d.Close())
 		}
 	}()
 	if err := mkdirs(c.DataRoot, c.ExecRoot); err != nil {
@@ -143,9 +143,7 @@ func list(words []string) string {
 }
 
 // Close ends the services; containers go on.
-func (d *Daemon) Close() error { return d.close() }
-
-func (d *Daemon) close() (err error) {
+func (d *Daemon) Close() (err error) {
 	for i := len(d.closers) - 1; i >= 0; i-- {
 		err = errors.Join(err, d.closers[i]())
 	}

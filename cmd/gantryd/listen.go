@@ -76,8 +76,11 @@ func inherited(addr string) ([]net.Listener, error) {
 
 func listenTCP(c *config.Config, addr string) ([]net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
-	if err != nil || !c.UseTLS() {
-		return []net.Listener{l}[:count(l)], err
+	if err != nil {
+		return nil, err
+	}
+	if !c.UseTLS() {
+		return []net.Listener{l}, nil
 	}
 	opts := tlsconfig.Options{CertFile: c.TLSCert, KeyFile: c.TLSKey, ExclusiveRootPools: true}
 	if c.TLSVerify.Value {
@@ -90,13 +93,6 @@ func listenTCP(c *config.Config, addr string) ([]net.Listener, error) {
 	}
 	conf.NextProtos = []string{"http/1.1"}
 	return []net.Listener{tls.NewListener(l, conf)}, nil
-}
-
-func count(l net.Listener) int {
-	if l == nil {
-		return 0
-	}
-	return 1
 }
 
 // listenUnix makes the socket with mode 0660 and the group of c. A socket that

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -91,7 +92,7 @@ func (c *Config) checkDefaults() (errs []error) {
 			errs = append(errs, fmt.Errorf("bad attribute format: %s", l))
 		}
 	}
-	for _, name := range sortedKeys(c.Runtimes) {
+	for _, name := range slices.Sorted(maps.Keys(c.Runtimes)) {
 		r := c.Runtimes[name]
 		switch {
 		case r.Path == "" && r.Type == "":

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -122,7 +123,7 @@ func (c *Config) apply(raw []byte, opts []option, set *pflag.FlagSet) error {
 	}
 	var unknown, both []string
 	var errs []error
-	for _, key := range sortedKeys(keys) {
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		i := slices.IndexFunc(opts, func(o option) bool { return o.key == key })
 		switch {
 		case i < 0 && foreign(refused, key):
@@ -174,15 +175,6 @@ func foreign(names []string, key string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return n == key || plurals[n] == key })
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
 // finish fills what follows from other settings and validates.
 func (c *Config) finish() error {
 	if len(c.Hosts) == 0 {
@@ -206,7 +198,7 @@ func (c *Config) finish() error {
 	if c.StorageDriver == "vfs" {
 		c.StorageDriver = "native"
 	}
-	for _, name := range sortedKeys(c.Features) {
+	for _, name := range slices.Sorted(maps.Keys(c.Features)) {
 		switch {
 		case name == "containerd-snapshotter" && !c.Features[name]:
 			c.Warnings = append(c.Warnings, "feature containerd-snapshotter is always on in this engine")

@@ -47,7 +47,6 @@ var plurals = map[string]string{
 	"authorization-plugin": "authorization-plugins", "cdi-spec-dir": "cdi-spec-dirs",
 	"storage-opt": "storage-opts", "default-network-opt": "default-network-opts",
 	"node-generic-resource": "node-generic-resources", "cluster-store-opt": "cluster-store-opts",
-	"api-cors-header": "api-cors-header",
 }
 
 // options lists every setting; the order is that of --help.
