@@ -3,18 +3,21 @@
 //	-info                               prints a RuntimeInfo message
 //	-namespace NS -id ID -address GRPC [-bundle DIR] [-publish-binary BIN] [-debug] start
 //	… delete
-//	… (no action)                       serves; run by start only
+//	-namespace NS -id ID -address GRPC -socket unix://… -listen-fd N [-debug] serve
 //
 // start runs in the bundle, makes the socket, starts the serving process and
 // prints how to reach it. The serving process has its own session, is the
-// subreaper of what it runs, and is adopted by pid 1 when start has left; it
-// finds the socket at descriptor 3. start leaves in the bundle
+// subreaper of what it runs, and is adopted by pid 1 when start has left. start
+// leaves in the bundle
 //
 //	shim.pid   the serving process
 //	address    unix://…, for older containerds
 //
 // and the serving process runtime.json (see choice), which delete reads when the
 // shim has died.
+//
+// serve is what start executes, and what an engine that knows this shim may
+// execute itself, in start's place: see args.serve.
 //
 // containerd 2.3 sends a BootstrapParams message on stdin and understands a JSON
 // answer of version 3. Older ones send the runtime's options or nothing, and take
@@ -37,6 +40,7 @@ const name = "io.containerd.gantry.v2"
 // args are the flags of one run.
 type args struct {
 	namespace, id, bundle, address, publish, socket string
+	listenFD                                        int
 	debug, info, version                            bool
 	action                                          string
 }
@@ -48,7 +52,8 @@ func parseArgs(argv []string) (a args, err error) {
 	f.StringVar(&a.bundle, "bundle", "", "bundle directory; default the working directory")
 	f.StringVar(&a.address, "address", "", "address of the engine's gRPC socket")
 	f.StringVar(&a.publish, "publish-binary", "", "ignored: events go to TTRPC_ADDRESS")
-	f.StringVar(&a.socket, "socket", "", "address served; set by start")
+	f.StringVar(&a.socket, "socket", "", "serve: address of the socket")
+	f.IntVar(&a.listenFD, "listen-fd", 0, "serve: descriptor of the socket, which listens already")
 	f.BoolVar(&a.debug, "debug", false, "log more")
 	f.BoolVar(&a.info, "info", false, "print the runtime's description and leave")
 	f.BoolVar(&a.version, "v", false, "print the version and leave")
@@ -61,6 +66,9 @@ func parseArgs(argv []string) (a args, err error) {
 	}
 	if a.namespace == "" || a.id == "" {
 		return a, errors.New("-namespace and -id are required")
+	}
+	if a.action == "serve" && (a.listenFD < 3 || a.socket == "") {
+		return a, errors.New("serve needs -listen-fd and -socket")
 	}
 	return a, nil
 }
@@ -90,7 +98,7 @@ func (a args) run(stdin io.Reader, stdout io.Writer) error {
 		return a.start(stdin, stdout)
 	case a.action == "delete":
 		return a.delete(stdout)
-	case a.action == "":
+	case a.action == "serve":
 		return a.serve()
 	}
 	return fmt.Errorf("unknown action %q", a.action)

@@ -65,13 +65,22 @@ func deleteContainer(ctx context.Context, id, bundle string) error {
 
 // removeDeadSocket removes the shim's socket unless the rest of its group is still served there.
 func removeDeadSocket(bundle string) {
-	address, err := os.ReadFile(filepath.Join(bundle, "address"))
-	if err != nil {
-		return
-	}
-	if path := strings.TrimPrefix(string(address), "unix://"); !served(path) {
+	address := addressOf(bundle)
+	if path := strings.TrimPrefix(address, "unix://"); address != "" && !served(path) {
 		os.Remove(path)
 	}
+}
+
+// addressOf is where the bundle's shim serves or has served, "" when it is not known.
+func addressOf(bundle string) string {
+	if raw, err := os.ReadFile(filepath.Join(bundle, "address")); err == nil {
+		return string(raw)
+	}
+	c, err := loadChoice(bundle)
+	if err != nil {
+		return ""
+	}
+	return c.Address
 }
 
 // dyingTimeout is how long the last threads of a killed shim may hold its socket.

@@ -30,6 +30,8 @@ type choice struct {
 	NoNewKeyring  bool   `json:"noNewKeyring,omitempty"`
 	// Socket is the stream socket, "" for none.
 	Socket string `json:"socket,omitempty"`
+	// Address is the shim's, unix://….
+	Address string `json:"address,omitempty"`
 }
 
 const choiceFile = "runtime.json"

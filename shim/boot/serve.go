@@ -26,12 +26,6 @@ import (
 	"gantry/shim/service"
 )
 
-const (
-	// listenFD is the socket that start has made; exeFD the program, not needed any more.
-	listenFD = 3
-	exeFD    = 4
-)
-
 // How long the parts may take to finish after Shutdown, one after the other.
 const (
 	answersTimeout = 2 * time.Second  // RPCs that have begun
@@ -39,18 +33,27 @@ const (
 	eventsTimeout  = 5 * time.Second  // events not yet taken
 )
 
-// serve is the shim proper; it returns after Shutdown.
+// serve is the shim proper; it returns after Shutdown. Its working directory is the
+// bundle, its socket listens, so that clients may connect before it is executed, and
+// TTRPC_ADDRESS is where its events go. Whoever executes it, start or an engine:
+//
+//   - makes the socket, for a container that shares no shim (groupLabels), and
+//     closes its own descriptor of it, lest a dead shim's clients wait for ever;
+//   - removes the socket of a shim that dies before the container is created; later
+//     delete does so;
+//   - gives the shim a parent that does not mind its death, /dev/null as its streams,
+//     and no other descriptor;
+//   - executes a file that can't be written (see selfexe), or else serve executes
+//     itself anew from one. The first argument is the binary's name: see named.
 func (a args) serve() error {
 	if err := selfexe.Ensure(); err != nil { // does nothing, as a rule
 		return err
 	}
-	unix.Close(exeFD)
-	socket := os.NewFile(listenFD, "socket")
-	l, err := net.FileListener(socket)
-	socket.Close()
+	l, err := inherited(a.listenFD)
 	if err != nil {
-		return fmt.Errorf("no socket at descriptor %d: %w", listenFD, err)
+		return err
 	}
+	unix.Setsid()                //nolint:errcheck // whoever executed us may have done it
 	logrus.SetOutput(io.Discard) // the ttrpc library's
 	log := newLogger(a.debug).With("shim", a.id)
 	before := shieldFromOOM(log)
@@ -70,7 +73,7 @@ func (a args) serve() error {
 			if err != nil {
 				return nil, err
 			}
-			c.Socket = socket
+			c.Socket, c.Address = socket, a.socket
 			return c.runtime(before), c.save(bundle)
 		},
 	})
@@ -97,6 +100,17 @@ func (a args) serve() error {
 		err = nil
 	}
 	return err
+}
+
+// inherited is the listening socket at a descriptor, which it closes.
+func inherited(fd int) (net.Listener, error) {
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("no socket at descriptor %d: %w", fd, err)
+	}
+	return l, nil
 }
 
 func removeSocket(address string) { os.Remove(strings.TrimPrefix(address, "unix://")) }

@@ -205,8 +205,8 @@ type task struct {
 	joined  bool // the shim is another task's
 }
 
-// newTask makes a bundle and starts its shim.
-func (e *engine) newTask(t testing.TB, change func(*specs.Spec), argv ...string) *task {
+// newBundle makes the bundle of a task that has no shim yet.
+func (e *engine) newBundle(t testing.TB, change func(*specs.Spec), argv ...string) *task {
 	t.Helper()
 	id := fmt.Sprintf("c%d-%d", os.Getpid(), counter.Add(1))
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
@@ -227,7 +227,14 @@ func (e *engine) newTask(t testing.TB, change func(*specs.Spec), argv ...string)
 	}
 	t.Cleanup(cancel)
 	t.Cleanup(k.clean)
-	params, err := proto.Marshal(&bootstrapapi.BootstrapParams{InstanceID: id, Namespace: "test"})
+	return k
+}
+
+// newTask makes a bundle and starts its shim.
+func (e *engine) newTask(t testing.TB, change func(*specs.Spec), argv ...string) *task {
+	t.Helper()
+	k := e.newBundle(t, change, argv...)
+	params, err := proto.Marshal(&bootstrapapi.BootstrapParams{InstanceID: k.id, Namespace: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,19 +127,36 @@ func (a args) spawn(l *net.UnixListener, address, bundle string) (*os.Process, e
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("close inherited files: %w", err)
 	}
-	cmd := exec.Command("/proc/self/fd/4", "-namespace", a.namespace, "-id", a.id, "-address", a.address, "-socket", address)
+	program, err := outOfTheWay(exe)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(program)
+	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", program),
+		"-namespace", a.namespace, "-id", a.id, "-address", a.address, "-socket", address, "-listen-fd", "3")
 	cmd.Args[0] = os.Args[0]
 	if a.debug {
 		cmd.Args = append(cmd.Args, "-debug")
 	}
+	cmd.Args = append(cmd.Args, "serve")
 	cmd.Dir = bundle
 	cmd.Env = serveEnv(os.Environ())
-	cmd.ExtraFiles = []*os.File{f, exe}
+	cmd.ExtraFiles = []*os.File{f}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start serving process: %w", err)
 	}
 	return cmd.Process, nil
+}
+
+// outOfTheWay gives a descriptor, closed by execve, that cmd.ExtraFiles do not take the
+// place of.
+func outOfTheWay(f *os.File) (int, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 8)
+	if err != nil {
+		return -1, fmt.Errorf("duplicate descriptor of own executable: %w", err)
+	}
+	return fd, nil
 }
 
 // serveEnv keeps the number of threads, and with them of stacks, small.
