@@ -18,6 +18,7 @@ import (
 
 	apicontainer "gantry/api/container"
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/api/undo"
 	"gantry/daemon/host"
 	"gantry/daemon/image"
@@ -180,6 +181,7 @@ func (s *Service) create(ctx context.Context, o apicontainer.CreateOptions, img 
 	if err := s.makeParts(ctx, c, img, &steps); err != nil {
 		return nil, nil, err
 	}
+	failpoint.Hit("daemon/container.create.filled")
 	if err := s.register(c); err != nil {
 		return nil, nil, err
 	}
@@ -298,14 +300,17 @@ func (s *Service) makeParts(ctx context.Context, c *Record, img *image.Image, st
 	if err := os.MkdirAll(s.dir(c.ID), 0o710); err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/container.create.directory")
 	steps.Add("remove directory", func(context.Context) error { return os.RemoveAll(s.dir(c.ID)) })
 	if err := s.Images.Prepare(ctx, img, c.ID); err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/container.create.snapshot")
 	steps.Add("remove snapshot", func(ctx context.Context) error { return s.Images.RemoveSnapshot(ctx, c.ID) })
 	if err := s.mountPoints(ctx, c, steps); err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/container.create.volumes")
 	return s.fillRoot(ctx, c)
 }
 
@@ -315,6 +320,7 @@ func (s *Service) register(c *Record) error {
 	if err := s.store.put(&snap); err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/container.create.recorded")
 	s.add(newEntry(snap))
 	s.publish(&snap, events.ActionCreate, nil)
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/daemon/restart"
 	"gantry/daemon/stats"
 	"gantry/libctr/core/task"
@@ -85,12 +86,15 @@ func (s *Service) commitExit(ctx context.Context, e *entry, exit task.Exit) {
 	oom := s.killedForMemory(ctx, e, int(exit.Code))
 	// The exit first: after the task's release nobody else could tell it.
 	s.update(ctx, e, func(n *Snapshot) { n.Exit = &Ended{Code: exit.Code, At: exit.At.UTC(), OOM: oom} })
+	failpoint.Hit("daemon/container.exit.noted")
 	s.release(ctx, e)
+	failpoint.Hit("daemon/container.exit.released")
 	s.exited(e.id)
 	before := e.snapshot()
 	ran := exit.At.Sub(before.StartedAt)
 	again, wait := s.decide(e, int(exit.Code), ran)
 	s.settle(ctx, e, exit, ran, oom, again, wait)
+	failpoint.Hit("daemon/container.exit.recorded")
 	if again {
 		s.restartAfter(e, wait)
 	}
@@ -134,10 +138,13 @@ func (s *Service) release(ctx context.Context, e *entry) {
 	}
 	_, err := s.Tasks.Delete(ctx, e.id, "")
 	report("delete task", err)
+	failpoint.Hit("daemon/container.exit.task-deleted")
 	report("delete core container", s.Containers.Delete(ctx, e.id))
+	failpoint.Hit("daemon/container.exit.core-deleted")
 	if !c.Host.NetworkMode.IsContainer() {
 		report("release network", s.Networks.Release(ctx, e.id))
 	}
+	failpoint.Hit("daemon/container.exit.network-released")
 	s.unmountAll(ctx, c)
 	if c.Host.IpcMode.IsShareable() {
 		s.unmountShm(e.id)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/api/shimwire"
 	"gantry/api/undo"
 	"gantry/daemon/logger"
@@ -67,6 +68,7 @@ func (s *Service) connect(ctx context.Context, c *Snapshot, p *prepared, steps *
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/container.start.network")
 	p.sandbox = sb
 	steps.Add("release network", func(ctx context.Context) error { return s.Networks.Release(ctx, c.ID) })
 	return nil

@@ -14,6 +14,7 @@ import (
 	timetypes "github.com/docker/docker/api/types/time"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 )
 
 // Remove takes a container away; it is gone from disk when it is answered. A running
@@ -89,10 +90,12 @@ func (s *Service) takeAway(ctx context.Context, e *entry, volumes bool) error {
 		return err
 	}
 	s.update(ctx, e, func(n *Snapshot) { n.Status, n.RemoveVolumes = next, volumes })
+	failpoint.Hit("daemon/container.remove.marked")
 	if err := s.removeParts(ctx, e, volumes); err != nil {
 		s.update(ctx, e, func(n *Snapshot) { n.Status, n.Error = Dead, err.Error() })
 		return err
 	}
+	failpoint.Hit("daemon/container.remove.forgotten")
 	c := e.snapshot()
 	e.change(func(n *Snapshot) { n.Error = "" }) // who waits for the removal hears of that alone
 	s.drop(e)
@@ -108,15 +111,18 @@ func (s *Service) removeParts(ctx context.Context, e *entry, volumes bool) error
 	if err := s.Images.RemoveSnapshot(ctx, e.id); err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/container.remove.snapshot")
 	s.unmountShm(e.id)
 	if err := os.RemoveAll(s.dir(e.id)); err != nil {
 		return wrap("unable to remove filesystem", err)
 	}
+	failpoint.Hit("daemon/container.remove.directory")
 	for _, p := range e.snapshot().Mounts {
 		if err := s.releaseVolume(ctx, e.id, p, volumes); err != nil {
 			s.log.ErrorContext(ctx, "release volume", "container", e.id, "volume", p.Name, "err", err)
 		}
 	}
+	failpoint.Hit("daemon/container.remove.volumes")
 	return s.store.remove(e.id)
 }
 

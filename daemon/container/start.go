@@ -12,6 +12,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/api/undo"
 	"gantry/daemon/network"
 	"gantry/daemon/restart"
@@ -115,16 +116,20 @@ func (s *Service) try(ctx context.Context, e *entry) (err error) {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/container.start.prepared")
 	defer p.sandbox.CloseHeld()
 	if err := s.createInCore(ctx, c, p, &steps); err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/container.start.core-created")
 	if err := s.createTask(ctx, c, p, &steps); err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/container.start.task-created")
 	if err := s.handOver(ctx, c, p); err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/container.start.handed-over")
 	return s.run(ctx, e, p, &steps)
 }
 
@@ -155,6 +160,7 @@ func (s *Service) run(ctx context.Context, e *entry, p *prepared, steps *undo.St
 	if err != nil {
 		return taskError(err)
 	}
+	failpoint.Hit("daemon/container.start.started")
 	committing, end := step(ctx, "commit state running")
 	defer end(&err)
 	restarts := e.restarts()
@@ -164,6 +170,7 @@ func (s *Service) run(ctx context.Context, e *entry, p *prepared, steps *undo.St
 		n.Network = networkOf(p.sandbox)
 		n.RestartCount = restarts
 	})
+	failpoint.Hit("daemon/container.start.recorded")
 	s.watch(e, r)
 	s.publish(next, events.ActionStart, nil)
 	return nil

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 )
 
 // Times that dockerd allows for an exit.
@@ -53,6 +54,7 @@ func (s *Service) stop(ctx context.Context, e *entry, o containertypes.StopOptio
 	}
 	sendErr := s.signal(ctx, e, sig)
 	if errors.Is(sendErr, context.DeadlineExceeded) { // no other signal will get through
+		failpoint.Hit("daemon/container.stop.signalled")
 		return sendErr
 	}
 	wait := time.Duration(timeout) * time.Second
@@ -71,6 +73,7 @@ func (s *Service) stop(ctx context.Context, e *entry, o containertypes.StopOptio
 			return err
 		}
 	}
+	failpoint.Hit("daemon/container.stop.down")
 	s.publish(e.snapshot(), events.ActionStop, nil)
 	return nil
 }
@@ -178,6 +181,7 @@ func (s *Service) signal(ctx context.Context, e *entry, sig syscall.Signal) erro
 	if !s.closing.Load() {
 		s.update(ctx, e, func(n *Snapshot) { n.Stopped = true })
 	}
+	failpoint.Hit("daemon/container.stop.noted")
 	if c.Status == Restarting {
 		e.callOff()
 		return nil

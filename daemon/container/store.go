@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	bolt "go.etcd.io/bbolt"
+
+	"gantry/api/failpoint"
 )
 
 // store keeps containers on disk, in two databases:
@@ -133,6 +135,7 @@ func (st *store) put(s *Snapshot) error {
 		}
 		return b.Bucket(states).Put([]byte(s.ID), state)
 	})
+	failpoint.Hit("daemon/container.store.put")
 	if err == nil {
 		err = st.putState(s.ID, state)
 	}
@@ -184,6 +187,7 @@ func (st *store) remove(id string) error {
 		}
 		return b.Bucket(states).Delete([]byte(id))
 	})
+	failpoint.Hit("daemon/container.store.removed")
 	if err == nil {
 		err = st.runtime.Update(func(tx *bolt.Tx) error {
 			return tx.Bucket(bucket).Bucket(states).Delete([]byte(id))

@@ -17,6 +17,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/api/undo"
 	"gantry/daemon/mountpoint"
 	"gantry/daemon/spec"
@@ -131,6 +132,7 @@ func (s *Service) ensureVolume(ctx context.Context, id string, p *mountpoint.Poi
 			return err
 		}
 	}
+	failpoint.Hit("daemon/container.create.volume-noted")
 	v, err := s.Volumes.Ensure(ctx, o, id)
 	if err != nil {
 		return err
@@ -325,6 +327,7 @@ func (s *Service) mountVolume(ctx context.Context, c *Snapshot, p mountpoint.Poi
 	if err != nil {
 		return m, wrap("error while mounting volume '"+p.Source+"'", err)
 	}
+	failpoint.Hit("daemon/container.start.volume-mounted")
 	steps.Add("unmount volume", func(ctx context.Context) error { return s.Volumes.Unmount(ctx, p.Name, c.ID) })
 	m.Source = dir
 	return m, nil

@@ -10,6 +10,7 @@ import (
 
 	apicontainer "gantry/api/container"
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/api/shimwire"
 	"gantry/api/undo"
 	"gantry/daemon/container"
@@ -75,6 +76,7 @@ func (r *start) prepare(ctx context.Context) (err error) {
 	if err := r.s.tasks.Exec(ctx, task.ExecOptions{ContainerID: x.container, ExecID: x.id, IO: r.io(), Spec: raw}); err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/exec.start.added")
 	steps.Add("delete exec", func(ctx context.Context) error {
 		_, err := r.s.tasks.Delete(ctx, x.container, x.id)
 		if errdefs.IsNotFound(err) {
@@ -88,10 +90,12 @@ func (r *start) prepare(ctx context.Context) (err error) {
 		}
 		steps.Add("close stream", func(context.Context) error { r.p.Close(); return nil })
 	}
+	failpoint.Hit("daemon/exec.start.connected")
 	pid, err := r.s.tasks.Start(ctx, x.container, x.id)
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/exec.start.started")
 	x.setPid(int(pid))
 	r.s.work.Go(func() { r.s.watch(x) }) // ends with the process or the daemon
 	return nil
@@ -208,16 +212,19 @@ func (s *Service) watch(x *exec) {
 	if !ok {
 		return
 	}
+	failpoint.Hit("daemon/exec.exit.awaited")
 	s.containers.Publish(x.container, events.ActionExecDie, map[string]string{
 		"execID": x.id, "exitCode": strconv.Itoa(int(exit.Code)),
 	})
 	x.finish(int(exit.Code)) // the client waits for this, not for what is tidied up after it
 	s.finished(x)
+	failpoint.Hit("daemon/exec.exit.told")
 	ctx, cancel := context.WithTimeout(s.life, undoTime)
 	defer cancel()
 	if _, err := s.tasks.Delete(ctx, x.container, x.id); err != nil && !errdefs.IsNotFound(err) {
 		s.log.WarnContext(ctx, "delete exec", "container", x.container, "exec", x.id, "err", err)
 	}
+	failpoint.Hit("daemon/exec.exit.deleted")
 }
 
 func (s *Service) await(x *exec) (task.Exit, bool) {

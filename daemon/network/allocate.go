@@ -15,6 +15,7 @@ import (
 	networktypes "github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
 
+	"gantry/api/failpoint"
 	"gantry/api/undo"
 	"gantry/daemon/network/bridge"
 	"gantry/daemon/network/hostfiles"
@@ -51,6 +52,7 @@ func (s *Service) Allocate(ctx context.Context, r Request) (_ *Sandbox, err erro
 	var u undo.Stack
 	defer u.OnError(ctx, 10*time.Second, &err)
 	u.Add("forget endpoint", func(context.Context) error { return s.forget(e.Container) })
+	failpoint.Hit("daemon/network.allocate.released")
 	link := n.Name == bridgeNetwork && !r.Disabled
 	if link {
 		if err := s.address(&e, n, want, &u); err != nil {
@@ -60,6 +62,7 @@ func (s *Service) Allocate(ctx context.Context, r Request) (_ *Sandbox, err erro
 	if err := s.keep(e); err != nil {
 		return nil, wrongSetup(err)
 	}
+	failpoint.Hit("daemon/network.allocate.recorded")
 	_, made := step(ctx, "make network namespace")
 	ns, err := netns.Create(e.Netns, bridge.Inside)
 	made(&err)
@@ -68,6 +71,7 @@ func (s *Service) Allocate(ctx context.Context, r Request) (_ *Sandbox, err erro
 	}
 	defer ns.Close()
 	u.Add("remove network namespace", func(context.Context) error { return netns.Remove(e.Netns) })
+	failpoint.Hit("daemon/network.allocate.netns")
 	if link {
 		if err := s.join(ctx, ns, &e, r, n, &u); err != nil {
 			return nil, wrongSetup(err)
@@ -79,6 +83,7 @@ func (s *Service) Allocate(ctx context.Context, r Request) (_ *Sandbox, err erro
 	if err != nil {
 		return nil, wrongSetup(err)
 	}
+	failpoint.Hit("daemon/network.allocate.files")
 	s.publish(events.ActionConnect, n, e.Container)
 	return sb, nil
 }
@@ -88,6 +93,7 @@ func (s *Service) allocateHost(r Request, n record) (*Sandbox, error) {
 	if err := s.keep(e); err != nil {
 		return nil, wrongSetup(err)
 	}
+	failpoint.Hit("daemon/network.allocate.host-recorded")
 	sb, err := s.sandbox(r, n, e)
 	if err != nil {
 		s.forget(e.Container)
@@ -139,6 +145,7 @@ func (s *Service) join(ctx context.Context, ns *os.File, e *endpoint, r Request,
 		return err
 	}
 	u.Add("delete veth", func(context.Context) error { return bridge.Detach(e.Veth) })
+	failpoint.Hit("daemon/network.allocate.attached")
 	wanted, err := s.wantedPorts(r, e.Address.Addr())
 	if err != nil || len(wanted) == 0 {
 		return err
@@ -152,16 +159,19 @@ func (s *Service) join(ctx context.Context, ns *os.File, e *endpoint, r Request,
 		return external(err)
 	}
 	u.Add("release ports", func(context.Context) error { s.ports.Release(e.Bindings); return nil })
+	failpoint.Hit("daemon/network.allocate.ports-reserved")
 	e.Translated = s.cfg.Firewall
 	if err := s.keep(*e); err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/network.allocate.ports-recorded")
 	if !s.cfg.Firewall {
 		return nil
 	}
 	if err := s.table.AddPorts(translations(e.Bindings)); err != nil {
 		return external(err)
 	}
+	failpoint.Hit("daemon/network.allocate.published")
 	u.Add("unpublish ports", func(context.Context) error { return s.table.DeletePorts(translations(e.Bindings)) })
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	volumetypes "github.com/docker/docker/api/types/volume"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 )
 
 // Create makes a volume, or returns the one of that name, whatever its options. An
@@ -73,9 +74,11 @@ func (s *Service) make(r record) (_ *entry, err error) {
 	if err := s.makeDirs(r.Name); err != nil {
 		return nil, errdefs.Internal("error while creating volume root path '%s': %w", s.dir(r.Name), err)
 	}
+	failpoint.Hit("daemon/volume.create.directories")
 	if err := s.save(r); err != nil {
 		return nil, errors.Join(fmt.Errorf("error while persisting volume: %w", err), os.RemoveAll(s.dir(r.Name)))
 	}
+	failpoint.Hit("daemon/volume.create.recorded")
 	e := newEntry(r)
 	s.mu.Lock()
 	s.vols[r.Name] = e

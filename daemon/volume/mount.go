@@ -13,6 +13,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 )
 
 // Mount makes the volume's content usable for user and returns its directory. A volume
@@ -31,6 +32,7 @@ func (s *Service) Mount(ctx context.Context, name, user string) (string, error) 
 		if err := mountOptions(ctx, e.rec.Options, s.data(name)); err != nil {
 			return "", opError("mount", name, err)
 		}
+		failpoint.Hit("daemon/volume.mount.mounted")
 		e.mounted = true
 	}
 	s.count(e, user, 1)
@@ -115,6 +117,7 @@ func (s *Service) unmountUnused(e *entry) error {
 			return opError("unmount", e.rec.Name, err)
 		}
 	}
+	failpoint.Hit("daemon/volume.unmount.unmounted")
 	e.mounted = false
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"go.etcd.io/bbolt"
+
+	"gantry/api/failpoint"
 )
 
 const removedPrefix = ".removed-"
@@ -120,6 +122,7 @@ func (s *Service) makeDirs(name string) error {
 	if err := os.Mkdir(s.dir(name), 0o701); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	failpoint.Hit("daemon/volume.create.directory")
 	if err := os.Chmod(s.dir(name), 0o701); err != nil { // whatever the umask
 		return err
 	}

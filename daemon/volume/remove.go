@@ -15,6 +15,7 @@ import (
 	volumetypes "github.com/docker/docker/api/types/volume"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 )
 
 // Remove deletes a volume and its content. Conflict while a container has it; NotFound
@@ -52,9 +53,11 @@ func (s *Service) remove(e *entry) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return opError("remove", name, err)
 	}
+	failpoint.Hit("daemon/volume.remove.aside")
 	if err := s.forget(name); err != nil {
 		return opError("remove", name, errors.Join(err, os.Rename(aside, s.dir(name))))
 	}
+	failpoint.Hit("daemon/volume.remove.forgotten")
 	s.mu.Lock()
 	delete(s.vols, name)
 	s.mu.Unlock()
@@ -63,6 +66,7 @@ func (s *Service) remove(e *entry) error {
 		// The volume has gone; what is left is tried again at the next start.
 		s.log.Warn("content of removed volume stays", "path", aside, "err", err)
 	}
+	failpoint.Hit("daemon/volume.remove.deleted")
 	return nil
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"gantry/api/failpoint"
 )
 
 // alias marks the bridges that an engine made and may change.
@@ -179,6 +181,7 @@ func Attach(ns *os.File, p Port) (err error) {
 	if err := netlink.LinkAdd(pair); err != nil {
 		return fmt.Errorf("make veth pair %s: %w", p.Host, err)
 	}
+	failpoint.Hit("daemon/network/bridge.attach.linked")
 	// A container that reaches itself through a published port: where bridged frames
 	// are translated (br_netfilter), they leave by the port that they came in.
 	if err = netlink.LinkSetHairpin(pair, true); err == nil {

@@ -9,6 +9,8 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"gantry/api/failpoint"
 )
 
 // Create makes a network namespace, runs inside (on a thread in it) and mounts it on
@@ -28,6 +30,7 @@ func create(path string, inside func() error) (*os.File, error) {
 		return nil, err
 	}
 	point.Close()
+	failpoint.Hit("daemon/network/netns.create.file")
 	type result struct {
 		f   *os.File
 		err error
@@ -57,6 +60,7 @@ func unshareOnto(path string, inside func() error) (*os.File, error) {
 	if err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
 		return nil, fmt.Errorf("bind mount: %w", err)
 	}
+	failpoint.Hit("daemon/network/netns.create.mounted")
 	f, err := os.Open(path)
 	if err != nil {
 		unix.Unmount(path, unix.MNT_DETACH)
@@ -70,6 +74,7 @@ func Remove(path string) error {
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("unmount network namespace %s: %w", path, err)
 	}
+	failpoint.Hit("daemon/network/netns.remove.unmounted")
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
