@@ -9,6 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/lease"
 )
 
@@ -28,6 +29,7 @@ func (s *Service) underLease(ctx context.Context, keep bool) (context.Context, f
 	if err != nil {
 		return nil, nil, fmt.Errorf("create lease: %w", err)
 	}
+	failpoint.Hit("daemon/image.lease.created")
 	s.held.add(l.ID, func() { s.dropLease(ctx, l.ID) })
 	return lease.With(ctx, l.ID), func() {
 		if keep && ctx.Err() != nil {
@@ -44,6 +46,7 @@ func (s *Service) dropLease(ctx context.Context, id string) {
 	if err := s.Leases.Delete(ctx, id, false); err != nil && !errdefs.IsNotFound(err) {
 		s.log.WarnContext(ctx, "delete lease", "lease", id, "err", err)
 	}
+	failpoint.Hit("daemon/image.lease.deleted")
 }
 
 // holdImage adds everything of an image that is in the store to the lease of ctx.

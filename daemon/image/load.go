@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	apiimage "gantry/api/image"
 	"gantry/daemon/image/archive"
 	"gantry/libctr/core/content"
@@ -36,10 +37,12 @@ func (s *Service) Load(ctx context.Context, tar io.Reader, p *ocispec.Platform, 
 	if err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
+	failpoint.Hit("daemon/image.load.read")
 	recs, err := s.loadRecords(ctx, found)
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/image.load.named")
 	if p != nil {
 		if err := s.verifyLoaded(ctx, recs, p); err != nil {
 			return err
@@ -81,6 +84,7 @@ func (s *Service) ingest(ctx context.Context, ref string, r io.Reader, expected 
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
+	failpoint.Hit("daemon/image.ingest.opened")
 	defer func() {
 		w.Close()
 		if err != nil {
@@ -91,11 +95,13 @@ func (s *Service) ingest(ctx context.Context, ref string, r io.Reader, expected 
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
+	failpoint.Hit("daemon/image.ingest.written")
 	d := expected
 	if d == "" {
 		d = w.Digest()
 	}
 	err = w.Commit(ctx, size, d, nil)
+	failpoint.Hit("daemon/image.ingest.committed")
 	if errdefs.IsAlreadyExists(err) {
 		err = s.hold(ctx, lease.From(ctx), "content", d.String())
 	}
@@ -119,6 +125,7 @@ func (s *Service) loadRecords(ctx context.Context, found []archive.Image) ([]ima
 		if err != nil {
 			return nil, fmt.Errorf("load image %s: %w", f.Target.Digest, err)
 		}
+		failpoint.Hit("daemon/image.load.tied")
 		name := danglingName(target.Digest)
 		if ref, err := reference.ParseNormalizedNamed(f.Name); err == nil && f.Name != "" {
 			name = reference.TagNameOnly(ref).String()

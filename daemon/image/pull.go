@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	apiimage "gantry/api/image"
 	"gantry/daemon/registry"
 	"gantry/libctr/core/image"
@@ -101,10 +102,12 @@ func (x *pull) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/image.pull.fetched")
 	img, _, err := x.s.put(ctx, image.Image{Name: x.ref.String(), Target: target})
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/image.pull.named")
 	name := reference.FamiliarString(x.ref)
 	x.s.publishLabelled(ctx, events.ActionPull, img, name, reference.FamiliarName(x.ref))
 	x.show.message("", "Digest: "+target.Digest.String())
@@ -281,6 +284,7 @@ func (x *pull) image(ctx context.Context, desc ocispec.Descriptor) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/image.pull.unpacked")
 	return x.store(ctx, desc, body, manifestChildren(&m.body))
 }
 
@@ -357,6 +361,7 @@ func (x *pull) blob(ctx context.Context, b *blobState, quiet bool) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/image.pull.blob")
 	say("Download complete")
 	close(b.ready)
 	return nil

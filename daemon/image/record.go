@@ -8,6 +8,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/image"
 )
 
@@ -23,6 +24,7 @@ func (s *Service) put(ctx context.Context, img image.Image) (now image.Image, re
 	// From here on a client that leaves must not leave half of it done.
 	ctx = context.WithoutCancel(ctx)
 	now, err = s.Images.Create(ctx, img)
+	failpoint.Hit("daemon/image.put.tried")
 	if errdefs.IsAlreadyExists(err) {
 		now, replaced, err = s.replace(ctx, img)
 	}
@@ -31,6 +33,7 @@ func (s *Service) put(ctx context.Context, img image.Image) (now image.Image, re
 	}
 	if !isDangling(now) {
 		s.dropDangling(ctx, now.Target)
+		failpoint.Hit("daemon/image.put.dangling-dropped")
 	}
 	return now, replaced, nil
 }
@@ -46,7 +49,9 @@ func (s *Service) replace(ctx context.Context, img image.Image) (image.Image, *i
 	if err := s.keepDangling(ctx, old); err != nil {
 		return img, nil, err
 	}
+	failpoint.Hit("daemon/image.put.dangling-kept")
 	now, err := s.Images.Update(ctx, img, "target", "labels")
+	failpoint.Hit("daemon/image.put.replaced")
 	return now, &old, err
 }
 

@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/image"
 )
 
@@ -159,6 +160,7 @@ func (r *removal) drop(ctx context.Context, img image.Image, sync bool) error {
 	if err := r.s.Images.Delete(ctx, img.Name, sync, nil); err != nil {
 		return fmt.Errorf("delete image record %s: %w", img.Name, err)
 	}
+	failpoint.Hit("daemon/image.remove.forgotten")
 	if isDangling(img) {
 		return nil
 	}

@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/mount"
 	"gantry/libctr/core/snapshot"
 )
@@ -76,6 +77,7 @@ func (s *Service) unpack(ctx context.Context, m *manifest, h unpackHooks) (diges
 	if err != nil {
 		return "", fmt.Errorf("label config %s: %w", m.body.Config.Digest, err)
 	}
+	failpoint.Hit("daemon/image.unpack.labelled")
 	return top, nil
 }
 
@@ -107,6 +109,7 @@ func (s *Service) unpackLayer(ctx context.Context, l layer, began func()) error 
 	if err != nil {
 		return fmt.Errorf("prepare snapshot of layer %s: %w", l.desc.Digest, err)
 	}
+	failpoint.Hit("daemon/image.unpack.prepared")
 	if err := s.applyLayer(ctx, l, key, mounts); err != nil {
 		s.dropSnapshot(ctx, key)
 		return fmt.Errorf("unpack layer %s: %w", l.desc.Digest, err)
@@ -137,10 +140,12 @@ func (s *Service) applyLayer(ctx context.Context, l layer, key string, mounts []
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/image.unpack.applied")
 	if applied.Digest != l.diffID {
 		return errdefs.InvalidArgument("wrong diff id %s, the config says %s", applied.Digest, l.diffID)
 	}
 	err = s.Snapshots.Commit(ctx, l.chain.String(), key, map[string]string{snapshot.LabelRef: l.chain.String()})
+	failpoint.Hit("daemon/image.unpack.committed")
 	if errdefs.IsAlreadyExists(err) {
 		s.dropSnapshot(ctx, key)
 		return s.holdSnapshot(ctx, l.chain.String())

@@ -37,6 +37,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/content"
 	"gantry/libctr/filter"
 )
@@ -137,6 +138,7 @@ func (s *Store) Delete(_ context.Context, d digest.Digest) error {
 	if err := os.Remove(path); err != nil {
 		return blobErr(d, err)
 	}
+	failpoint.Hit("libctr/content.delete.blob")
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/content"
 	"gantry/libctr/filter"
 )
@@ -143,6 +144,7 @@ func (s *Store) open(o content.WriterOptions) (*writer, error) {
 	if err := w.describe(); err != nil {
 		return nil, err
 	}
+	failpoint.Hit("libctr/content.ingest.described")
 	f, err := os.OpenFile(filepath.Join(w.dir, "data"), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
@@ -172,6 +174,7 @@ func (w *writer) describe() error {
 	if err := os.Mkdir(w.dir, 0o755); err != nil {
 		return err
 	}
+	failpoint.Hit("libctr/content.ingest.directory")
 	now := time.Now().UTC()
 	w.status.StartedAt, w.status.UpdatedAt = now, now
 	files := map[string]string{"ref": w.status.Ref, "startedat": now.Format(time.RFC3339Nano)}

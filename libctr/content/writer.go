@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/content"
 )
 
@@ -171,9 +172,11 @@ func (w *writer) publish(target string) error {
 	if err := makeDir(dir, disk); err != nil {
 		return err
 	}
+	failpoint.Hit("libctr/content.commit.synced")
 	if err := disk.rename(filepath.Join(w.dir, "data"), target); err != nil {
 		return err
 	}
+	failpoint.Hit("libctr/content.commit.renamed")
 	return disk.syncDir(dir)
 }
 
@@ -193,5 +196,6 @@ func makeDir(dir string, disk disk) error {
 func (w *writer) drop() {
 	w.data.Close()
 	w.data = nil
+	failpoint.Hit("libctr/content.commit.published")
 	os.RemoveAll(w.dir)
 }

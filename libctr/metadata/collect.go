@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/api/reqctx"
 	"gantry/libctr/core/content"
 )
@@ -133,11 +134,13 @@ func (db *DB) Collect(ctx context.Context) (stats Stats, err error) {
 		}
 		stats.Locked = time.Since(locked)
 	}
+	failpoint.Hit("libctr/metadata.collect.forgotten")
 	stats.Removed = len(dead)
 	db.announce(ctx, dead)
 	if err := db.sweepBackends(ctx); err != nil {
 		return stats, err
 	}
+	failpoint.Hit("libctr/metadata.collect.swept")
 	stats.Elapsed = time.Since(start)
 	return stats, nil
 }
@@ -276,6 +279,7 @@ func (s *contentStore) sweepBlob(ctx context.Context, d digest.Digest) error {
 	if err := s.backend.Delete(ctx, d); err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
+	failpoint.Hit("libctr/metadata.collect.blob")
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/container"
 	"gantry/libctr/core/wire"
 	"gantry/libctr/filter"
@@ -207,6 +208,7 @@ func (s containerStore) Delete(ctx context.Context, id string) error {
 		}
 		return bucket(tx, ns, bucketContainers).Delete([]byte(id))
 	})
+	failpoint.Hit("libctr/metadata.container.forgotten")
 	if err == nil {
 		s.db.collector.deleted()
 	}

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/content"
 	"gantry/libctr/core/wire"
 	"gantry/libctr/filter"
@@ -314,11 +315,13 @@ func (w *contentWriter) Commit(ctx context.Context, size int64, expected digest.
 	if err != nil && !errdefs.IsAlreadyExists(err) {
 		return err
 	}
+	failpoint.Hit("libctr/metadata.content.committed")
 	// From here the blob is there, whoever wrote it: its record must follow.
 	existed, err := w.store.record(context.WithoutCancel(ctx), w.ns,
 		content.Info{Digest: d, Size: st.Offset, Labels: label.Clean(labels)})
 	if err == nil && existed {
 		err = errdefs.AlreadyExists("content %v: already exists", d)
 	}
+	failpoint.Hit("libctr/metadata.content.recorded")
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/image"
 	"gantry/libctr/core/wire"
 	"gantry/libctr/filter"
@@ -181,6 +182,7 @@ func (s imageStore) Delete(ctx context.Context, name string, sync bool, target *
 		}
 		return bucket(tx, ns, bucketImages).Delete([]byte(name))
 	})
+	failpoint.Hit("libctr/metadata.image.forgotten")
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/lease"
 	"gantry/libctr/core/wire"
 	"gantry/libctr/filter"
@@ -74,6 +75,7 @@ func (m leaseManager) Delete(ctx context.Context, id string, sync bool) error {
 		}
 		return bucket(tx, ns, bucketLeases).DeleteBucket([]byte(id))
 	})
+	failpoint.Hit("libctr/metadata.lease.forgotten")
 	if err != nil {
 		return err
 	}

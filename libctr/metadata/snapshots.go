@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/lease"
 	"gantry/libctr/core/mount"
 	"gantry/libctr/core/snapshot"
@@ -219,11 +220,13 @@ func (s *snapshotter) create(ctx context.Context, kind snapshot.Kind, key, paren
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Hit("libctr/metadata.snapshot.made")
 	err = s.db.update(ctx, func(tx *bbolt.Tx) error { return s.add(ctx, tx, ns, key, r, p.Backend) })
 	if err != nil {
 		s.undo(ctx, r.Backend)
 		return nil, err
 	}
+	failpoint.Hit("libctr/metadata.snapshot.recorded")
 	return mounts, nil
 }
 
@@ -325,6 +328,7 @@ func (s *snapshotter) Commit(ctx context.Context, name, key string, labels map[s
 	if err := s.backend.Commit(ctx, r.Backend, old.Backend, backendLabels(labels)); err != nil {
 		return err
 	}
+	failpoint.Hit("libctr/metadata.snapshot.committed")
 	ctx = context.WithoutCancel(ctx) // half done: the record must follow
 	return s.db.update(ctx, func(tx *bbolt.Tx) error {
 		cur, err := s.get(tx, ns, key)
@@ -363,6 +367,7 @@ func (s *snapshotter) Remove(ctx context.Context, key string) error {
 		}
 		return s.drop(tx, ns, key, r)
 	})
+	failpoint.Hit("libctr/metadata.snapshot.forgotten")
 	if err == nil {
 		s.db.collector.deleted()
 	}
@@ -423,6 +428,7 @@ func (s *snapshotter) sweep(ctx context.Context) error {
 	}
 	for _, key := range unrecorded(listed, keep) {
 		err := s.backend.Remove(ctx, key)
+		failpoint.Hit("libctr/metadata.collect.snapshot")
 		if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) {
 			return fmt.Errorf("sweep snapshot %q of %s: %w", key, s.name, err)
 		}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 )
 
 // killed is the exit status of a container whose shim died: 128+KILL.
@@ -37,7 +38,9 @@ func (a args) delete(stdout io.Writer) error {
 	if err := deleteContainer(ctx, a.id, bundle); err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
+	failpoint.Hit("shim/boot.delete.container")
 	removeDeadSocket(bundle)
+	failpoint.Hit("shim/boot.delete.socket")
 	raw, err := proto.Marshal(&taskapi.DeleteResponse{
 		Pid: uint32(readPid(filepath.Join(bundle, "init.pid"))), ExitStatus: killed, ExitedAt: timestamppb.Now(),
 	})
@@ -56,6 +59,7 @@ func deleteContainer(ctx context.Context, id, bundle string) error {
 	if c.Socket != "" {
 		os.Remove(c.Socket)
 	}
+	failpoint.Hit("shim/boot.delete.stream-removed")
 	container, err := c.runtime(nil).Load(id, bundle)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"gantry/api/failpoint"
 	"gantry/runtime/selfexe"
 	"gantry/shim/event"
 	"gantry/shim/process"
@@ -37,7 +38,7 @@ const (
 // bundle, its socket listens, so that clients may connect before it is executed, and
 // TTRPC_ADDRESS is where its events go. Whoever executes it, start or an engine:
 //
-//   - makes the socket, for a container that shares no shim (groupLabels), and
+//   - makes the socket, for a container that shares no shim (shimwire.Group), and
 //     closes its own descriptor of it, lest a dead shim's clients wait for ever;
 //   - removes the socket of a shim that dies before the container is created; later
 //     delete does so;
@@ -53,7 +54,8 @@ func (a args) serve() error {
 	if err != nil {
 		return err
 	}
-	unix.Setsid()                //nolint:errcheck // whoever executed us may have done it
+	unix.Setsid() //nolint:errcheck // whoever executed us may have done it
+	failpoint.Hit("shim/boot.serve.begun")
 	logrus.SetOutput(io.Discard) // the ttrpc library's
 	log := newLogger(a.debug).With("shim", a.id)
 	before := shieldFromOOM(log)
@@ -74,6 +76,7 @@ func (a args) serve() error {
 				return nil, err
 			}
 			c.Socket, c.Address = socket, a.socket
+			failpoint.Hit("shim/boot.serve.chosen")
 			return c.runtime(before), c.save(bundle)
 		},
 	})
@@ -82,6 +85,7 @@ func (a args) serve() error {
 		return err
 	}
 	svc.Register(srv)
+	failpoint.Hit("shim/boot.serve.ready")
 	ignoreSignals(svc.Quit)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(context.Background(), l) }()
@@ -92,10 +96,13 @@ func (a args) serve() error {
 		// At once, and not again: by the time the readers have gone, the container may
 		// have been started anew, with another shim at the same address.
 		removeSocket(a.socket)
+		failpoint.Hit("shim/boot.serve.socket-removed")
 		within(answersTimeout, func(ctx context.Context) { srv.Shutdown(ctx) }) //nolint:errcheck // ended anyway
 	}
 	within(readersTimeout, svc.Drain)
+	failpoint.Hit("shim/boot.serve.drained")
 	within(eventsTimeout, events.Close)
+	failpoint.Hit("shim/boot.serve.ended")
 	if errors.Is(err, ttrpc.ErrServerClosed) {
 		err = nil
 	}

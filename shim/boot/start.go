@@ -17,6 +17,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gantry/api/failpoint"
+	"gantry/api/shimwire"
 	"gantry/runtime/selfexe"
 )
 
@@ -39,7 +41,9 @@ func (a args) start(stdin io.Reader, stdout io.Writer) (err error) {
 		return err
 	default:
 		var shim *os.Process
+		failpoint.Hit("shim/boot.start.listening")
 		shim, err = a.spawn(l, address, bundle)
+		failpoint.Hit("shim/boot.start.spawned")
 		l.Close()
 		if err != nil {
 			os.Remove(path)
@@ -55,16 +59,16 @@ func (a args) start(stdin io.Reader, stdout io.Writer) (err error) {
 		if err = writeFile(filepath.Join(bundle, "shim.pid"), strconv.Itoa(shim.Pid)); err != nil {
 			return err
 		}
+		failpoint.Hit("shim/boot.start.pid-noted")
 	}
 	if err = writeFile(filepath.Join(bundle, "address"), address); err != nil {
 		return err
 	}
+	failpoint.Hit("shim/boot.start.address-noted")
 	_, err = stdout.Write(answer(params, address))
+	failpoint.Hit("shim/boot.start.answered")
 	return err
 }
-
-// groupLabels are annotations whose containers share a shim.
-var groupLabels = []string{"io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"}
 
 // groupOf returns the container's group: a pod's id, or its own.
 func groupOf(bundle, id string) string {
@@ -76,10 +80,8 @@ func groupOf(bundle, id string) string {
 	if json.Unmarshal(raw, &spec) != nil {
 		return id
 	}
-	for _, label := range groupLabels {
-		if group := spec.Annotations[label]; group != "" {
-			return group
-		}
+	if group := shimwire.Group(spec.Annotations); group != "" {
+		return group
 	}
 	return id
 }

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/runtime/cgroup"
 	"gantry/shim/reaper"
 )
@@ -74,8 +75,10 @@ func (t *Task) Delete(ctx context.Context, exec string) (int, reaper.Exit, error
 		if err := t.guarded(func() error { return t.container.Delete(ctx, true) }); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 			return 0, reaper.Exit{}, err
 		}
+		failpoint.Hit("shim/process.delete.container")
 	}
 	p.release(ctx)
+	failpoint.Hit("shim/process.delete.streams")
 	if err := p.move(Delete); err != nil {
 		return 0, reaper.Exit{}, err
 	}

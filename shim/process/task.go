@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/runtime/hop"
 	"gantry/shim/reaper"
 	"gantry/shim/stdio"
@@ -79,6 +80,7 @@ func New(ctx context.Context, o Options) (_ *Task, err error) {
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Hit("shim/process.create.streams")
 	t.init = newProcess("", io)
 	var exit <-chan reaper.Exit
 	err = t.reaper.Guard(func() error {
@@ -88,6 +90,7 @@ func New(ctx context.Context, o Options) (_ *Task, err error) {
 		if err != nil {
 			return err
 		}
+		failpoint.Hit("shim/process.create.container")
 		t.container = c
 		t.init.born(started.Pid)
 		exit = t.reaper.Watch(started.Pid)
@@ -100,6 +103,7 @@ func New(ctx context.Context, o Options) (_ *Task, err error) {
 		io.Close(ctx)
 		return nil, err
 	}
+	failpoint.Hit("shim/process.create.watched")
 	t.oom = watchOOM(t.container, t.tell.OutOfMemory, o.Log)
 	go t.awaitInit(exit) // ends with the init
 	return t, nil
@@ -216,6 +220,7 @@ func (t *Task) Start(ctx context.Context, exec string) (pid int, err error) {
 		t.init.startFailed(failedStart(err)) // if the init ends now, as it should
 		return 0, err
 	}
+	failpoint.Hit("shim/process.start.let-go")
 	t.init.startFailed(0)
 	return p.pid, t.started(p)
 }
@@ -252,6 +257,7 @@ func (t *Task) startExec(ctx context.Context, p *Process) (int, error) {
 		if err != nil {
 			return err
 		}
+		failpoint.Hit("shim/process.exec.born")
 		p.born(started.Pid)
 		exit = t.reaper.Watch(started.Pid)
 		return p.io.Begin(started.Console)
@@ -271,6 +277,7 @@ func (t *Task) startExec(ctx context.Context, p *Process) (int, error) {
 		p.signal(unix.SIGKILL) //nolint:errcheck // it may have ended
 	}
 	t.mu.Unlock()
+	failpoint.Hit("shim/process.exec.started")
 	go t.awaitExec(p, exit) // ends with the process
 	return p.pid, t.started(p)
 }
@@ -304,10 +311,12 @@ func (t *Task) resign() {
 // awaitExec tells an exec's exit.
 func (t *Task) awaitExec(p *Process, exit <-chan reaper.Exit) {
 	e := <-exit
+	failpoint.Hit("shim/process.exec.reaped")
 	p.died(e)
 	p.drain()
 	p.enter(context.Background())
 	t.tell.Exited(p.id, e)
+	failpoint.Hit("shim/process.exec.told")
 	p.finish()
 	p.leave()
 	t.resign()
@@ -316,6 +325,7 @@ func (t *Task) awaitExec(p *Process, exit <-chan reaper.Exit) {
 // awaitInit tells the init's exit when those of all execs have been.
 func (t *Task) awaitInit(exit <-chan reaper.Exit) {
 	e := <-exit
+	failpoint.Hit("shim/process.exit.reaped")
 	t.init.died(e)
 	t.mu.Lock()
 	t.ending = true
@@ -327,6 +337,7 @@ func (t *Task) awaitInit(exit <-chan reaper.Exit) {
 		t.killRest()
 	}
 	t.init.drain()
+	failpoint.Hit("shim/process.exit.drained")
 	<-t.idle
 	t.init.enter(context.Background())
 	defer t.init.leave()
@@ -335,6 +346,7 @@ func (t *Task) awaitInit(exit <-chan reaper.Exit) {
 		t.tell.Exited("", e)
 	}
 	t.init.finish()
+	failpoint.Hit("shim/process.exit.told")
 }
 
 // killRest ends what an init leaves behind that is not alone in its pid namespace.

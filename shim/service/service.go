@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/api/shimwire"
 	"gantry/shim/output"
 	"gantry/shim/port"
@@ -156,6 +157,7 @@ func (s *Service) create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Hit("shim/service.create.noted")
 	c := &container{id: r.ID, ports: port.New(s.cfg.Log)}
 	mounts := make([]process.Mount, 0, len(r.Rootfs))
 	for _, m := range r.Rootfs {
@@ -169,17 +171,20 @@ func (s *Service) create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Hit("shim/service.create.created")
 	if err := s.listen(c, socket); err != nil {
 		tell.silence()
 		s.discard(ctx, c)
 		return nil, err
 	}
+	failpoint.Hit("shim/service.create.listening")
 	p, _ := c.Process("")
 	s.cfg.Events.Publish("/tasks/create", &events.TaskCreate{
 		ContainerID: r.ID, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: uint32(p.Status().Pid),
 		IO: &events.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
 	})
 	tell.begin()
+	failpoint.Hit("shim/service.create.told")
 	return c, nil
 }
 

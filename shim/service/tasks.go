@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/shim/metrics"
 	"gantry/shim/process"
 	"gantry/shim/reaper"
@@ -37,6 +38,7 @@ func (s *Service) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Hit("shim/service.start.started")
 	return &taskapi.StartResponse{Pid: uint32(pid)}, nil
 }
 
@@ -57,6 +59,7 @@ func (s *Service) Exec(ctx context.Context, r *taskapi.ExecProcessRequest) (*emp
 	if err := c.AddExec(ctx, r.ExecID, spec, io); err != nil {
 		return nil, err
 	}
+	failpoint.Hit("shim/service.exec.added")
 	s.cfg.Events.Publish("/tasks/exec-added", &events.TaskExecAdded{ContainerID: r.ID, ExecID: r.ExecID})
 	return none, nil
 }
@@ -86,11 +89,15 @@ func (s *Service) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskap
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Hit("shim/service.delete.deleted")
 	at := timestamppb.New(e.At)
 	if r.ExecID == "" {
 		c.ports.Release()
+		failpoint.Hit("shim/service.delete.ports")
 		s.closeStream(c)
+		failpoint.Hit("shim/service.delete.stream")
 		s.put(r.ID, nil)
+		failpoint.Hit("shim/service.delete.forgotten")
 		s.cfg.Events.Publish("/tasks/delete", &events.TaskDelete{
 			ContainerID: r.ID, Pid: uint32(pid), ExitStatus: uint32(e.Status), ExitedAt: at,
 		})

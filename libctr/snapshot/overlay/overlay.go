@@ -23,6 +23,7 @@ import (
 	"syscall"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/mount"
 	"gantry/libctr/core/snapshot"
 	"gantry/libctr/snapshot/storage"
@@ -175,6 +176,7 @@ func (s *Snapshotter) Commit(ctx context.Context, name, key string, labels map[s
 			return fmt.Errorf("sync snapshot %q: %w", key, err)
 		}
 	}
+	failpoint.Hit("libctr/snapshot/overlay.commit.synced")
 	return s.dirs.Records.Commit(name, key, usage, labels)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gantry/api/failpoint"
 	"gantry/libctr/core/snapshot"
 )
 
@@ -127,6 +128,7 @@ func (d *Dirs) Create(kind snapshot.Kind, key, parent string, labels map[string]
 	id := d.begin()
 	defer d.end(id)
 	err := os.Mkdir(d.Dir(id), 0o700)
+	failpoint.Hit("libctr/snapshot/storage.create.directory")
 	if err == nil {
 		err = fill(d.Dir(id), parents)
 	}
@@ -134,7 +136,9 @@ func (d *Dirs) Create(kind snapshot.Kind, key, parent string, labels map[string]
 		d.discard(id)
 		return Snapshot{}, fmt.Errorf("make snapshot %q: %w", key, err)
 	}
+	failpoint.Hit("libctr/snapshot/storage.create.filled")
 	sn, err := d.Records.Create(kind, key, parent, id, labels)
+	failpoint.Hit("libctr/snapshot/storage.create.recorded")
 	if err != nil {
 		d.discard(id)
 	}
@@ -159,6 +163,7 @@ func (d *Dirs) end(id uint64) {
 // Remove forgets the snapshot; its tree is deleted in the background.
 func (d *Dirs) Remove(key string) error {
 	id, err := d.Records.Remove(key)
+	failpoint.Hit("libctr/snapshot/storage.remove.forgotten")
 	if err == nil {
 		d.discard(id)
 	}
@@ -233,6 +238,7 @@ func (d *Dirs) Cleanup(ctx context.Context) error {
 // moved is found again by the next sweep.
 func (d *Dirs) discard(id uint64) {
 	err := os.Rename(d.Dir(id), d.path("removing", strconv.FormatUint(id, 10)))
+	failpoint.Hit("libctr/snapshot/storage.remove.aside")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		d.log.Warn("move removed snapshot aside", "id", id, "err", err)
 	}
@@ -273,6 +279,7 @@ func (d *Dirs) empty(ctx context.Context) error {
 			return err
 		}
 		errs = append(errs, os.RemoveAll(d.path("removing", e.Name())))
+		failpoint.Hit("libctr/snapshot/storage.remove.deleted")
 	}
 	return errors.Join(errs...)
 }
