@@ -33,6 +33,7 @@ type Engine struct {
 	args   []string
 	docker string
 	cmd    *exec.Cmd
+	ended  chan struct{} // closed when cmd has ended
 	log    *os.File
 	before leak.State // before the first launch
 	idle   leak.State // with a daemon and no container
@@ -98,6 +99,15 @@ func (e *Engine) CoreSocket() string { return filepath.Join(e.Dir, "exec", "core
 // Launch starts the daemon's process, also again after Kill or Terminate.
 func (e *Engine) Launch() {
 	e.t.Helper()
+	if err := e.TryLaunch(); err != nil {
+		e.t.Fatalf("%v\n%s", err, e.Log())
+	}
+}
+
+// TryLaunch is Launch with more in the environment, of a daemon that may end before it
+// answers.
+func (e *Engine) TryLaunch(env ...string) error {
+	e.t.Helper()
 	args := append([]string{
 		"--data-root", filepath.Join(e.Dir, "data"), "--exec-root", filepath.Join(e.Dir, "exec"),
 		"-H", "unix://" + e.Socket(), "--pidfile", filepath.Join(e.Dir, "pid"),
@@ -112,28 +122,38 @@ func (e *Engine) Launch() {
 	e.cmd = exec.Command(Binary(e.t, "gantryd"), args...)
 	e.cmd.Stdout, e.cmd.Stderr = e.log, e.log
 	e.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0 log_path="+e.races()) // of daemon and shims built with -race
+	e.cmd.Env = append(e.cmd.Env, env...)
 	if err := e.cmd.Start(); err != nil {
 		e.t.Fatal(err)
 	}
-	exited := make(chan error, 1)
-	cmd := e.cmd
-	go func() { exited <- cmd.Wait() }()
+	ended, cmd := make(chan struct{}), e.cmd
+	e.ended = ended
+	var exit error
+	go func() { exit = cmd.Wait(); close(ended) }()
 	deadline := time.After(30 * time.Second)
 	for {
 		if r, err := e.HTTP().Get("http://gantry/_ping"); err == nil {
 			r.Body.Close()
 			if r.StatusCode == http.StatusOK {
-				return
+				return nil
 			}
 		}
 		select {
-		case err := <-exited:
-			e.t.Fatalf("gantryd ended: %v\n%s", err, e.Log())
+		case <-ended:
+			return fmt.Errorf("gantryd ended: %w", exit)
 		case <-deadline:
-			e.t.Fatalf("gantryd does not answer\n%s", e.Log())
+			return errors.New("gantryd does not answer")
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// Ended is closed when the daemon's process of the last launch has ended.
+func (e *Engine) Ended() <-chan struct{} { return e.ended }
+
+// Place says where the engine's things and records are.
+func (e *Engine) Place() leak.Place {
+	return leak.Place{Dir: e.Dir, Bridge: e.Bridge, API: e.HTTP(), Core: e.CoreSocket()}
 }
 
 // PID of the daemon's process.

@@ -1,0 +1,354 @@
+package leak
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	containertypes "github.com/docker/docker/api/types/container"
+	volumetypes "github.com/docker/docker/api/types/volume"
+	"github.com/opencontainers/go-digest"
+
+	"gantry/api/reqctx"
+	"gantry/libctr/client"
+	"gantry/libctr/core/content"
+	"gantry/libctr/core/snapshot"
+)
+
+// Place is an engine: where it keeps its things, and where its records can be asked for.
+type Place struct {
+	Dir, Bridge string
+	API         *http.Client // every request goes to the engine
+	Core        string       // the core's socket
+}
+
+// Agree fails the test when the engine's records and what is on the machine do not come
+// to agree within ten seconds: what was cut off is ended in the background. Nothing may
+// be under way.
+func (p Place) Agree(t testing.TB) bool {
+	t.Helper()
+	var odd []string
+	var err error
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if odd, err = p.Odd(); err == nil && len(odd) == 0 {
+			return true
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("records and things do not agree (%v):\n%s", err, strings.Join(odd, "\n"))
+			return false
+		}
+	}
+}
+
+// Odd lists things without a record, and records without their thing.
+func (p Place) Odd() (odd []string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	core, err := client.New(p.Core)
+	if err != nil {
+		return nil, err
+	}
+	defer core.Close()
+	recorded, err := p.recorded(ctx, core)
+	if err != nil {
+		return nil, err
+	}
+	there := p.there()
+	for _, x := range there {
+		if !slices.Contains(recorded, x) {
+			odd = append(odd, "no record of "+x)
+		}
+	}
+	for _, x := range recorded {
+		if !slices.Contains(there, x) {
+			odd = append(odd, "recorded, and not there: "+x)
+		}
+	}
+	more, err := p.oddInCore(ctx, core)
+	return append(odd, more...), err
+}
+
+// get decodes what the engine answers.
+func (p Place) get(path string, into any) error {
+	r, err := p.API.Get("http://gantry/v1.51" + path)
+	if err != nil {
+		return err
+	}
+	defer r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %s", path, r.Status)
+	}
+	return json.NewDecoder(r.Body).Decode(into)
+}
+
+func (p Place) containers() ([]containertypes.InspectResponse, error) {
+	var list []containertypes.Summary
+	if err := p.get("/containers/json?all=1", &list); err != nil {
+		return nil, err
+	}
+	out := make([]containertypes.InspectResponse, len(list))
+	for i, c := range list {
+		if err := p.get("/containers/"+c.ID+"/json", &out[i]); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// recorded is what must be there, by the records of the engine and the core. Each line
+// is one that there may return.
+func (p Place) recorded(ctx context.Context, core *client.Client) (out []string, err error) {
+	all, err := p.containers()
+	if err != nil {
+		return nil, err
+	}
+	mounted := map[string]bool{} // volumes that running containers have
+	shims, links := 0, 0
+	for _, c := range all {
+		out = append(out, "directory of container "+c.ID)
+		if !c.State.Running {
+			continue
+		}
+		for _, kind := range []string{"bundle", "work directory", "runtime state", "stream socket", "cgroup", "shim"} {
+			out = append(out, kind+" "+c.ID)
+		}
+		out = append(out, fmt.Sprintf("process %d", c.State.Pid))
+		shims++
+		if mode := c.HostConfig.NetworkMode; !mode.IsHost() && !mode.IsContainer() {
+			out = append(out, "netns "+c.ID[:12], "mount "+p.path("exec/netns", c.ID[:12]))
+			if !mode.IsNone() {
+				links++
+			}
+		}
+		if c.HostConfig.IpcMode.IsShareable() {
+			out = append(out, "mount "+p.path("data/containers", c.ID, "shm"))
+		}
+		for port, bound := range c.NetworkSettings.Ports {
+			for _, b := range bound {
+				if !strings.Contains(b.HostIP, ":") {
+					out = append(out, "nft "+port.Proto()+" "+b.HostPort)
+				}
+			}
+		}
+		for _, m := range c.Mounts {
+			mounted[m.Name] = true
+		}
+	}
+	out = append(out, fmt.Sprintf("%d shim sockets", shims), fmt.Sprintf("%d links", links))
+	volumes, err := p.recordedVolumes(mounted)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := p.recordedInCore(ctx, core)
+	return append(append(out, volumes...), stored...), err
+}
+
+func (p Place) recordedVolumes(mounted map[string]bool) (out []string, err error) {
+	var vols volumetypes.ListResponse
+	if err := p.get("/volumes", &vols); err != nil {
+		return nil, err
+	}
+	for _, v := range vols.Volumes {
+		out = append(out, "volume "+v.Name)
+		if mounted[v.Name] && v.Options["type"] != "" {
+			out = append(out, "mount "+v.Mountpoint)
+		}
+	}
+	return out, nil
+}
+
+// snapshotter is the one that engines use unless told otherwise.
+const snapshotter = "overlayfs"
+
+func (p Place) recordedInCore(ctx context.Context, core *client.Client) (out []string, err error) {
+	spaces, err := core.Namespaces().List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	snapshots := 0
+	for _, ns := range spaces {
+		ctx := reqctx.WithNamespace(ctx, ns)
+		err := core.Content().Walk(ctx, func(i content.Info) error {
+			if line := "blob " + i.Digest.String(); !slices.Contains(out, line) {
+				out = append(out, line)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		err = core.Snapshotter(snapshotter).Walk(ctx, func(snapshot.Info) error { snapshots++; return nil })
+		if err != nil {
+			return nil, err
+		}
+	}
+	return append(out, fmt.Sprintf("%d snapshots", snapshots)), nil
+}
+
+func (p Place) path(elem ...string) string {
+	return filepath.Join(append([]string{p.Dir}, elem...)...)
+}
+
+// Directories of the core.
+const (
+	coreState     = "exec/core/io.containerd.runtime.v2.task"
+	coreWork      = "data/core/io.containerd.runtime.v2.task"
+	coreBlobs     = "data/core/io.containerd.content.v1.content/blobs"
+	coreIngests   = "data/core/io.containerd.content.v1.content/ingest"
+	coreSnapshots = "data/core/io.containerd.snapshotter.v1." + snapshotter
+)
+
+var (
+	shimID     = regexp.MustCompile(` -id (\S+)`)
+	nftElement = regexp.MustCompile(`(\w+) \. (\d+) : `)
+)
+
+// there is what is on the machine, whoever knows of it.
+func (p Place) there() (out []string) {
+	for _, k := range []struct{ kind, pattern string }{
+		{"directory of container", "data/containers/*"}, {"bundle", coreState + "/*/*"}, {"work directory", coreWork + "/*/*"},
+		{"bundle", coreState + "/*/.*"}, {"runtime state", "exec/runtime/*/*"}, {"netns", "exec/netns/*"}, {"stream socket", "exec/io/*"},
+		{"volume", "data/volumes/*"}, {"ingest", coreIngests + "/*"}, {"removed snapshot", coreSnapshots + "/removing/*"},
+	} {
+		for _, name := range names(p.path(k.pattern)) {
+			out = append(out, k.kind+" "+strings.TrimSuffix(name, ".sock"))
+		}
+	}
+	for _, b := range names(p.path(coreBlobs, "*/*")) {
+		out = append(out, "blob "+digest.NewDigestFromEncoded(digest.SHA256, b).String())
+	}
+	out = append(out, mounts(p.Dir)...)
+	groups := map[string]bool{}
+	for _, line := range cgroups(p.Dir) {
+		groups["cgroup "+filepath.Base(line)] = true
+	}
+	for line := range groups {
+		out = append(out, line)
+	}
+	for _, line := range shims(p.Dir) {
+		out = append(out, p.ofShim(line)...)
+	}
+	for _, el := range elements(p.Dir) {
+		if m := nftElement.FindStringSubmatch(el); m != nil {
+			out = append(out, "nft "+m[1]+" "+m[2])
+		}
+	}
+	return append(out,
+		fmt.Sprintf("%d shim sockets", len(names(p.path("exec/core/s/*")))), fmt.Sprintf("%d links", len(links(p.Bridge))),
+		fmt.Sprintf("%d snapshots", len(names(p.path(coreSnapshots, "snapshots/*")))))
+}
+
+func names(pattern string) (out []string) {
+	found, _ := filepath.Glob(pattern)
+	for _, f := range found {
+		if name := filepath.Base(f); name != "." && name != ".." {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// ofShim is a shim, and the processes whose parent it is: the inits. Execs are told
+// apart by their parents' cgroup being the same; there must be none.
+func (p Place) ofShim(line string) (out []string) {
+	f := strings.Fields(line) // "process PID command…"
+	m := shimID.FindStringSubmatch(line)
+	if m == nil {
+		return []string{"shim " + line}
+	}
+	out = append(out, "shim "+m[1])
+	raw, _ := os.ReadFile("/proc/" + f[1] + "/task/" + f[1] + "/children")
+	children := strings.Fields(string(raw))
+	tasks, _ := filepath.Glob("/proc/" + f[1] + "/task/*/children")
+	for _, t := range tasks {
+		raw, _ := os.ReadFile(t)
+		children = append(children, strings.Fields(string(raw))...)
+	}
+	slices.Sort(children)
+	for _, pid := range slices.Compact(children) {
+		out = append(out, "process "+pid)
+	}
+	return out
+}
+
+// oddInCore compares the core's records with the engine's, and with each other.
+func (p Place) oddInCore(ctx context.Context, core *client.Client) (odd []string, err error) {
+	all, err := p.containers()
+	if err != nil {
+		return nil, err
+	}
+	ctx = reqctx.WithNamespace(ctx, "moby")
+	known, running := map[string]bool{}, map[string]bool{}
+	for _, c := range all {
+		known[c.ID], running[c.ID] = true, c.State.Running
+	}
+	has := map[string]bool{}
+	note := func(kind, id string, expected bool) {
+		has[kind+" "+id] = true
+		if !expected {
+			odd = append(odd, "the core has, and the engine does not know: "+kind+" "+id)
+		}
+	}
+	containers, err := core.Containers().List(ctx)
+	for _, c := range containers {
+		note("container", c.ID, running[c.ID])
+	}
+	if err != nil {
+		return nil, err
+	}
+	tasks, err := core.Tasks().List(ctx)
+	for _, t := range tasks {
+		note("task", t.ContainerID, running[t.ContainerID])
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = core.Snapshotter(snapshotter).Walk(ctx, func(i snapshot.Info) error {
+		if i.Kind != snapshot.KindCommitted {
+			note("snapshot", i.Name, known[i.Name])
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range all {
+		for _, kind := range []string{"container", "task", "snapshot"} {
+			if !has[kind+" "+c.ID] && (running[c.ID] || kind == "snapshot") {
+				odd = append(odd, "the engine has, and the core does not: "+kind+" "+c.ID)
+			}
+		}
+	}
+	more, err := oddImages(ctx, core)
+	return append(odd, more...), err
+}
+
+// oddImages lists leases, of which none is left when nothing is under way, and images
+// whose target is not there.
+func oddImages(ctx context.Context, core *client.Client) (odd []string, err error) {
+	leases, err := core.Leases().List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range leases {
+		odd = append(odd, "lease "+l.ID)
+	}
+	images, err := core.Images().List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range images {
+		if _, err := core.Content().Info(ctx, i.Target.Digest); err != nil {
+			odd = append(odd, fmt.Sprintf("image %s: %v", i.Name, err))
+		}
+	}
+	return odd, nil
+}
