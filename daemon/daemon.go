@@ -21,8 +21,8 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/events"
-	"go.etcd.io/bbolt"
 
+	"gantry/api/database"
 	"gantry/daemon/config"
 	"gantry/daemon/container"
 	"gantry/daemon/event"
@@ -47,7 +47,7 @@ type Daemon struct {
 	Host       host.Features
 
 	id, hostname string
-	db, run      *bbolt.DB
+	db, run      *database.DB
 	log          *slog.Logger
 	closers      []func() error // in the order in which what they close was made
 }
@@ -91,7 +91,7 @@ func (d *Daemon) openDatabases(c *config.Config) (err error) {
 		return err
 	}
 	d.onClose(d.db.Close)
-	if d.run, err = openRuntime(c.ExecRoot); err != nil {
+	if d.run, err = openRuntime(c.ExecRoot, d.log); err != nil {
 		return err
 	}
 	d.onClose(d.run.Close)

@@ -3,39 +3,59 @@ package daemon
 import (
 	"errors"
 	"fmt"
-	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"go.etcd.io/bbolt"
+
+	"gantry/api/database"
 )
 
-// openDurable opens the database of records; a second engine on it is an error, not a wait.
-func openDurable(dataRoot string) (*bbolt.DB, error) {
-	return open(filepath.Join(dataRoot, "gantry.db"), false)
+// openDurable opens the database of records. A damaged one is an error: what it lost
+// cannot be told from what never was.
+func openDurable(dataRoot string) (*database.DB, error) {
+	return database.Open(filepath.Join(dataRoot, "gantry.db"), database.Options{NoFreelistSync: true})
 }
 
 // openRuntime opens the database of the present boot, dropping one of an earlier boot.
-func openRuntime(execRoot string) (*bbolt.DB, error) {
+// It is written without syncs: what a crash of the machine made of it is worth nothing,
+// and one that is damaged otherwise is moved aside.
+func openRuntime(execRoot string, log *slog.Logger) (*database.DB, error) {
 	path := filepath.Join(execRoot, "run.db")
-	db, err := open(path, true)
-	if err != nil {
-		// Written without syncs: what a crash of the machine made of it is worth nothing.
-		if rerr := os.Remove(path); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
-			return nil, err
+	opts := database.Options{NoSync: true, NoFreelistSync: true}
+	db, err := database.Open(path, opts)
+	if errors.Is(err, database.ErrDamaged) {
+		aside, merr := database.MoveAside(path)
+		if merr != nil {
+			return nil, errors.Join(err, merr)
 		}
-		if db, err = open(path, true); err != nil {
-			return nil, err
-		}
+		log.Warn("run-time database begun anew", "path", path, "aside", aside, "err", err)
+		db, err = database.Open(path, opts)
 	}
-	boot, err := bootID()
 	if err != nil {
-		db.Close()
 		return nil, err
 	}
-	var same bool
+	same, err := ofThisBoot(db)
+	if err == nil && same {
+		return db, nil
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if err := os.Remove(path); err != nil {
+		return nil, err
+	}
+	return openRuntime(execRoot, log)
+}
+
+// ofThisBoot marks a new database with the present boot, and tells whether it is of it.
+func ofThisBoot(db *database.DB) (same bool, err error) {
+	boot, err := bootID()
+	if err != nil {
+		return false, err
+	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists([]byte("boot"))
 		if err != nil {
@@ -45,26 +65,7 @@ func openRuntime(execRoot string) (*bbolt.DB, error) {
 		same = was == "" || was == boot
 		return b.Put([]byte("id"), []byte(boot))
 	})
-	if err != nil {
-		db.Close()
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	if same {
-		return db, nil
-	}
-	db.Close()
-	if err := os.Remove(path); err != nil {
-		return nil, err
-	}
-	return openRuntime(execRoot)
-}
-
-func open(path string, noSync bool) (*bbolt.DB, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 5 * time.Second, NoSync: noSync, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
-	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
-	}
-	return db, nil
+	return same, err
 }
 
 func bootID() (string, error) {

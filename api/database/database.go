@@ -40,6 +40,12 @@ type Options struct {
 	Timeout time.Duration
 }
 
+// Records is what a store does with its database: a DB, or in tests plain bbolt.
+type Records interface {
+	View(fn func(*bbolt.Tx) error) error
+	Update(fn func(*bbolt.Tx) error) error
+}
+
 // DB is an open file. Safe for concurrent use.
 type DB struct {
 	*bbolt.DB

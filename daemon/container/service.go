@@ -22,8 +22,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
+	"gantry/api/database"
 	"gantry/daemon/name"
 	"gantry/daemon/stats"
 )
@@ -57,7 +56,7 @@ type Service struct {
 // New loads the containers; nothing is started or looked after before Restore.
 // durable syncs, runtime is a database under the exec-root without syncs; both stay
 // the caller's.
-func New(cfg Config, d Deps, durable, runtime *bolt.DB, log *slog.Logger) (*Service, error) {
+func New(cfg Config, d Deps, durable, runtime database.Records, log *slog.Logger) (*Service, error) {
 	cfg = cfg.withDefaults()
 	d.setDefaults()
 	st, err := openStore(durable, runtime, cfg.BootID)

@@ -8,6 +8,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"gantry/api/database"
+
 	"gantry/api/failpoint"
 )
 
@@ -24,7 +26,7 @@ import (
 // a power cut may lose that second's exit codes, times and counts, nothing else. After
 // a boot the run-time states are void.
 type store struct {
-	durable, runtime *bolt.DB
+	durable, runtime database.Records
 }
 
 var (
@@ -34,7 +36,7 @@ var (
 	bootKey = []byte("boot")
 )
 
-func openStore(durable, runtime *bolt.DB, boot string) (*store, error) {
+func openStore(durable, runtime database.Records, boot string) (*store, error) {
 	st := &store{durable: durable, runtime: runtime}
 	if boot == "" {
 		boot = bootID()

@@ -25,8 +25,8 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/events"
-	"go.etcd.io/bbolt"
 
+	"gantry/api/database"
 	"gantry/daemon/network/bridge"
 	"gantry/daemon/network/hostfiles"
 	"gantry/daemon/network/ipam"
@@ -60,7 +60,7 @@ type Publisher interface {
 // Service is the networks of one engine. Safe for concurrent use.
 type Service struct {
 	cfg      Config
-	db, run  *bbolt.DB
+	db, run  database.Records
 	events   Publisher
 	log      *slog.Logger
 	table    *nft.Table
@@ -98,7 +98,7 @@ type endpoint struct {
 
 // New sets up the predefined networks and takes up the endpoints of an earlier run;
 // Restore then drops those that nobody uses any more.
-func New(cfg Config, db, run *bbolt.DB, ev Publisher, log *slog.Logger) (*Service, error) {
+func New(cfg Config, db, run database.Records, ev Publisher, log *slog.Logger) (*Service, error) {
 	s := &Service{
 		cfg: cfg, db: db, run: run, events: ev, log: log,
 		table: nft.New(cfg.Instance), ports: portmap.New(),

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"go.etcd.io/bbolt"
 
+	"gantry/api/database"
 	"gantry/api/failpoint"
 )
 
@@ -20,7 +21,7 @@ const removedPrefix = ".removed-"
 
 // New opens the volumes below root (data-root/volumes), which it makes if need be, and
 // puts right what a crash has left.
-func New(root string, db *bbolt.DB, ev Publisher, log *slog.Logger) (*Service, error) {
+func New(root string, db database.Records, ev Publisher, log *slog.Logger) (*Service, error) {
 	s := &Service{root: root, db: db, events: ev, log: log, vols: map[string]*entry{}}
 	if err := os.MkdirAll(root, 0o701); err != nil {
 		return nil, err

@@ -37,6 +37,7 @@ import (
 	volumetypes "github.com/docker/docker/api/types/volume"
 	"go.etcd.io/bbolt"
 
+	"gantry/api/database"
 	"gantry/daemon/keylock"
 )
 
@@ -76,7 +77,7 @@ var bucket = []byte("volumes")
 // for concurrent use.
 type Service struct {
 	root   string
-	db     *bbolt.DB
+	db     database.Records
 	events Publisher
 	log    *slog.Logger
 

@@ -56,10 +56,11 @@ func (s containerStore) List(ctx context.Context, filters ...string) ([]containe
 	}
 	var out []container.Container
 	err = s.db.view(func(tx *bbolt.Tx) error {
-		return each(bucket(tx, ns, bucketContainers), func(_ string, v []byte) error {
+		return each(bucket(tx, ns, bucketContainers), func(id string, v []byte) error {
 			var m containersapi.Container
 			if err := proto.Unmarshal(v, &m); err != nil {
-				return err
+				s.db.passOver(ns, "container", id, err)
+				return nil
 			}
 			if c := wire.FromContainer(&m); match.Match(containerFields(c)) {
 				out = append(out, c)

@@ -85,10 +85,11 @@ func (s *contentStore) Walk(ctx context.Context, fn func(content.Info) error, fi
 	}
 	var infos []content.Info
 	err = s.db.view(func(tx *bbolt.Tx) error {
-		return each(bucket(tx, ns, bucketContent), func(_ string, v []byte) error {
+		return each(bucket(tx, ns, bucketContent), func(d string, v []byte) error {
 			var m contentapi.Info
 			if err := proto.Unmarshal(v, &m); err != nil {
-				return err
+				s.db.passOver(ns, "content", d, err)
+				return nil
 			}
 			if i := wire.FromContentInfo(&m); match.Match(filter.Blob(i)) {
 				infos = append(infos, i)

@@ -55,10 +55,11 @@ func (s imageStore) List(ctx context.Context, filters ...string) ([]image.Image,
 	}
 	var out []image.Image
 	err = s.db.view(func(tx *bbolt.Tx) error {
-		return each(bucket(tx, ns, bucketImages), func(_ string, v []byte) error {
+		return each(bucket(tx, ns, bucketImages), func(name string, v []byte) error {
 			var m imagesapi.Image
 			if err := proto.Unmarshal(v, &m); err != nil {
-				return err
+				s.db.passOver(ns, "image", name, err)
+				return nil
 			}
 			if i := wire.FromImage(&m); match.Match(imageFields(i)) {
 				out = append(out, i)

@@ -50,11 +50,13 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
 
+	"gantry/api/database"
 	"gantry/libctr/core/container"
 	"gantry/libctr/core/content"
 	"gantry/libctr/core/event"
@@ -75,7 +77,7 @@ type Options struct {
 
 // DB is the open file and its backends. Safe for concurrent use.
 type DB struct {
-	bolt         *bbolt.DB
+	bolt         *database.DB
 	content      *contentStore
 	snapshotters map[string]*snapshotter
 	events       event.Publisher
@@ -83,6 +85,7 @@ type DB struct {
 	now          func() time.Time
 	lanes        lanes
 	collector    collector
+	unreadable   sync.Map // records that the log has been told of, by kind, namespace and key
 }
 
 // Open opens or makes the file at path, and brings its schema up to date.
@@ -93,9 +96,9 @@ func Open(path string, o Options) (*DB, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	b, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 10 * time.Second, FreelistType: bbolt.FreelistMapType})
+	b, err := database.Open(path, database.Options{Timeout: 10 * time.Second})
 	if err != nil {
-		return nil, fmt.Errorf("open metadata %s: %w", path, err)
+		return nil, err
 	}
 	if err := migrate(b); err != nil {
 		b.Close()
@@ -149,7 +152,7 @@ var (
 
 var errNewer = errors.New("the file is of a newer version")
 
-func migrate(b *bbolt.DB) error {
+func migrate(b *database.DB) error {
 	newest := len(migrations) + 1
 	version := 0
 	err := b.View(func(tx *bbolt.Tx) (err error) {
@@ -257,6 +260,14 @@ func each(b *bbolt.Bucket, fn func(key string, value []byte) error) error {
 		}
 		return fn(string(k), v)
 	})
+}
+
+// passOver tells the log, once, of a record that cannot be decoded. Lists go without
+// it; the collector stops at it, since what it holds is not known.
+func (db *DB) passOver(ns, kind, key string, err error) {
+	if _, told := db.unreadable.LoadOrStore(kind+"\x00"+ns+"\x00"+key, true); !told {
+		db.log.Error("record cannot be read, left alone", "path", db.bolt.Path(), "namespace", ns, "kind", kind, "key", key, "err", err)
+	}
 }
 
 // handOut calls fn for each of all, outside of any transaction, until it fails or ctx ends.

@@ -388,7 +388,8 @@ func (s *snapshotter) Walk(ctx context.Context, fn func(snapshot.Info) error, fi
 		return each(s.keys(tx, ns), func(key string, v []byte) error {
 			var r snapshotRecord
 			if err := json.Unmarshal(v, &r); err != nil {
-				return fmt.Errorf("decode snapshot %q: %w", key, err)
+				s.db.passOver(ns, "snapshot", key, err)
+				return nil
 			}
 			if i := r.info(key); match.Match(filter.Snapshot(i)) {
 				infos = append(infos, i)

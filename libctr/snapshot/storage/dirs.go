@@ -100,7 +100,11 @@ func (d *Dirs) reconcile(restore func(dir string, sn Snapshot) error) error {
 	if err != nil {
 		return err
 	}
-	return d.Sweep()
+	if err := d.Sweep(); !errors.Is(err, errUnreadable) {
+		return err
+	}
+	d.log.Error("directories without a record are left alone", "err", err)
+	return nil
 }
 
 func (d *Dirs) path(elem ...string) string {

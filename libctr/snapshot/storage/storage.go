@@ -27,6 +27,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"gantry/api/database"
 	"gantry/api/errdefs"
 	"gantry/libctr/core/snapshot"
 	"gantry/libctr/filter"
@@ -40,6 +41,9 @@ var (
 	bucketSnapshots = []byte("snapshots")
 	bucketChildren  = []byte("children")
 )
+
+// errUnreadable is of a record that cannot be decoded; lists go without it.
+var errUnreadable = errors.New("unreadable record of snapshot")
 
 // maxKey bounds a key in bytes; bbolt's own bound is 32 KiB.
 const maxKey = 4096
@@ -65,15 +69,15 @@ type Snapshot struct {
 
 // Store is safe for concurrent use.
 type Store struct {
-	db   *bbolt.DB
+	db   *database.DB
 	next atomic.Uint64
 }
 
 // Open opens or makes the file at path.
 func Open(path string) (*Store, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: 10 * time.Second, FreelistType: bbolt.FreelistMapType})
+	db, err := database.Open(path, database.Options{Timeout: 10 * time.Second})
 	if err != nil {
-		return nil, fmt.Errorf("open snapshot records %s: %w", path, err)
+		return nil, err
 	}
 	s := &Store{db: db}
 	if err := s.prepare(); err != nil {
@@ -96,10 +100,9 @@ func (s *Store) prepare() error {
 		}
 		return b.ForEach(func(_, v []byte) error {
 			var r record
-			if err := json.Unmarshal(v, &r); err != nil {
-				return err
+			if json.Unmarshal(v, &r) == nil { // else see IDs
+				s.Reserve(r.ID)
 			}
-			s.Reserve(r.ID)
 			return nil
 		})
 	})
@@ -254,8 +257,8 @@ func (s *Store) Walk(fn func(snapshot.Info) error, filters ...string) error {
 	err = s.db.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketSnapshots).ForEach(func(k, v []byte) error {
 			var r record
-			if err := json.Unmarshal(v, &r); err != nil {
-				return fmt.Errorf("snapshot %q: %w", k, err)
+			if json.Unmarshal(v, &r) != nil {
+				return nil // see IDs
 			}
 			if info := r.info(string(k)); match.Match(filter.Snapshot(info)) {
 				all = append(all, info)
@@ -274,14 +277,15 @@ func (s *Store) Walk(fn func(snapshot.Info) error, filters ...string) error {
 	return nil
 }
 
-// IDs returns the ids that have a record.
+// IDs returns the ids that have a record. A record that cannot be read is an error: the
+// directory that it names is not known.
 func (s *Store) IDs() (map[uint64]bool, error) {
 	ids := make(map[uint64]bool)
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketSnapshots).ForEach(func(_, v []byte) error {
+		return tx.Bucket(bucketSnapshots).ForEach(func(k, v []byte) error {
 			var r record
 			if err := json.Unmarshal(v, &r); err != nil {
-				return err
+				return fmt.Errorf("%s: %w %q: %w", s.db.Path(), errUnreadable, k, err)
 			}
 			ids[r.ID] = true
 			return nil
