@@ -139,7 +139,7 @@ func (a *attachment) connect(ctx context.Context, c *Snapshot, wait *parked) (st
 func (a *attachment) join(ctx context.Context, c *Snapshot, p stream.Process, client *apistream.Client) {
 	r := stream.Copy(ctx, p, client, stream.Options{
 		Stdin: a.o.Stdin && c.Config.OpenStdin, Stdout: a.o.Stdout, Stderr: a.o.Stderr,
-		TTY: a.tty, Keys: a.keys, CloseStdin: c.Config.StdinOnce,
+		TTY: a.tty, Keys: a.keys, CloseStdin: c.Config.StdinOnce, Reopens: true, // ctx ends with the daemon
 	})
 	if r.StdinOpen {
 		if err := a.s.Tasks.CloseIO(context.WithoutCancel(ctx), a.e.id, ""); ignoreNotFound(err) != nil {

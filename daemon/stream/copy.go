@@ -29,6 +29,8 @@ type Options struct {
 	// CloseStdin closes the process's stdin at the end of the client's input, however
 	// that comes. Without it the end of input ends the attachment.
 	CloseStdin bool
+	// Reopens: others may attach later, so the end of ctx is no end of the input.
+	Reopens bool
 }
 
 // How a Copy ended.
@@ -65,7 +67,8 @@ func Copy(ctx context.Context, p Process, c *apistream.Client, o Options) Result
 	how, inputOver := j.run(ctx)
 	c.Close()
 	r := Result{How: how}
-	if o.Stdin && o.CloseStdin && how != Ended && !inputOver {
+	cut := o.Reopens && ctx.Err() != nil
+	if o.Stdin && o.CloseStdin && how != Ended && !inputOver && !cut {
 		r.StdinOpen = !j.endStdin()
 	}
 	p.Close()

@@ -209,3 +209,22 @@ func TestCopyDeaf(t *testing.T) {
 		}
 	})
 }
+
+// A daemon that ends leaves the input open for the client that comes to the next one.
+func TestCopyReopens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProcess()
+		c, conn := newClient()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan Result, 1)
+		go func() {
+			done <- Copy(ctx, p, conn, Options{Stdin: true, Stdout: true, CloseStdin: true, Reopens: true})
+		}()
+		c.in.Write([]byte("x"))
+		synctest.Wait()
+		cancel()
+		if r := <-done; r.How != Left || r.StdinOpen || p.ended || p.stdin.String() != "x" {
+			t.Fatalf("result %+v, stdin %q, ended %v", r, p.stdin.String(), p.ended)
+		}
+	})
+}
