@@ -52,13 +52,13 @@ func (s *Service) stop(ctx context.Context, e *entry, o containertypes.StopOptio
 	if err != nil {
 		return err
 	}
-	sendErr := s.signal(ctx, e, sig)
-	if errors.Is(sendErr, context.DeadlineExceeded) { // no other signal will get through
-		failpoint.Hit("daemon/container.stop.signalled")
-		return sendErr
-	}
 	wait := time.Duration(timeout) * time.Second
-	if sendErr != nil {
+	sendErr := s.signalWithin(ctx, e, sig, wait)
+	failpoint.Hit("daemon/container.stop.signalled")
+	switch {
+	case errors.Is(sendErr, context.DeadlineExceeded): // of a shim that does not answer: KILL ends it too
+		wait = 0
+	case sendErr != nil:
 		wait = afterMissing
 	}
 	switch {
@@ -76,6 +76,20 @@ func (s *Service) stop(ctx context.Context, e *entry, o containertypes.StopOptio
 	failpoint.Hit("daemon/container.stop.down")
 	s.publish(e.snapshot(), events.ActionStop, nil)
 	return nil
+}
+
+// heardWithin is the least time that a shim gets to take a signal.
+const heardWithin = 2 * time.Second
+
+// signalWithin is signal, given up after d, or later where that is short; never where d
+// is negative.
+func (s *Service) signalWithin(ctx context.Context, e *entry, sig syscall.Signal, d time.Duration) error {
+	if d >= 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, max(d, heardWithin))
+		defer cancel()
+	}
+	return s.signal(ctx, e, sig)
 }
 
 // longest is the longest stop timeout in seconds; more does not fit a duration.

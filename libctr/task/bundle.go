@@ -24,6 +24,7 @@ const (
 	fileAddress   = "address"
 	fileBinary    = "shim-binary-path"
 	fileLog       = "log"
+	fileShimPID   = "shim.pid"
 	dirRootfs     = "rootfs"
 	linkWork      = "work"
 )

@@ -37,11 +37,6 @@ func (m *Manager) do(ctx context.Context, id, method string, req any) error {
 	return s.call(ctx, callTimeout, method, req, &emptypb.Empty{})
 }
 
-// Kill sends a signal; a process that has ended is NotFound.
-func (m *Manager) Kill(ctx context.Context, id, execID string, signal uint32, all bool) error {
-	return m.do(ctx, id, "Kill", &taskapi.KillRequest{ID: id, ExecID: execID, Signal: signal, All: all})
-}
-
 // Exec prepares a process that Start then starts.
 func (m *Manager) Exec(ctx context.Context, o task.ExecOptions) error {
 	if o.ExecID == "" {

@@ -11,6 +11,7 @@
 //	    log               fifo: the shim's own log, read by the core
 //	    shim-binary-path  text: the shim's binary, for the delete call
 //	    bootstrap.json    {"version","address","protocol"}: how to reach the shim
+//	    shim.pid          text: the shim's process, as its start has noted it
 //	    .NAME             a bundle or file on its way in or out
 //
 // A shim is launched by the runtime v2 protocol: the binary is run with "start",
@@ -49,6 +50,8 @@ import (
 const (
 	stateTimeout    = 2 * time.Second
 	callTimeout     = 10 * time.Second
+	killTimeout     = 5 * time.Second  // a KILL of the init, then stateTimeout for another sign of life
+	deathTimeout    = 5 * time.Second  // from the kill of a shim to the end of its task
 	startTimeout    = 2 * time.Minute  // Create, Start
 	deleteTimeout   = 30 * time.Second // Delete: runs poststop hooks
 	launchTimeout   = 1 * time.Minute

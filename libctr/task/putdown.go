@@ -1,0 +1,136 @@
+package task
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// Kill sends a signal; a process that has ended is NotFound. A KILL of the init ends the
+// task even when its shim does not answer: the shim is then killed and the task cleaned
+// up as that of any dead shim.
+func (m *Manager) Kill(ctx context.Context, id, execID string, signal uint32, all bool) error {
+	s, err := m.get(ctx, id)
+	if err != nil {
+		return err
+	}
+	timeout := callTimeout
+	final := execID == "" && signal == uint32(unix.SIGKILL)
+	if final && !all {
+		timeout = killTimeout
+	}
+	err = s.call(ctx, timeout, "Kill", &taskapi.KillRequest{ID: id, ExecID: execID, Signal: signal, All: all}, &emptypb.Empty{})
+	if !final || !errors.Is(err, context.DeadlineExceeded) || s.answers(ctx) {
+		return err
+	}
+	if downErr := m.putDown(ctx, s); downErr != nil {
+		return fmt.Errorf("%w; it could not be killed: %w", err, downErr)
+	}
+	return nil
+}
+
+// answers says whether the shim does anything at all: a call may just take its time.
+func (s *shim) answers(ctx context.Context) bool {
+	err := s.call(context.WithoutCancel(ctx), stateTimeout, "Connect", &taskapi.ConnectRequest{ID: s.id}, &taskapi.ConnectResponse{})
+	return !errors.Is(err, context.DeadlineExceeded)
+}
+
+// putDown kills a shim that does not answer and waits until its death has been noticed,
+// which ends the task. One that serves other tasks too is left alone.
+func (m *Manager) putDown(ctx context.Context, s *shim) error {
+	if m.shared(s) {
+		return errors.New("its shim serves other containers too")
+	}
+	fd, pid, err := s.process()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	s.log.WarnContext(ctx, "shim does not answer, killing it", "shim", pid)
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill shim %d: %w", pid, err)
+	}
+	timer := time.NewTimer(deathTimeout)
+	defer timer.Stop()
+	select {
+	case <-s.gone:
+		return nil
+	case <-s.stopping:
+		return errClosed
+	case <-timer.C: // it sleeps in the kernel
+		return fmt.Errorf("shim %d is still there %v after its kill", pid, deathTimeout)
+	}
+}
+
+// process returns a descriptor of the shim's process, and its pid. Candidates are the
+// pid in the bundle and the parent of the init; what the number means now is checked
+// while the descriptor keeps it from meaning something else unnoticed.
+func (s *shim) process() (fd, pid int, err error) {
+	for _, pid := range []int{s.bundle.shimPID(), parent(int(s.initPID()))} {
+		if pid < 2 {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue
+		}
+		if s.bundle.serves(pid) && unix.PidfdSendSignal(fd, 0, nil, 0) == nil {
+			return fd, pid, nil
+		}
+		unix.Close(fd)
+	}
+	return 0, 0, errors.New("its shim's process was not found")
+}
+
+// shimPID is what the shim's start has noted, 0 for nothing.
+func (b *bundle) shimPID() int {
+	raw, err := os.ReadFile(filepath.Join(b.path, fileShimPID))
+	if err != nil {
+		return 0
+	}
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(raw)))
+	return pid
+}
+
+// serves says whether a process is the bundle's shim: it works in the bundle and was
+// told the task's id.
+func (b *bundle) serves(pid int) bool {
+	dir := fmt.Sprintf("/proc/%d", pid)
+	at, err := os.Stat(dir + "/cwd")
+	if err != nil {
+		return false
+	}
+	own, err := os.Stat(b.path)
+	if err != nil || !os.SameFile(at, own) {
+		return false
+	}
+	line, err := os.ReadFile(dir + "/cmdline")
+	return err == nil && bytes.Contains(append([]byte{0}, line...), []byte("\x00-id\x00"+b.id+"\x00"))
+}
+
+// parent is the parent of a process, 0 when it is not known.
+func parent(pid int) int {
+	if pid == 0 {
+		return 0
+	}
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	f := bytes.Fields(raw[bytes.LastIndexByte(raw, ')')+1:]) // the name before may hold anything
+	if len(f) < 2 {
+		return 0
+	}
+	ppid, _ := strconv.Atoi(string(f[1]))
+	return ppid
+}
