@@ -50,12 +50,12 @@ func TestRestoreCutExit(t *testing.T) {
 		var cut State // what is on disk when the task goes
 		w.mu.Lock()
 		w.at["task delete"] = func() {
-			all, _, err := s.store.load()
-			if err != nil || len(all) != 1 {
-				t.Errorf("load: %v, %v", all, err)
+			in, err := s.store.load()
+			if err != nil || len(in.all) != 1 {
+				t.Errorf("load: %v, %v", in.all, err)
 				return
 			}
-			cut = all[0].State
+			cut = in.all[0].State
 		}
 		w.mu.Unlock()
 		w.end(id, 7)
@@ -109,8 +109,8 @@ func TestRenameGone(t *testing.T) {
 		if err := <-renamed; !errdefs.IsNotFound(err) {
 			t.Errorf("rename: %v", err)
 		}
-		if all, _, err := s.store.load(); err != nil || len(all) != 0 {
-			t.Errorf("on disk: %v, %v", all, err)
+		if in, err := s.store.load(); err != nil || len(in.all) != 0 {
+			t.Errorf("on disk: %v, %v", in.all, err)
 		}
 		if _, ok := s.index.Reserve("new", "x"); !ok {
 			t.Error("the new name is taken")

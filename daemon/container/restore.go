@@ -20,15 +20,20 @@ import (
 )
 
 func (s *Service) loadAll() error {
-	all, fresh, err := s.store.load()
+	in, err := s.store.load()
 	if err != nil {
 		return err
 	}
-	for _, c := range all {
+	s.unreadable = in.unreadable
+	for id, err := range in.unreadable {
+		s.log.Error("record of a container cannot be read; it and what belongs to it are left alone",
+			"container", id, "path", s.dir(id), "err", err)
+	}
+	for _, c := range in.all {
 		if c.Status == "" { // a power cut took the state
 			c.Status = Created
 		}
-		if !fresh[c.ID] {
+		if !in.fresh[c.ID] {
 			c.Network = c.Network.down()
 		}
 		s.index.Reserve(c.Name, c.ID)
@@ -58,6 +63,9 @@ func (s *Service) Restore(ctx context.Context) error {
 		st, ok := found[e.id]
 		live[e.id] = ok && alive(st) && e.snapshot().Status.HasTask()
 		s.restoreVolumes(ctx, e, live[e.id])
+	}
+	for id := range s.unreadable {
+		live[id] = true // for all that is known
 	}
 	if err := s.Networks.Restore(ctx, live); err != nil {
 		return wrap("restore networks", err)
@@ -192,7 +200,7 @@ func (s *Service) finishRemoval(e *entry) {
 // their snapshots.
 func (s *Service) sweep(ctx context.Context, inCore []corecontainer.Container) error {
 	for _, c := range inCore {
-		if !s.owns(c) || s.entry(c.ID) != nil {
+		if !s.owns(c) || s.known(c.ID) {
 			continue
 		}
 		s.log.WarnContext(ctx, "clear container without record", "container", c.ID)
@@ -205,7 +213,7 @@ func (s *Service) sweep(ctx context.Context, inCore []corecontainer.Container) e
 		return err
 	}
 	for _, d := range dirs {
-		if s.entry(d.Name()) != nil || !isID(d.Name()) {
+		if s.known(d.Name()) || !isID(d.Name()) {
 			continue
 		}
 		s.unmountShm(d.Name())
@@ -227,6 +235,12 @@ const bundleLabel = "com.docker/engine.bundle.path"
 
 func (s *Service) owns(c corecontainer.Container) bool {
 	return strings.HasPrefix(c.Labels[bundleLabel], s.cfg.Root+"/")
+}
+
+// known tells of containers that have a record, be it one that cannot be read.
+func (s *Service) known(id string) bool {
+	_, unreadable := s.unreadable[id]
+	return unreadable || s.entry(id) != nil
 }
 
 func isID(s string) bool {

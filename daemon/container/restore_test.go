@@ -113,12 +113,12 @@ func TestReboot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all, fresh, err := st.load()
-		if err != nil || len(all) != 2 {
-			t.Fatalf("%v %v", all, err)
+		in, err := st.load()
+		if err != nil || len(in.all) != 2 {
+			t.Fatalf("%v %v", in.all, err)
 		}
-		for _, c := range all {
-			if fresh[c.ID] {
+		for _, c := range in.all {
+			if in.fresh[c.ID] {
 				t.Errorf("%s has a state of this boot", c.Name)
 			}
 			if c.ID == down && (c.Status != Exited || c.ExitCode != 9) {

@@ -15,6 +15,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -45,10 +46,12 @@ type Service struct {
 
 	mu      sync.RWMutex
 	entries map[string]*entry        // guarded by mu; by id
-	dirty   map[string]struct{}      // guarded by mu; ids whose state is not durable yet
+	dirty   map[string]bool          // guarded by mu; ids whose state is not durable yet; true: nor in the run-time store
 	onGone  []func(id string)        // guarded by mu
 	onDown  []func(id string)        // guarded by mu
 	execs   func(id string) []string // guarded by mu; the ids of a container's running execs
+
+	unreadable map[string]error // by id; containers whose record is no use; constant once New has returned
 
 	kick chan struct{} // asks for a flush
 }
@@ -65,7 +68,7 @@ func New(cfg Config, d Deps, durable, runtime database.Records, log *slog.Logger
 	}
 	s := &Service{
 		Deps: d, cfg: cfg, store: st, index: name.NewIndex(), log: log,
-		entries: map[string]*entry{}, dirty: map[string]struct{}{}, kick: make(chan struct{}, 1),
+		entries: map[string]*entry{}, dirty: map[string]bool{}, kick: make(chan struct{}, 1),
 	}
 	s.Reconfigure(cfg)
 	s.life, s.end = context.WithCancel(context.Background())
@@ -165,26 +168,29 @@ func (s *Service) drop(e *entry) {
 	}
 }
 
-// update changes the state and saves it unsynced; what can't be saved is logged, since
-// the shim can tell it again.
+// update changes the state and saves it unsynced. What can't be saved now is saved with
+// the next flush that can.
 func (s *Service) update(ctx context.Context, e *entry, f func(*Snapshot)) *Snapshot {
 	snap := e.change(f)
-	e.saving.Lock()
-	err := s.store.setState(e.snapshot())
-	e.saving.Unlock()
+	err := s.save(e)
 	if err != nil {
 		s.log.ErrorContext(ctx, "save container state", "container", e.id, "err", err)
 	}
+	s.mark(e, err != nil)
+	return snap
+}
+
+// mark has the state of e flushed.
+func (s *Service) mark(e *entry, unsaved bool) {
 	s.mu.Lock()
 	if s.entries[e.id] == e {
-		s.dirty[e.id] = struct{}{}
+		s.dirty[e.id] = s.dirty[e.id] || unsaved
 	}
 	s.mu.Unlock()
 	select {
 	case s.kick <- struct{}{}:
 	default:
 	}
-	return snap
 }
 
 // commit changes record or state and saves both durably; on failure nothing changes.
@@ -203,8 +209,10 @@ func (s *Service) commit(e *entry, f func(*Snapshot)) error {
 // flushEvery bounds what a power cut loses.
 const flushEvery = time.Second
 
-// flusher makes changed states durable until the daemon ends.
+// flusher makes changed states durable until the daemon ends. What a full disk refuses
+// it tries again.
 func (s *Service) flusher() {
+	failing := false
 	for {
 		select {
 		case <-s.life.Done():
@@ -216,26 +224,56 @@ func (s *Service) flusher() {
 			return // Close flushes
 		case <-time.After(flushEvery):
 		}
-		if err := s.flush(); err != nil {
-			s.log.Error("flush container states", "err", err)
+		err := s.flush()
+		switch {
+		case err != nil && !failing:
+			s.log.Error("flush container states, to be tried again", "err", err)
+		case err == nil && failing:
+			s.log.Info("container states are flushed again")
 		}
+		failing = err != nil
 	}
 }
 
+// flush makes changed states durable; what fails stays marked.
 func (s *Service) flush() error {
 	s.mu.Lock()
+	dirty := s.dirty
+	s.dirty = map[string]bool{}
 	var all []*Snapshot
-	for id := range s.dirty {
+	var again []*entry
+	for id := range dirty {
 		if e := s.entries[id]; e != nil {
-			all = append(all, e.snapshot())
+			all, again = append(all, e.snapshot()), append(again, e)
 		}
 	}
-	clear(s.dirty)
 	s.mu.Unlock()
 	if len(all) == 0 {
 		return nil
 	}
-	return s.store.flush(all)
+	var errs []error
+	for _, e := range again {
+		if dirty[e.id] {
+			err := s.save(e)
+			dirty[e.id] = err != nil
+			errs = append(errs, err)
+		}
+	}
+	errs = append(errs, s.store.flush(all))
+	err := errors.Join(errs...)
+	if err != nil {
+		for _, e := range again {
+			s.mark(e, dirty[e.id])
+		}
+	}
+	return err
+}
+
+// save writes the present state of e unsynced.
+func (s *Service) save(e *entry) error {
+	e.saving.Lock()
+	defer e.saving.Unlock()
+	return s.store.setState(e.snapshot())
 }
 
 // spawn runs f until it returns; Close waits for it. f ends with s.life.

@@ -2,6 +2,7 @@ package container
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -25,8 +26,17 @@ import (
 // Every other change goes to the run-time one, and within a second to the durable one:
 // a power cut may lose that second's exit codes, times and counts, nothing else. After
 // a boot the run-time states are void.
+//
+// A record that cannot be read is passed over and left as it is, with its directory.
 type store struct {
 	durable, runtime database.Records
+}
+
+// stored is what a store holds.
+type stored struct {
+	all        []Snapshot
+	fresh      map[string]bool  // by id: the state is of this boot
+	unreadable map[string]error // by id: records
 }
 
 var (
@@ -79,43 +89,61 @@ func bootID() string {
 	return strings.TrimSpace(string(b))
 }
 
-// load returns every container; state says whether its state is of this boot.
-func (st *store) load() (all []Snapshot, fresh map[string]bool, err error) {
-	present := map[string]State{}
-	err = st.runtime.View(func(tx *bolt.Tx) error {
-		return each(tx.Bucket(bucket).Bucket(states), func(id string, s State) { present[id] = s })
+// load returns every container.
+func (st *store) load() (stored, error) {
+	in := stored{fresh: map[string]bool{}, unreadable: map[string]error{}}
+	present, kept := map[string]State{}, map[string]State{}
+	err := st.runtime.View(func(tx *bolt.Tx) error {
+		// Of a state that cannot be read the durable one is the next best.
+		return each(tx.Bucket(bucket).Bucket(states), func(id string, s State) { present[id] = s }, nil)
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("load container states: %w", err)
+		return in, fmt.Errorf("load container states: %w", err)
 	}
-	fresh = map[string]bool{}
 	err = st.durable.View(func(tx *bolt.Tx) error {
-		kept := map[string]State{}
-		if err := each(tx.Bucket(bucket).Bucket(states), func(id string, s State) { kept[id] = s }); err != nil {
+		b := tx.Bucket(bucket)
+		if err := each(b.Bucket(states), func(id string, s State) { kept[id] = s }, nil); err != nil {
 			return err
 		}
-		return each(tx.Bucket(bucket).Bucket(records), func(id string, r Record) {
+		return each(b.Bucket(records), func(id string, r Record) {
+			if err := r.check(id); err != nil {
+				in.unreadable[id] = err
+				return
+			}
 			s, ok := present[id]
 			if !ok {
 				s = kept[id]
 			}
-			fresh[id] = ok
-			all = append(all, Snapshot{Record: &r, State: s})
-		})
+			in.fresh[id] = ok
+			in.all = append(in.all, Snapshot{Record: &r, State: s})
+		}, func(id string, err error) { in.unreadable[id] = err })
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("load containers: %w", err)
+		return in, fmt.Errorf("load containers: %w", err)
 	}
-	return all, fresh, nil
+	return in, nil
 }
 
-func each[T any](b *bolt.Bucket, f func(id string, v T)) error {
+// check sees that the record is whole enough for everything that reads it.
+func (r *Record) check(id string) error {
+	switch {
+	case r.ID != id:
+		return fmt.Errorf("the record is of %q", r.ID)
+	case r.Name == "" || r.Config == nil || r.Host == nil:
+		return errors.New("the record is not whole")
+	}
+	return nil
+}
+
+// each decodes what is in b; bad, which may be nil, is told what cannot be decoded.
+func each[T any](b *bolt.Bucket, f func(id string, v T), bad func(id string, err error)) error {
 	return b.ForEach(func(k, raw []byte) error {
 		var v T
-		if err := json.Unmarshal(raw, &v); err != nil {
-			return fmt.Errorf("%s: %w", k, err)
+		if err := json.Unmarshal(raw, &v); err == nil {
+			f(string(k), v)
+		} else if bad != nil {
+			bad(string(k), err)
 		}
-		f(string(k), v)
 		return nil
 	})
 }
