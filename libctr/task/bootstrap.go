@@ -21,6 +21,8 @@ type bootstrap struct {
 	Version  int    `json:"version"` // of the task API: 2 or 3
 	Address  string `json:"address"`
 	Protocol string `json:"protocol"` // "ttrpc"
+	// OneTask is of our own shim: it ends by itself when its task is deleted.
+	OneTask bool `json:"oneTask,omitempty"`
 }
 
 // parseBootstrap reads what a shim prints when it has started: a protobuf

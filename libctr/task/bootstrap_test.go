@@ -28,13 +28,13 @@ func TestParseBootstrap(t *testing.T) {
 		class     error
 		bad       bool
 	}{
-		{name: "bare address", out: "unix:///run/s/x\n", want: bootstrap{2, "unix:///run/s/x", "ttrpc"}},
-		{name: "json", out: `{"version":3,"address":"unix:///x","protocol":"TTRPC"}` + "\n", want: bootstrap{3, "unix:///x", "ttrpc"}},
-		{name: "json without protocol", out: `{"version":2,"address":"unix:///x"}`, want: bootstrap{2, "unix:///x", "ttrpc"}},
+		{name: "bare address", out: "unix:///run/s/x\n", want: bootstrap{Version: 2, Address: "unix:///run/s/x", Protocol: "ttrpc"}},
+		{name: "json", out: `{"version":3,"address":"unix:///x","protocol":"TTRPC"}` + "\n", want: bootstrap{Version: 3, Address: "unix:///x", Protocol: "ttrpc"}},
+		{name: "json without protocol", out: `{"version":2,"address":"unix:///x"}`, want: bootstrap{Version: 2, Address: "unix:///x", Protocol: "ttrpc"}},
 		{name: "protobuf", out: asProto(&bootstrapapi.BootstrapResult{Version: 3, Address: "unix:///x", Protocol: "ttrpc"}),
-			want: bootstrap{3, "unix:///x", "ttrpc"}},
+			want: bootstrap{Version: 3, Address: "unix:///x", Protocol: "ttrpc"}},
 		{name: "protobuf that ends in a newline", out: asProto(&bootstrapapi.BootstrapResult{Version: 3, Address: "unix:///x", Protocol: "ttrpc",
-			Metadata: map[string]string{"k": "v\n"}}), want: bootstrap{3, "unix:///x", "ttrpc"}},
+			Metadata: map[string]string{"k": "v\n"}}), want: bootstrap{Version: 3, Address: "unix:///x", Protocol: "ttrpc"}},
 		{name: "nothing", out: " \n", bad: true},
 		{name: "future version", out: `{"version":4,"address":"unix:///x"}`, class: errdefs.ErrNotImplemented, bad: true},
 		{name: "no version", out: `{"address":"unix:///x"}`, class: errdefs.ErrNotImplemented, bad: true},

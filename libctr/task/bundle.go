@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
+	"gantry/api/shimwire"
 )
 
 // Names in a bundle; see the package comment.
@@ -34,6 +36,7 @@ type bundle struct {
 	ns, id string
 	path   string // <state>/<ns>/<id>
 	work   string // <root>/<ns>/<id>
+	group  string // whose containers share a shim, "" for none; known once created
 }
 
 func (m *Manager) bundleOf(ns, id string) *bundle {
@@ -57,6 +60,7 @@ func (b *bundle) create(spec typeurl.Any) (err error) {
 		}
 		return fmt.Errorf("make bundle: %w", err)
 	}
+	failpoint.Hit("libctr/task.bundle.directory")
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, b.remove(context.Background()))
@@ -69,7 +73,12 @@ func (b *bundle) fill(spec []byte) error {
 	if err := os.Mkdir(filepath.Join(b.path, dirRootfs), 0o711); err != nil {
 		return fmt.Errorf("make bundle: %w", err)
 	}
-	if err := b.openToContainerRoot(spec); err != nil {
+	var s brief
+	if err := json.Unmarshal(spec, &s); err != nil {
+		return errdefs.InvalidArgument("spec of container %s: %w", b.id, err)
+	}
+	b.group = shimwire.Group(s.Annotations)
+	if err := b.openToContainerRoot(s.rootGID()); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(b.work); err != nil { // a stale one, of a boot before
@@ -78,6 +87,7 @@ func (b *bundle) fill(spec []byte) error {
 	if err := os.Mkdir(b.work, 0o711); err != nil {
 		return fmt.Errorf("make bundle: %w", err)
 	}
+	failpoint.Hit("libctr/task.bundle.work")
 	if err := os.Symlink(b.work, filepath.Join(b.path, linkWork)); err != nil {
 		return fmt.Errorf("make bundle: %w", err)
 	}
@@ -92,11 +102,7 @@ func (b *bundle) fill(spec []byte) error {
 
 // openToContainerRoot lets the group that is the container's root in its user
 // namespace pass through the bundle to its rootfs; others stay out.
-func (b *bundle) openToContainerRoot(spec []byte) error {
-	gid, err := rootGID(spec)
-	if err != nil {
-		return errdefs.InvalidArgument("spec of container %s: %w", b.id, err)
-	}
+func (b *bundle) openToContainerRoot(gid int) error {
 	if gid == 0 {
 		return nil
 	}
@@ -106,25 +112,25 @@ func (b *bundle) openToContainerRoot(spec []byte) error {
 	return os.Chmod(b.path, 0o710)
 }
 
+// brief is what the core itself reads in a runtime specification.
+type brief struct {
+	Annotations map[string]string `json:"annotations"`
+	Linux       *struct {
+		GIDMappings []specs.LinuxIDMapping `json:"gidMappings"`
+	} `json:"linux"`
+}
+
 // rootGID returns the host's gid of the container's gid 0.
-func rootGID(spec []byte) (int, error) {
-	var s struct {
-		Linux *struct {
-			GIDMappings []specs.LinuxIDMapping `json:"gidMappings"`
-		} `json:"linux"`
-	}
-	if err := json.Unmarshal(spec, &s); err != nil {
-		return 0, err
-	}
+func (s brief) rootGID() int {
 	if s.Linux == nil {
-		return 0, nil
+		return 0
 	}
 	for _, m := range s.Linux.GIDMappings {
 		if m.ContainerID == 0 && m.Size > 0 {
-			return int(m.HostID), nil
+			return int(m.HostID)
 		}
 	}
-	return 0, nil
+	return 0
 }
 
 // remove unmounts what is mounted in the bundle, then removes it and the work
@@ -134,17 +140,20 @@ func (b *bundle) remove(context.Context) error {
 	if err := b.unmount(); err != nil {
 		return err
 	}
+	failpoint.Hit("libctr/task.bundle.unmounted")
 	hidden := filepath.Join(filepath.Dir(b.path), "."+b.id)
 	err := os.RemoveAll(hidden)
 	if err == nil {
 		err = os.Rename(b.path, hidden)
 	}
+	failpoint.Hit("libctr/task.bundle.hidden")
 	switch {
 	case err == nil:
 		err = os.RemoveAll(hidden)
 	case errors.Is(err, os.ErrNotExist):
 		err = nil
 	}
+	failpoint.Hit("libctr/task.bundle.removed")
 	if e := os.RemoveAll(b.work); err == nil {
 		err = e
 	}

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/task"
 	"gantry/libctr/core/wire"
 	"gantry/libctr/identifier"
@@ -25,6 +26,7 @@ func (m *Manager) Start(ctx context.Context, id, execID string) (uint32, error) 
 	if err := s.call(ctx, startTimeout, "Start", &taskapi.StartRequest{ID: id, ExecID: execID}, &resp); err != nil {
 		return 0, err
 	}
+	failpoint.Hit("libctr/task.start.started")
 	return resp.GetPid(), nil
 }
 
@@ -196,7 +198,14 @@ func (m *Manager) deleteTask(ctx context.Context, s *shim) (task.Exit, error) {
 	if !s.claim() { // it died just now, and is being buried
 		return e, s.waitBuried(ctx)
 	}
-	m.shutdown(ctx, s)
+	failpoint.Hit("libctr/task.delete.deleted")
+	if s.boot.OneTask {
+		m.background(func() { m.seeOff(s) })
+	} else {
+		m.shutdown(ctx, s)
+		s.leave()
+	}
+	failpoint.Hit("libctr/task.delete.shutdown")
 	m.forget(ctx, s, e)
 	return e, nil
 }
@@ -236,7 +245,6 @@ func (s *shim) waitBuried(ctx context.Context) error {
 // even when the caller has gone.
 func (m *Manager) forget(ctx context.Context, s *shim, e task.Exit) {
 	s.ended(e)
-	s.leave()
 	if err := s.bundle.remove(context.WithoutCancel(ctx)); err != nil {
 		s.log.ErrorContext(ctx, "remove bundle of a deleted task", "err", err) // the next start removes it
 	}

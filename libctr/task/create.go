@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/typeurl/v2"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/api/undo"
 	"gantry/libctr/core/container"
 	"gantry/libctr/core/task"
@@ -59,22 +61,25 @@ func (m *Manager) create(ctx context.Context, k key, c container.Container, o ta
 		return nil, 0, err
 	}
 	u.Add("remove bundle", b.remove)
+	failpoint.Hit("libctr/task.create.bundle")
 
 	s, err := m.launch(ctx, b, c, o.ShimPath)
 	if err != nil {
 		return nil, 0, fmt.Errorf("failed to start shim: %w", err)
 	}
 	u.Add("end shim", func(ctx context.Context) error { return m.abandon(ctx, s) })
+	failpoint.Hit("libctr/task.create.launched")
 
 	pid, err = s.create(ctx, c, o)
 	if err != nil {
 		return nil, 0, fmt.Errorf("failed to create shim task: %w", err)
 	}
+	failpoint.Hit("libctr/task.create.created")
 	s.setPID(pid)
 	return s, pid, nil
 }
 
-// launch runs the shim's start protocol and connects to it.
+// launch brings up the container's shim and connects to it.
 func (m *Manager) launch(ctx context.Context, b *bundle, c container.Container, path string) (_ *shim, err error) {
 	if path == "" {
 		path = c.Runtime.Name
@@ -97,23 +102,39 @@ func (m *Manager) launch(ctx context.Context, b *bundle, c container.Container, 
 	if err := b.writeFile(fileBinary, []byte(binary)); err != nil {
 		return nil, fmt.Errorf("note shim binary: %w", err)
 	}
-	s.boot, err = m.start(ctx, b, binary, c.Runtime.Options)
-	if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		u.Add("clean up after shim", func(ctx context.Context) error {
-			_, err := m.runDelete(ctx, b, binary)
-			return err
-		})
+	failpoint.Hit("libctr/task.launch.noted")
+	if m.own(b, binary) {
+		err = m.serve(ctx, s, &u)
+	} else {
+		err = m.startShim(ctx, s, c.Runtime.Options, &u)
 	}
 	if err != nil {
 		return nil, err
-	}
-	if err := s.boot.save(b); err != nil {
-		return nil, fmt.Errorf("note bootstrap parameters: %w", err)
 	}
 	if err := s.attach(ctx, m.lost); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// startShim runs the start protocol, which every shim knows.
+func (m *Manager) startShim(ctx context.Context, s *shim, options typeurl.Any, u *undo.Stack) (err error) {
+	s.boot, err = m.start(ctx, s.bundle, s.binary, options)
+	if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		u.Add("clean up after shim", func(ctx context.Context) error {
+			_, err := m.runDelete(ctx, s.bundle, s.binary)
+			return err
+		})
+	}
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("libctr/task.launch.started")
+	if err := s.boot.save(s.bundle); err != nil {
+		return fmt.Errorf("note bootstrap parameters: %w", err)
+	}
+	failpoint.Hit("libctr/task.launch.saved")
+	return nil
 }
 
 func (m *Manager) openShimLog(s *shim) error {
@@ -144,6 +165,9 @@ func (s *shim) create(ctx context.Context, c container.Container, o task.CreateO
 		Checkpoint: o.Checkpoint,
 		Options:    wire.Any(options),
 	}, &resp)
+	if errors.Is(err, errClosed) && s.child != nil {
+		err = s.child.end(err)
+	}
 	return resp.GetPid(), err
 }
 

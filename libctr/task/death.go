@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sys/unix"
 
+	"gantry/api/failpoint"
 	"gantry/api/reqctx"
 	"gantry/api/shimwire"
 	"gantry/libctr/core/event"
@@ -141,6 +142,7 @@ func (m *Manager) bury(s *shim) {
 	if m.life.Err() != nil {
 		return // the next start finds the bundle
 	}
+	failpoint.Hit("libctr/task.bury.cleaned")
 	e, known := s.ended(e)
 	close(s.gone)
 	if !known {
@@ -154,6 +156,7 @@ func (m *Manager) bury(s *shim) {
 		ContainerID: s.id, Pid: e.PID, ExitStatus: e.Code, ExitedAt: wire.Timestamp(e.At)})
 	s.leave()
 	removeSocket(ctx, s.boot.Address)
+	failpoint.Hit("libctr/task.bury.told")
 	if err := s.bundle.remove(ctx); err != nil {
 		s.log.ErrorContext(ctx, "remove bundle of a dead shim", "err", err)
 	}

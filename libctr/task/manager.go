@@ -59,6 +59,7 @@ const (
 	cleanupTimeout  = 5 * time.Second  // Delete after a failed Create
 	shutdownTimeout = 3 * time.Second
 	shutdownWait    = time.Second      // for a shim to end that has said it will
+	farewellTimeout = 30 * time.Second // for our shim to end when its task is deleted; readers that are behind have 10 s of it
 	binaryTimeout   = 10 * time.Second // the delete call of a shim binary
 	undoTimeout     = cleanupTimeout + shutdownTimeout + binaryTimeout
 	exitWithin      = 1500 * time.Millisecond // from the death of a shim to its exit event, at most
@@ -94,11 +95,12 @@ type Config struct {
 
 // Manager runs tasks in the namespace of the context. Safe for concurrent use.
 type Manager struct {
-	cfg    Config
-	log    *slog.Logger
-	tracer trace.Tracer
-	info   infoCache
-	old    oldShims
+	cfg      Config
+	log      *slog.Logger
+	tracer   trace.Tracer
+	info     infoCache
+	old      oldShims
+	programs programs
 
 	life context.Context // of what the manager does by itself; ends with Close
 	end  context.CancelFunc
@@ -158,6 +160,7 @@ func (m *Manager) Close() error {
 		s.leave()
 	}
 	m.work.Wait()
+	m.programs.close()
 	return nil
 }
 

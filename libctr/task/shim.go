@@ -27,6 +27,7 @@ type shim struct {
 	log    *slog.Logger
 	tracer trace.Tracer
 	fifo   *os.File // the shim's log, nil when it has none
+	child  *child   // the shim's process when this core has executed it, else nil
 
 	link  atomic.Pointer[link] // never nil once attach has succeeded
 	stuck atomic.Bool          // the last State went unanswered

@@ -3,7 +3,7 @@
 //	-info                               prints a RuntimeInfo message
 //	-namespace NS -id ID -address GRPC [-bundle DIR] [-publish-binary BIN] [-debug] start
 //	… delete
-//	-namespace NS -id ID -address GRPC -socket unix://… -listen-fd N [-debug] serve
+//	-namespace NS -id ID -address GRPC -socket unix://… -listen-fd N [-one-task] [-debug] serve
 //
 // start runs in the bundle, makes the socket, starts the serving process and
 // prints how to reach it. The serving process has its own session, is the
@@ -41,6 +41,7 @@ const name = "io.containerd.gantry.v2"
 type args struct {
 	namespace, id, bundle, address, publish, socket string
 	listenFD                                        int
+	oneTask                                         bool
 	debug, info, version                            bool
 	action                                          string
 }
@@ -54,6 +55,7 @@ func parseArgs(argv []string) (a args, err error) {
 	f.StringVar(&a.publish, "publish-binary", "", "ignored: events go to TTRPC_ADDRESS")
 	f.StringVar(&a.socket, "socket", "", "serve: address of the socket")
 	f.IntVar(&a.listenFD, "listen-fd", 0, "serve: descriptor of the socket, which listens already")
+	f.BoolVar(&a.oneTask, "one-task", false, "serve: end when the task has been deleted")
 	f.BoolVar(&a.debug, "debug", false, "log more")
 	f.BoolVar(&a.info, "info", false, "print the runtime's description and leave")
 	f.BoolVar(&a.version, "v", false, "print the version and leave")

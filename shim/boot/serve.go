@@ -69,7 +69,7 @@ func (a args) serve() error {
 	shutdown := make(chan struct{})
 	svc := service.New(service.Config{
 		Namespace: a.namespace, Reaper: reap, Events: events, Log: log,
-		Shutdown: func() { close(shutdown) },
+		Shutdown: func() { close(shutdown) }, OneTask: a.oneTask,
 		Runtime: func(options *anypb.Any, bundle, socket string) (process.Runtime, error) {
 			c, err := choose(options, a.namespace, bundle)
 			if err != nil {

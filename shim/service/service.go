@@ -45,8 +45,10 @@ type Config struct {
 	// Runtime chooses the runtime for a task by its options, and notes what must be
 	// known to clean up after it; socket is the stream socket, "" for none.
 	Runtime func(options *anypb.Any, bundle, socket string) (process.Runtime, error)
-	// Shutdown is called once when the engine asks for the end and no container is left.
+	// Shutdown is called once when the engine asks for the end and no container is left,
+	// and with OneTask when the container has been deleted.
 	Shutdown func()
+	OneTask  bool
 }
 
 // Service is the task API. Safe for concurrent use.

@@ -101,6 +101,9 @@ func (s *Service) Delete(ctx context.Context, r *taskapi.DeleteRequest) (*taskap
 		s.cfg.Events.Publish("/tasks/delete", &events.TaskDelete{
 			ContainerID: r.ID, Pid: uint32(pid), ExitStatus: uint32(e.Status), ExitedAt: at,
 		})
+		if s.cfg.OneTask {
+			s.Quit()
+		}
 	}
 	return &taskapi.DeleteResponse{Pid: uint32(pid), ExitStatus: uint32(e.Status), ExitedAt: at}, nil
 }

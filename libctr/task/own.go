@@ -1,0 +1,136 @@
+package task
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"gantry/api/failpoint"
+	"gantry/api/shimwire"
+	"gantry/api/undo"
+)
+
+// own says whether the binary is our own shim, of the same installation, and serves
+// this bundle alone: then the core executes the serving process itself.
+func (m *Manager) own(b *bundle, binary string) bool {
+	return b.group == "" && filepath.Base(binary) == shimwire.Binary && filepath.Dir(binary) == m.cfg.ShimDir
+}
+
+// serve executes our shim, which ends by itself when its task is deleted. The core makes
+// the socket, so that it need not wait until the shim listens, and is the shim's parent;
+// when the core dies pid 1 adopts the shim. How to reach the shim is noted before it
+// exists: a core that dies here leaves a bundle with nobody at its address, or with a
+// shim that has no task.
+func (m *Manager) serve(ctx context.Context, s *shim, u *undo.Stack) (err error) {
+	_, span := m.tracer.Start(ctx, "launch shim")
+	defer func() { endSpan(span, err) }()
+	path, err := m.socketPath()
+	if err != nil {
+		return err
+	}
+	s.boot = bootstrap{Version: 3, Address: "unix://" + path, Protocol: "ttrpc", OneTask: true}
+	if err := s.boot.save(s.bundle); err != nil {
+		return fmt.Errorf("note bootstrap parameters: %w", err)
+	}
+	failpoint.Hit("libctr/task.serve.saved")
+	l, err := listen(path)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	u.Add("remove shim's socket", func(context.Context) error { return os.Remove(path) })
+	failpoint.Hit("libctr/task.serve.listening")
+	if s.child, err = m.execute(s, l); err != nil {
+		return fmt.Errorf("start failed: %w", err)
+	}
+	u.Add("kill shim", func(context.Context) error { s.child.kill(); return nil })
+	failpoint.Hit("libctr/task.serve.executed")
+	pid := []byte(strconv.Itoa(s.child.pid))
+	if err := os.WriteFile(filepath.Join(s.bundle.path, fileShimPID), pid, 0o644); err != nil {
+		return fmt.Errorf("note shim's pid: %w", err)
+	}
+	return nil
+}
+
+// socketPath names a socket that no other shim, not even of the same container, has had.
+func (m *Manager) socketPath() (string, error) {
+	dir := m.cfg.SocketDir
+	if dir == "" {
+		dir = filepath.Join(m.cfg.State, "s")
+	}
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return "", fmt.Errorf("make directory of shim sockets: %w", err)
+	}
+	var name [16]byte
+	rand.Read(name[:])
+	return filepath.Join(dir, hex.EncodeToString(name[:])), nil
+}
+
+// listen makes a socket that only our user may connect to, and that stays when the
+// listener is closed.
+func listen(path string) (*net.UnixListener, error) {
+	address := path
+	if len(path) > maxSocketPath {
+		dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("listen at %s: %w", path, err)
+		}
+		defer unix.Close(dir)
+		address = fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path))
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: address, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		os.Remove(path)
+		return nil, err
+	}
+	return l, nil
+}
+
+func (m *Manager) execute(s *shim, l *net.UnixListener) (*child, error) {
+	socket, err := l.File()
+	if err != nil {
+		return nil, err
+	}
+	defer socket.Close()
+	program, err := m.programs.open(s.binary)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(program)
+	c := m.shimCommand(s.bundle, s.binary, "serve", "-socket", s.boot.Address, "-listen-fd", "3", "-one-task")
+	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", program), c.args...)
+	cmd.Args[0], cmd.Dir, cmd.Env = s.binary, c.dir, c.env
+	cmd.ExtraFiles = []*os.File{socket}
+	if s.fifo != nil { // what a shim prints when it can't go on
+		cmd.Stderr = s.fifo
+	}
+	return execute(cmd)
+}
+
+// seeOff stays connected until a shim whose task has been deleted has ended, which it
+// does by itself, and kills it when it does not.
+func (m *Manager) seeOff(s *shim) {
+	defer s.leave()
+	ctx, cancel := context.WithTimeout(m.life, farewellTimeout)
+	defer cancel()
+	if s.link.Load().client.UserOnCloseWait(ctx) == nil || m.life.Err() != nil {
+		return
+	}
+	s.log.WarnContext(ctx, "shim has no task any more and does not end")
+	if s.child != nil {
+		s.child.kill()
+	}
+}
