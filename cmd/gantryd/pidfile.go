@@ -29,11 +29,12 @@ func newPidfile(path string) (*pidfile, error) {
 		f.Close()
 		return nil, fmt.Errorf("process with PID %s is still running: pid file %s is locked", bytes.TrimSpace(held[:n]), path)
 	}
-	if err := f.Truncate(0); err != nil {
-		f.Close()
-		return nil, err
+	pid := []byte(strconv.Itoa(os.Getpid()))
+	_, err = f.WriteAt(pid, 0) // into the block that a crashed one has left: the disk may be full
+	if err == nil {
+		err = f.Truncate(int64(len(pid)))
 	}
-	if _, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0); err != nil {
+	if err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -28,6 +28,7 @@ type diskLog struct {
 	mu   sync.Mutex
 	file *os.File // guarded by mu
 	size int64    // guarded by mu
+	torn bool     // guarded by mu; the file does not end with a line's end
 }
 
 func openDisk(dir string) (*diskLog, error) {
@@ -35,10 +36,20 @@ func openDisk(dir string) (*diskLog, error) {
 		return nil, fmt.Errorf("make event log: %w", err)
 	}
 	d := &diskLog{path: filepath.Join(dir, "events.jsonl")}
-	if err := d.openFile(); err != nil {
-		return nil, err
+	return d, d.openFile()
+}
+
+// moveAside renames what is in the place of the log's files and cannot be used.
+func moveAside(dir string) error {
+	var errs []error
+	for _, name := range []string{"events.jsonl", "events.jsonl.1"} {
+		path := filepath.Join(dir, name)
+		errs = append(errs, os.RemoveAll(path+".damaged"))
+		if err := os.Rename(path, path+".damaged"); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
-	return d, d.endLine()
+	return errors.Join(errs...)
 }
 
 // openFile is called before d is shared, or with mu held.
@@ -53,50 +64,71 @@ func (d *diskLog) openFile() error {
 		return fmt.Errorf("open event log: %w", err)
 	}
 	d.file, d.size = f, size
+	d.torn, err = isTorn(f, size)
+	if err != nil {
+		_ = f.Close()
+		return fmt.Errorf("read event log: %w", err)
+	}
 	return nil
 }
 
-// endLine ends a line that a crash has torn, so that the next one is whole.
-func (d *diskLog) endLine() error {
+// isTorn tells of a last line that a crash, or a full disk, has not let end.
+func isTorn(f *os.File, size int64) (bool, error) {
 	var end [1]byte
-	if d.size == 0 {
-		return nil
+	if size == 0 {
+		return false, nil
 	}
-	if _, err := d.file.ReadAt(end[:], d.size-1); err != nil || end[0] == '\n' {
-		return err
-	}
-	_, err := d.file.WriteString("\n")
-	d.size++
-	return err
+	_, err := f.ReadAt(end[:], size-1)
+	return end[0] != '\n', err
 }
 
-// append writes events, as many in one go as fit the file.
-func (d *diskLog) append(msgs []events.Message) error {
+// append writes events, as many in one go as fit the file, and tells how many are
+// written: those that come after may be given again.
+func (d *diskLog) append(msgs []events.Message) (written int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var buf []byte
-	for _, m := range msgs {
+	for i, m := range msgs {
 		line, err := json.Marshal(m)
 		if err != nil {
-			return err
+			return written, err
 		}
 		if d.size+int64(len(buf)+len(line)) >= maxLog {
 			if err := d.write(buf); err != nil {
-				return err
+				return written, err
 			}
-			buf = buf[:0]
+			buf, written = buf[:0], i
 			if err := d.rotate(); err != nil {
-				return err
+				return written, err
 			}
 		}
 		buf = append(append(buf, line...), '\n')
 	}
-	return d.write(buf)
+	if err := d.write(buf); err != nil {
+		return written, err
+	}
+	return len(msgs), nil
 }
 
-// write is called with mu held.
+// write writes all of b, or takes back the part that was written. It is called with mu
+// held.
 func (d *diskLog) write(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	if d.torn {
+		b = append([]byte{'\n'}, b...)
+	}
 	n, err := d.file.Write(b)
+	if err != nil && n > 0 {
+		terr := d.file.Truncate(d.size)
+		if terr == nil {
+			n = 0
+		}
+		d.torn = d.torn || terr != nil
+	} else if err == nil {
+		d.torn = false
+	}
 	d.size += int64(n)
 	return err
 }

@@ -17,7 +17,7 @@
 package event
 
 import (
-	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"sync"
@@ -53,23 +53,39 @@ type Service struct {
 }
 
 // Open takes up the feed kept in dir, which it makes if need be. A log that cannot be
-// read is an error; single bad lines are skipped.
+// read is moved aside, and a new one begun; single bad lines are skipped.
 func Open(dir string, log *slog.Logger) (*Service, error) {
-	disk, err := openDisk(dir)
+	disk, past, err := openLog(dir)
 	if err != nil {
-		return nil, err
+		log.Warn("event log begun anew, what there was is moved aside", "path", dir, "err", err)
+		if merr := moveAside(dir); merr != nil {
+			return nil, errors.Join(err, merr)
+		}
+		if disk, past, err = openLog(dir); err != nil {
+			return nil, err
+		}
 	}
-	s := &Service{log: log, disk: disk, stop: make(chan struct{}), written: make(chan struct{}), more: make(chan struct{})}
-	if s.ring, err = disk.tail(inMemory); err != nil {
-		_ = disk.close()
-		return nil, err
-	}
+	s := &Service{log: log, disk: disk, ring: past, stop: make(chan struct{}), written: make(chan struct{}), more: make(chan struct{})}
 	if n := len(s.ring); n > 0 {
 		s.last = s.ring[n-1].TimeNano
 	}
 	s.onDisk = uint64(len(s.ring))
 	go s.write()
 	return s, nil
+}
+
+// openLog opens the log and reads its newest events.
+func openLog(dir string) (*diskLog, []events.Message, error) {
+	disk, err := openDisk(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	past, err := disk.tail(inMemory)
+	if err != nil {
+		_ = disk.close()
+		return nil, nil, err
+	}
+	return disk, past, nil
 }
 
 // Close writes what is not on disk yet, ends all subscriptions and closes the log.
@@ -147,29 +163,53 @@ func (s *Service) from(n uint64) batch {
 	return b
 }
 
-// write is the goroutine that brings events to disk; Close ends it.
+// retry is how long the writer waits after the disk has refused.
+const retry = time.Second
+
+// write is the goroutine that brings events to disk; Close ends it. What the disk
+// refuses waits in memory, within its bound.
 func (s *Service) write() {
 	defer close(s.written)
-	ctx := context.Background()
+	failing := false
 	for {
 		b := s.unwritten()
 		if b.lost {
-			s.log.WarnContext(ctx, "event log fell behind, some events are not in it")
+			s.log.Warn("event log fell behind, some events are not in it")
 		}
-		if err := s.disk.append(b.msgs); err != nil {
-			s.log.WarnContext(ctx, "write event log", "err", err)
+		n, err := s.disk.append(b.msgs)
+		s.setOnDisk(b.next - uint64(len(b.msgs)-n))
+		switch {
+		case err != nil && !failing:
+			s.log.Warn("write event log, to be tried again", "err", err)
+		case err == nil && failing:
+			s.log.Info("event log is written again")
 		}
-		if len(b.msgs) > 0 {
-			s.setOnDisk(b.next)
-			continue
+		failing = err != nil
+		if !s.waitToWrite(b, err) {
+			return
 		}
+	}
+}
+
+// waitToWrite waits until there is something to write, after a failure for a while, and
+// is false when the writer is to end.
+func (s *Service) waitToWrite(b batch, err error) bool {
+	switch {
+	case err != nil:
 		select {
-		case <-b.more:
+		case <-time.After(retry):
+			return true
 		case <-s.stop:
-			if len(s.unwritten().msgs) == 0 {
-				return
-			}
+			return false
 		}
+	case len(b.msgs) > 0:
+		return true
+	}
+	select {
+	case <-b.more:
+		return true
+	case <-s.stop:
+		return len(s.unwritten().msgs) > 0
 	}
 }
 

@@ -13,9 +13,11 @@ import (
 
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
+	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
 	"gantry/daemon/event"
+	"gantry/internal/testutil/need"
 )
 
 func open(t *testing.T, dir string) *event.Service {
@@ -251,5 +253,92 @@ func TestFarTimes(t *testing.T) {
 	})
 	if cancel(); err != nil || ids(seen) != "0 1" {
 		t.Errorf("until the far future: %s, %v", ids(seen), err)
+	}
+}
+
+// TestDamagedLog: a log that cannot be used is moved aside, and one with bad lines goes on.
+func TestDamagedLog(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		spoil func(path string) error
+		kept  string
+		aside bool
+	}{
+		{"emptied", func(p string) error { return os.Truncate(p, 0) }, "", false},
+		{"cut", func(p string) error { return cut(p) }, "0", false},
+		{"random bytes", func(p string) error { return os.WriteFile(p, []byte("\x00\x01{}\n\xff\xfe"), 0o600) }, "", false},
+		{"a directory", func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o700)) }, "", true},
+		{"the older a directory", func(p string) error { return os.Mkdir(p+".1", 0o700) }, "", true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "events.jsonl")
+			start := time.Now()
+			s := open(t, dir)
+			publish(s, 0, 2)
+			if err := errors.Join(s.Close(), tc.spoil(path)); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, dir)
+			publish(s, 7, 1)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, dir)
+			want := strings.TrimSpace(tc.kept + " 7")
+			if got := ids(past(t, s, start, time.Now(), filters.Args{})); got != want {
+				t.Errorf("events %q, want %q", got, want)
+			}
+			if left, _ := filepath.Glob(path + "*.damaged"); len(left) > 0 != tc.aside {
+				t.Errorf("moved aside: %v", left)
+			}
+		})
+	}
+}
+
+// cut leaves half of the last line.
+func cut(path string) error {
+	st, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	return os.Truncate(path, st.Size()-30)
+}
+
+// TestFullDisk: events that a full disk refuses are in the log when there is room again.
+func TestFullDisk(t *testing.T) {
+	need.Root(t, "mounts a small file system")
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	start := time.Now()
+	s := open(t, dir)
+	publish(s, 0, 2)
+	ballast := filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 1<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	publish(s, 2, 100)
+	time.Sleep(100 * time.Millisecond)
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "events.jsonl")
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if raw, err := os.ReadFile(path); err == nil && strings.Count(string(raw), "\n") >= 102 || time.Now().After(end) {
+			break
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for i := range 102 {
+		want = append(want, fmt.Sprint(i))
+	}
+	if got := ids(past(t, open(t, dir), start, time.Now(), filters.Args{})); got != strings.Join(want, " ") {
+		t.Errorf("events %s", got)
 	}
 }

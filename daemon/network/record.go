@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -44,8 +45,9 @@ func (s *Service) loadNetworks() (map[string]record, error) {
 				continue
 			}
 			old, err := read(b, name)
-			if err != nil {
-				return err
+			if err != nil { // nothing but its id is lost
+				s.log.Error("record of a predefined network cannot be read, made anew", "network", name, "err", err)
+				old = record{}
 			}
 			r := old
 			if r.ID == "" {
@@ -134,14 +136,21 @@ func (s *Service) loadEndpoints() (map[string]endpoint, error) {
 		if err != nil {
 			return err
 		}
-		return b.ForEach(func(k, v []byte) error {
+		var bad [][]byte
+		err = b.ForEach(func(k, v []byte) error {
 			var e endpoint
-			if err := json.Unmarshal(v, &e); err != nil {
-				return fmt.Errorf("endpoint of %s: %w", k, err)
+			if err := json.Unmarshal(v, &e); err != nil || e.Container != string(k) {
+				s.log.Error("record of an endpoint cannot be read, dropped", "container", string(k), "err", err)
+				bad = append(bad, slices.Clone(k))
+				return nil
 			}
 			all[string(k)] = e
 			return nil
 		})
+		for i := 0; i < len(bad) && err == nil; i++ {
+			err = b.Delete(bad[i])
+		}
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("endpoint records: %w", err)

@@ -7,15 +7,19 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
+// idRule is wide enough for an id that Docker's engine has given.
+var idRule = regexp.MustCompile(`^[A-Za-z0-9:_.-]{1,128}$`)
+
 // EngineID returns the id of the engine on dataRoot, a random UUID made at the first
-// call and kept in the file engine-id.
+// call and kept in the file engine-id. What is no id there is replaced.
 func EngineID(dataRoot string) (string, error) {
 	path := filepath.Join(dataRoot, "engine-id")
 	b, err := os.ReadFile(path)
-	if id := strings.TrimSpace(string(b)); err == nil && id != "" {
+	if id := strings.TrimSpace(string(b)); err == nil && idRule.MatchString(id) {
 		return id, nil
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"regexp"
 	"time"
 
@@ -72,11 +71,13 @@ func (s *Service) make(r record) (_ *entry, err error) {
 		return nil, err
 	}
 	if err := s.makeDirs(r.Name); err != nil {
+		_ = s.dropEmpty(r.Name)
 		return nil, errdefs.Internal("error while creating volume root path '%s': %w", s.dir(r.Name), err)
 	}
 	failpoint.Hit("daemon/volume.create.directories")
 	if err := s.save(r); err != nil {
-		return nil, errors.Join(fmt.Errorf("error while persisting volume: %w", err), os.RemoveAll(s.dir(r.Name)))
+		_ = s.dropEmpty(r.Name)
+		return nil, fmt.Errorf("error while persisting volume: %w", err)
 	}
 	failpoint.Hit("daemon/volume.create.recorded")
 	e := newEntry(r)

@@ -22,7 +22,7 @@ const removedPrefix = ".removed-"
 // New opens the volumes below root (data-root/volumes), which it makes if need be, and
 // puts right what a crash has left.
 func New(root string, db database.Records, ev Publisher, log *slog.Logger) (*Service, error) {
-	s := &Service{root: root, db: db, events: ev, log: log, vols: map[string]*entry{}}
+	s := &Service{root: root, db: db, events: ev, log: log, vols: map[string]*entry{}, unreadable: map[string]bool{}}
 	if err := os.MkdirAll(root, 0o701); err != nil {
 		return nil, err
 	}
@@ -43,8 +43,11 @@ func (s *Service) load() error {
 		}
 		return b.ForEach(func(k, v []byte) error {
 			var r record
-			if err := json.Unmarshal(v, &r); err != nil {
-				return fmt.Errorf("record of %q: %w", k, err)
+			if err := json.Unmarshal(v, &r); err != nil || r.Name != string(k) {
+				s.log.Error("record of a volume cannot be read; it and its directory are left alone",
+					"volume", string(k), "path", s.dir(string(k)), "err", err)
+				s.unreadable[string(k)] = true
+				return nil
 			}
 			s.vols[r.Name] = newEntry(r)
 			return nil
@@ -64,7 +67,7 @@ func (s *Service) reconcile() error {
 	for _, d := range dirs {
 		if name, ok := strings.CutPrefix(d.Name(), removedPrefix); ok {
 			err = s.settleRemoved(d.Name(), name)
-		} else if s.vols[d.Name()] == nil && d.IsDir() {
+		} else if s.vols[d.Name()] == nil && !s.unreadable[d.Name()] && d.IsDir() {
 			s.settleUnknown(d.Name())
 		}
 		if err != nil {
@@ -91,10 +94,16 @@ func (s *Service) settleRemoved(dir, name string) error {
 	return os.RemoveAll(filepath.Join(s.root, dir))
 }
 
+// dropEmpty removes a volume's directories unless there is something in them, which
+// has been there before the volume.
+func (s *Service) dropEmpty(name string) error {
+	_ = os.Remove(s.data(name))
+	return os.Remove(s.dir(name))
+}
+
 // settleUnknown drops a directory that a creation did not live to record.
 func (s *Service) settleUnknown(name string) {
-	_ = os.Remove(s.data(name))
-	if err := os.Remove(s.dir(name)); err != nil {
+	if err := s.dropEmpty(name); err != nil {
 		s.log.Warn("directory among the volumes has no record, left alone", slog.String("path", s.dir(name)))
 	}
 }

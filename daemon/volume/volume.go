@@ -81,7 +81,11 @@ type Service struct {
 	events Publisher
 	log    *slog.Logger
 
-	lanes   keylock.Locks // by name
+	lanes keylock.Locks // by name
+	// unreadable names the volumes whose record is no use. A new volume of the name takes
+	// up the content. Constant once New has returned.
+	unreadable map[string]bool
+
 	pruning atomic.Bool
 
 	mu   sync.Mutex

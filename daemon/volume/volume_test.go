@@ -406,3 +406,28 @@ func TestCopyUp(t *testing.T) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
+
+// TestUnreadableRecord: it costs its volume, whose content stays and is taken up by a
+// new volume of that name, and no other.
+func TestUnreadableRecord(t *testing.T) {
+	for _, value := range []string{"", `{"name":`, `{"name":"other"}`, "\x00\xff"} {
+		f := newFixture(t)
+		for _, name := range []string{"bad", "good"} {
+			v, err := f.Create(t.Context(), volumetypes.CreateOptions{Name: name})
+			check(t, err)
+			check(t, os.WriteFile(filepath.Join(v.Mountpoint, "f"), []byte(name), 0o600))
+		}
+		check(t, f.db.Update(func(tx *bbolt.Tx) error {
+			return tx.Bucket([]byte("volumes")).Put([]byte("bad"), []byte(value))
+		}))
+		f.reopen()
+		if got := f.names(); got != "good" {
+			t.Errorf("%q: volumes %q", value, got)
+		}
+		v, err := f.Create(t.Context(), volumetypes.CreateOptions{Name: "bad"})
+		check(t, err)
+		if got, err := os.ReadFile(filepath.Join(v.Mountpoint, "f")); string(got) != "bad" {
+			t.Errorf("%q: content %q, %v", value, got, err)
+		}
+	}
+}
