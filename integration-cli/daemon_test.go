@@ -9,50 +9,6 @@ import (
 	"gantry/internal/testutil/engine"
 )
 
-// TestDaemonMayDie kills the daemon under a running container, which goes on, and is
-// found by the next daemon, its log whole.
-func TestDaemonMayDie(t *testing.T) {
-	e := start(t)
-	e.Must("run", "-d", "--name", "c1", "-p", "80", image, "sh", "-c", "httpd -p 80 -h /www; i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done")
-	e.Must("run", "-d", "--name", "ends", image, "sh", "-c", "sleep 1; exit 9")
-	before := inspect(t, e, "c1")
-	p := port(t, e, "c1", "80/tcp")
-	if _, err := get("127.0.0.1:" + p); err != nil {
-		t.Fatal(err)
-	}
-	for _, end := range []func(){e.Kill, e.Terminate} {
-		end()
-		for _, h := range []string{"127.0.0.1", "[::1]"} {
-			if got, err := get(h + ":" + p); err != nil || got != "gantry\n" {
-				t.Errorf("while the daemon is down, through %s: %q, %v", h, got, err)
-			}
-		}
-		time.Sleep(300 * time.Millisecond)
-		e.Launch()
-		after := inspect(t, e, "c1")
-		if !after.State.Running || after.State.Pid != before.State.Pid || after.State.StartedAt != before.State.StartedAt || port(t, e, "c1", "80/tcp") != p {
-			t.Errorf("afterwards %+v", after.State)
-		}
-		if got := e.Must("exec", "c1", "echo", "alive"); got != "alive" {
-			t.Errorf("exec: %q", got)
-		}
-	}
-	eventually(t, "the exit of the other one is known", func() bool { return status(e, "ends") == "exited" })
-	if in := inspect(t, e, "ends"); in.State.ExitCode != 9 {
-		t.Errorf("exit code %d", in.State.ExitCode)
-	}
-	e.Must("stop", "-t", "0", "c1")
-	for i, line := range strings.Split(e.Must("logs", "c1"), "\n") {
-		if line != itoa(i) {
-			t.Fatalf("line %d of the log is %q", i, line)
-		}
-	}
-	e.Must("start", "c1")
-	if got, err := get("127.0.0.1:" + port(t, e, "c1", "80/tcp")); err != nil || got != "gantry\n" {
-		t.Errorf("after a new start: %q, %v", got, err)
-	}
-}
-
 func TestWithoutLiveRestore(t *testing.T) {
 	e := start(t, "--live-restore=false")
 	e.Must("run", "-d", "--name", "c1", image, "sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.1; done")

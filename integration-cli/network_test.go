@@ -5,12 +5,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/vishvananda/netns"
 
 	"gantry/internal/testutil/engine"
 )
@@ -144,32 +141,9 @@ func TestUDP(t *testing.T) {
 // listenIn opens a UDP socket in the network namespace of a process.
 func listenIn(t *testing.T, pid int, addr string) net.PacketConn {
 	t.Helper()
-	type result struct {
-		conn net.PacketConn
-		err  error
-	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		ns, err := netns.GetFromPid(pid)
-		if err != nil {
-			done <- result{nil, err}
-			return
-		}
-		defer ns.Close()
-		if err := netns.Set(ns); err != nil {
-			done <- result{nil, err}
-			return
-		}
-		conn, err := net.ListenPacket("udp4", addr)
-		done <- result{conn, err}
-	}()
-	r := <-done
-	if r.err != nil {
-		t.Fatal(r.err)
-	}
-	t.Cleanup(func() { r.conn.Close() })
-	return r.conn
+	conn := inNetns(t, pid, func() (net.PacketConn, error) { return net.ListenPacket("udp4", addr) })
+	t.Cleanup(func() { conn.Close() })
+	return conn
 }
 
 func TestNetworkModes(t *testing.T) {
