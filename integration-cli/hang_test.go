@@ -71,3 +71,51 @@ func ended(pid int) bool {
 	raw, err := os.ReadFile("/proc/" + itoa(pid) + "/stat")
 	return err != nil || strings.Contains(string(raw), ") Z ")
 }
+
+// TestBootStuck restarts the daemon beside a shim that does not answer: it is ready as
+// if nothing were, the container is shown as it was, and is itself again once its shim
+// goes on. Neither does the daemon's end wait for it.
+func TestBootStuck(t *testing.T) {
+	e := start(t)
+	e.Must("run", "-d", "--name", "well", image, "sleep", "1000")
+	took := func(what string, f func()) time.Duration {
+		began := time.Now()
+		f()
+		d := time.Since(began)
+		t.Logf("%s took %v", what, d)
+		return d
+	}
+	e.Kill()
+	usual := took("start", e.Launch)
+	e.Must("run", "-d", "--name", "stuck", image, "sleep", "1000")
+	e.Must("run", "-d", "--name", "ended", image, "sleep", "1000")
+	pid, shim := inspect(t, e, "stuck").State.Pid, stopShim(t, e, "stuck")
+	for _, end := range []func(){e.Kill, e.Terminate} {
+		if d := took("end beside a stuck shim", end); d > 10*time.Second {
+			t.Errorf("the daemon took %v to end", d)
+		}
+		if d, bound := took("start beside a stuck shim", e.Launch), usual+time.Duration(scale(500, 2000))*time.Millisecond; d > bound {
+			t.Errorf("ready after %v, want %v", d, bound)
+		}
+		if in := inspect(t, e, "stuck"); in.State.Status != "running" || in.State.Pid != pid {
+			t.Errorf("state %+v", in.State)
+		}
+		e.Must("exec", "well", "true")
+		e.Must("run", "--rm", image, "true")
+	}
+	ender := stopShim(t, e, "ended")
+	e.Kill()
+	e.Launch()
+	syscall.Kill(inspect(t, e, "ended").State.Pid, syscall.SIGKILL)
+	for _, pid := range []int{shim, ender} {
+		syscall.Kill(pid, syscall.SIGCONT)
+	}
+	eventually(t, "the exit is told", func() bool { return status(e, "ended") == "exited" })
+	if in := inspect(t, e, "ended"); in.State.ExitCode != 137 {
+		t.Errorf("exit code %d", in.State.ExitCode)
+	}
+	e.Must("exec", "stuck", "true")
+	e.Must("pause", "stuck")
+	e.Must("rm", "-f", "stuck")
+	e.Clean(t)
+}

@@ -166,7 +166,8 @@ func (s *Service) resume(ctx context.Context, e *entry, st task.State) {
 	}
 }
 
-// adopt takes up a running task; one that nobody can tell of as it was.
+// adopt takes up a running task; one that nobody can tell of as it was, until its shim
+// answers.
 func (s *Service) adopt(ctx context.Context, e *entry, st task.State) {
 	r := &run{done: make(chan struct{})}
 	e.locked(func() { e.run = r })
@@ -176,6 +177,44 @@ func (s *Service) adopt(ctx context.Context, e *entry, st task.State) {
 		})
 	}
 	s.watch(e, r)
+	if st.Status == task.StatusUnknown {
+		s.spawn(func() { s.learn(e, r) })
+	}
+}
+
+// learnEvery is how often a shim is asked again that did not answer at start.
+const learnEvery = time.Second
+
+// learn notes what a task is really like once its shim answers. It ends with the run or
+// the daemon.
+func (s *Service) learn(e *entry, r *run) {
+	tick := time.NewTicker(learnEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-r.done:
+			return
+		case <-s.life.Done():
+			return
+		}
+		if st, err := s.Tasks.Get(s.life, e.id, ""); err == nil && st.Status != task.StatusUnknown {
+			s.learned(e, r, st)
+			return
+		}
+	}
+}
+
+func (s *Service) learned(e *entry, r *run, st task.State) {
+	if e.lane.enter(s.life) != nil {
+		return
+	}
+	defer e.lane.leave()
+	var current bool
+	e.locked(func() { current = e.run == r })
+	if current && alive(st) {
+		s.update(s.life, e, func(n *Snapshot) { n.Pid, n.Status = int(st.PID), statusOf(st) })
+	}
 }
 
 // clear takes away what a cut-off start left in the core of a container that is down.

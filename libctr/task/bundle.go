@@ -27,6 +27,7 @@ const (
 	fileBinary    = "shim-binary-path"
 	fileLog       = "log"
 	fileShimPID   = "shim.pid"
+	fileInitPID   = "init.pid"
 	dirRootfs     = "rootfs"
 	linkWork      = "work"
 )

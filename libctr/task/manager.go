@@ -12,6 +12,7 @@
 //	    shim-binary-path  text: the shim's binary, for the delete call
 //	    bootstrap.json    {"version","address","protocol"}: how to reach the shim
 //	    shim.pid          text: the shim's process, as its start has noted it
+//	    init.pid          text: the init, as the shim has noted it
 //	    .NAME             a bundle or file on its way in or out
 //
 // A shim is launched by the runtime v2 protocol: the binary is run with "start",
@@ -22,7 +23,8 @@
 // published if the shim had published none, and the bundle goes.
 //
 // Calls never wait for each other: a lookup takes Manager.mu for a map access
-// only, and every call to a shim but Wait has a deadline. Lock order: Manager.mu,
+// only, and every call to a shim has a deadline but Wait, and the first question to a
+// shim that did not answer when it was found. Lock order: Manager.mu,
 // then shim.mu; neither is held across I/O.
 package task
 
@@ -49,6 +51,8 @@ import (
 // and start; what only looks must answer at once.
 const (
 	stateTimeout    = 2 * time.Second
+	helloTimeout    = 250 * time.Millisecond // the first answer of a shim found at start; a later one is listened for
+	burialTimeout   = 2 * time.Second        // start waits no longer for a dead shim's clean-up
 	callTimeout     = 10 * time.Second
 	killTimeout     = 5 * time.Second  // a KILL of the init, then stateTimeout for another sign of life
 	deathTimeout    = 5 * time.Second  // from the kill of a shim to the end of its task

@@ -76,7 +76,7 @@ func (m *Manager) putDown(ctx context.Context, s *shim) error {
 // pid in the bundle and the parent of the init; what the number means now is checked
 // while the descriptor keeps it from meaning something else unnoticed.
 func (s *shim) process() (fd, pid int, err error) {
-	for _, pid := range []int{s.bundle.shimPID(), parent(int(s.initPID()))} {
+	for _, pid := range []int{s.bundle.pid(fileShimPID), parent(int(s.initPID()))} {
 		if pid < 2 {
 			continue
 		}
@@ -92,14 +92,20 @@ func (s *shim) process() (fd, pid int, err error) {
 	return 0, 0, errors.New("its shim's process was not found")
 }
 
-// shimPID is what the shim's start has noted, 0 for nothing.
-func (b *bundle) shimPID() int {
-	raw, err := os.ReadFile(filepath.Join(b.path, fileShimPID))
+// initPID is that of the init as its shim has noted it, 0 when it has not.
+func (b *bundle) initPID() uint32 { return uint32(b.pid(fileInitPID)) }
+
+// pid is the number in a file of the bundle, 0 when there is none.
+func (b *bundle) pid(file string) int {
+	raw, err := os.ReadFile(filepath.Join(b.path, file))
 	if err != nil {
 		return 0
 	}
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(raw)))
-	return pid
+	pid, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 31)
+	if err != nil {
+		return 0
+	}
+	return int(pid)
 }
 
 // serves says whether a process is the bundle's shim: it works in the bundle and was

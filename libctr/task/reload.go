@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"google.golang.org/protobuf/types/known/emptypb"
@@ -101,6 +102,25 @@ func (m *Manager) adopt(s *shim) {
 	if !s.adopt() {
 		m.lost(s)
 	}
+	if s.mute.Load() {
+		m.background(func() { m.listen(s) })
+	}
+}
+
+// listen waits for the first answer of a shim that was adopted without one.
+func (m *Manager) listen(s *shim) {
+	var resp taskapi.ConnectResponse
+	err := s.ask(m.life, 0, "Connect", &taskapi.ConnectRequest{ID: s.id}, &resp)
+	switch {
+	case m.life.Err() != nil, errors.Is(err, errGone):
+		return
+	case err == nil:
+		s.setPID(resp.GetTaskPid())
+		s.log.Info("shim answers again")
+	default: // whoever asks for the task is told the same
+		s.log.Error("shim answers with an error", "err", err)
+	}
+	s.mute.Store(false)
 }
 
 // errNoTask is of a shim that serves but has no such task: a create was cut off.
@@ -140,12 +160,13 @@ func (m *Manager) reachOnce(ctx context.Context, s *shim) error {
 		return err
 	}
 	var resp taskapi.ConnectResponse
-	err := s.call(ctx, stateTimeout, "Connect", &taskapi.ConnectRequest{ID: s.id}, &resp)
+	err := s.call(ctx, helloTimeout, "Connect", &taskapi.ConnectRequest{ID: s.id}, &resp)
 	switch {
 	case err == nil:
 		s.setPID(resp.GetTaskPid())
 	case errors.Is(err, context.DeadlineExceeded):
-		s.stuck.Store(true)
+		s.mute.Store(true)
+		s.setPID(s.bundle.initPID())
 		s.log.WarnContext(ctx, "shim does not answer, adopted as it is")
 	case errdefs.IsNotFound(err):
 		return errNoTask
@@ -175,7 +196,15 @@ func (m *Manager) cleanUpDead(ctx context.Context, b *bundle) error {
 	}
 	s := m.newShim(b, binary)
 	s.boot, _ = loadBootstrap(b) // only to find the socket's file
-	m.bury(s)
+	m.set(s.key, nil)            // until it is buried, nobody may create the task anew
+	buried := make(chan struct{})
+	m.background(func() { defer close(buried); m.bury(s) })
+	timer := time.NewTimer(burialTimeout)
+	defer timer.Stop()
+	select {
+	case <-buried:
+	case <-timer.C: // of a process that does not die
+	}
 	return nil
 }
 

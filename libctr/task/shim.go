@@ -31,6 +31,7 @@ type shim struct {
 
 	link  atomic.Pointer[link] // never nil once attach has succeeded
 	stuck atomic.Bool          // the last State went unanswered
+	mute  atomic.Bool          // it has not answered yet since it was found at start
 
 	dialling sync.Mutex      // one redial at a time; held over the dial, waited for by redials only
 	redialed time.Time       // when that last succeeded; guarded by dialling

@@ -60,6 +60,9 @@ func (m *Manager) List(ctx context.Context) ([]task.State, error) {
 }
 
 func (s *shim) state(ctx context.Context, execID string) (task.State, error) {
+	if s.mute.Load() { // it will be known when it speaks
+		return s.unknownState(execID), nil
+	}
 	timeout := stateTimeout
 	if s.stuck.Load() {
 		timeout = stuckTimeout
