@@ -48,3 +48,11 @@ type ExecStartOptions struct {
 	ConsoleSize *[2]uint      // height, width
 	Open        stream.Opener // nil when Detach
 }
+
+// Archive is a file or directory of a container's, to be read once. Close frees what it
+// is read from.
+type Archive interface {
+	// Pack writes it as a tar.
+	Pack(w io.Writer) error
+	io.Closer
+}

@@ -15,6 +15,8 @@ type entry struct {
 	id   string
 	lane lane // one life-cycle operation at a time; nobody waits for an exit in it
 
+	writes lane // one copy into the files at a time; entered before the lane
+
 	view   atomic.Pointer[Snapshot]
 	saving sync.Mutex   // held while the view is written, so that no older one comes last
 	kills  sync.RWMutex // read-held while a signal is sent and told, written while an exit is
@@ -30,11 +32,12 @@ type entry struct {
 	pending     *pending                           // guarded by mu; a restart that waits
 	attempt     restart.Attempt                    // guarded by mu
 	noRestart   bool                               // guarded by mu; a user's signal: the policy is off until the next start
+	writing     *writing                           // guarded by mu; the copy into the files, nil when none
 	byUser      int                                // guarded by mu; users' restarts under way: the exit must not auto-remove
 }
 
 func newEntry(s Snapshot) *entry {
-	e := &entry{id: s.ID, lane: newLane(), parked: map[*parked]struct{}{}}
+	e := &entry{id: s.ID, lane: newLane(), writes: newLane(), parked: map[*parked]struct{}{}}
 	e.attempt = restart.Attempt{Count: s.RestartCount, Wait: s.RestartWait}
 	e.view.Store(&s)
 	return e

@@ -90,6 +90,7 @@ func (s *Service) takeAway(ctx context.Context, e *entry, volumes bool) error {
 		return err
 	}
 	s.update(ctx, e, func(n *Snapshot) { n.Status, n.RemoveVolumes = next, volumes })
+	s.endWriting(ctx, e)
 	failpoint.Hit("daemon/container.remove.marked")
 	if err := s.removeParts(ctx, e, volumes); err != nil {
 		s.update(ctx, e, func(n *Snapshot) { n.Status, n.Error = Dead, err.Error() })

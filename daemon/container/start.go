@@ -112,6 +112,7 @@ func (s *Service) try(ctx context.Context, e *entry) (err error) {
 	defer func() { steps.OnError(ctx, undoTime, &err) }()
 
 	c := e.snapshot()
+	s.endWriting(ctx, e)
 	p, err := s.prepare(ctx, c, &steps)
 	if err != nil {
 		return err

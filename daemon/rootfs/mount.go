@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -277,19 +276,12 @@ func withLog(fsfd int, err error) error {
 // mountOverlay is for kernels before 6.5 and many layers: mount(2) takes a page of
 // options, but needs a place. That is made in a mount namespace of a thread's own,
 // which ends with the thread.
-func mountOverlay(l layers) (int, error) {
-	type result struct {
-		fd  int
-		err error
-	}
-	out := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		fd, err := mountAside(l)
-		out <- result{fd, err}
-	}()
-	r := <-out
-	return r.fd, r.err
+func mountOverlay(l layers) (fd int, err error) {
+	err = aside(func() (err error) {
+		fd, err = mountAside(l)
+		return err
+	})
+	return fd, err
 }
 
 // place is a directory that is surely there; what is mounted on it is seen by nobody.

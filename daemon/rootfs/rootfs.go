@@ -20,6 +20,7 @@ import (
 // Root is a detached mount. Its methods are safe for concurrent use until Close.
 type Root struct {
 	dir *os.File
+	own *os.File // of a running container: its root as it is inside; else nil
 }
 
 // Open mounts what a snapshotter gave out, read-only: of an overlay, the upper
@@ -42,7 +43,12 @@ func open(mounts []mount.Mount, writable bool) (*Root, error) {
 }
 
 // Close drops the mount; files opened through it stay usable.
-func (r *Root) Close() error { return r.dir.Close() }
+func (r *Root) Close() error {
+	if r.own != nil {
+		r.own.Close()
+	}
+	return r.dir.Close()
+}
 
 // FD is the descriptor of the root directory, valid until Close.
 func (r *Root) FD() int { return int(r.dir.Fd()) }
@@ -53,12 +59,19 @@ const tries = 32
 // OpenInRoot opens a path as a process with this root would, links included; flags
 // are those of openat(2), O_CLOEXEC is added. Nothing outside can be reached.
 func (r *Root) OpenInRoot(path string, flags int) (*os.File, error) {
+	return openIn(r.dir, path, flags)
+}
+
+func openIn(root *os.File, path string, flags int) (*os.File, error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags) | unix.O_CLOEXEC, //nolint:gosec // flags are not negative
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	}
+	if path == "" {
+		path = "."
+	}
 	for range tries {
-		fd, err := unix.Openat2(r.FD(), path, &how)
+		fd, err := unix.Openat2(int(root.Fd()), path, &how)
 		switch {
 		case err == nil:
 			return os.NewFile(uintptr(fd), path), nil

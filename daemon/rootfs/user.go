@@ -2,7 +2,10 @@ package rootfs
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"strconv"
+	"strings"
 
 	"github.com/moby/sys/user"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -37,6 +40,56 @@ func (r *Root) LookupUser(spec string, groups []string) (u specs.User, home stri
 		home = "/"
 	}
 	return u, home, nil
+}
+
+// LookupOwner turns Docker's user into the ids that files copied for it get. A uid that
+// no file knows is taken as it is, with gid 0; a name must be known.
+func (r *Root) LookupOwner(spec string) (uid, gid int, err error) {
+	name, group, _ := strings.Cut(spec, ":")
+	if name != "" {
+		if uid, gid, err = r.ownerUser(name); err != nil {
+			return 0, 0, err
+		}
+	}
+	if group != "" {
+		gid, err = r.ownerGroup(group)
+	}
+	return uid, gid, err
+}
+
+func (r *Root) ownerUser(name string) (uid, gid int, err error) {
+	id, isID := number(name)
+	all, err := user.ParsePasswdFilter(bytes.NewReader(r.userFile("/etc/passwd")), func(u user.User) bool {
+		return isID && u.Uid == id || !isID && u.Name == name
+	})
+	switch {
+	case err == nil && len(all) > 0:
+		return all[0].Uid, all[0].Gid, nil
+	case isID:
+		return id, 0, nil
+	case err == nil:
+		err = user.ErrNoPasswdEntries
+	}
+	return 0, 0, fmt.Errorf("failed to look up user %q in container: %w", name, err)
+}
+
+func (r *Root) ownerGroup(name string) (int, error) {
+	if id, isID := number(name); isID {
+		return id, nil
+	}
+	all, err := user.ParseGroupFilter(bytes.NewReader(r.userFile("/etc/group")), func(g user.Group) bool { return g.Name == name })
+	if err == nil && len(all) > 0 {
+		return all[0].Gid, nil
+	}
+	if err == nil {
+		err = user.ErrNoGroupEntries
+	}
+	return 0, fmt.Errorf("failed to look up group %q in container: %w", name, err)
+}
+
+func number(s string) (int, bool) {
+	n, err := strconv.ParseUint(s, 10, 31)
+	return int(n), err == nil
 }
 
 // userFile is nil when the file can't be read, whatever the reason: then only numbers

@@ -42,7 +42,7 @@ func (r *Router) getArchive(ctx context.Context, w http.ResponseWriter, req *htt
 		return err
 	}
 	w.Header().Set("Content-Type", "application/x-tar")
-	return httputil.CopyEncoded(w, req, tar)
+	return httputil.WriteEncoded(w, req, tar.Pack)
 }
 
 func (r *Router) putArchive(ctx context.Context, w http.ResponseWriter, req *http.Request) error {

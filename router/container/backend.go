@@ -42,7 +42,7 @@ type reader interface {
 	Changes(ctx context.Context, ref string) ([]containertypes.FilesystemChange, error)
 	Export(ctx context.Context, ref string, w io.Writer) error
 	StatPath(ctx context.Context, ref, path string) (containertypes.PathStat, error)
-	CopyFrom(ctx context.Context, ref, path string) (io.ReadCloser, containertypes.PathStat, error)
+	CopyFrom(ctx context.Context, ref, path string) (apicontainer.Archive, containertypes.PathStat, error)
 	CopyTo(ctx context.Context, ref, path string, o containertypes.CopyToContainerOptions, content io.Reader) error
 }
 

@@ -242,10 +242,19 @@ func (world) StatPath(_ context.Context, ref, path string) (containertypes.PathS
 	return stat, nil
 }
 
-func (w world) CopyFrom(ctx context.Context, ref, path string) (io.ReadCloser, containertypes.PathStat, error) {
+func (w world) CopyFrom(ctx context.Context, ref, path string) (apicontainer.Archive, containertypes.PathStat, error) {
 	s, err := w.StatPath(ctx, ref, path)
-	return io.NopCloser(strings.NewReader("tar of one file")), s, err
+	return oneFile{}, s, err
 }
+
+type oneFile struct{}
+
+func (oneFile) Pack(w io.Writer) error {
+	_, err := io.WriteString(w, "tar of one file")
+	return err
+}
+
+func (oneFile) Close() error { return nil }
 
 func (world) CopyTo(_ context.Context, ref, path string, o containertypes.CopyToContainerOptions, r io.Reader) error {
 	b, err := io.ReadAll(r)

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// CopyEncoded copies body into the answer in the encoding that the client prefers of
-// gzip and deflate; as it is when the client names neither.
-func CopyEncoded(w http.ResponseWriter, r *http.Request, body io.Reader) error {
+// WriteEncoded lets write make the body, in the encoding that the client prefers of gzip
+// and deflate; as it is when the client names neither.
+func WriteEncoded(w http.ResponseWriter, r *http.Request, write func(io.Writer) error) error {
 	var enc io.WriteCloser
 	switch negotiate(r.Header.Values("Accept-Encoding")) {
 	case "gzip":
@@ -21,10 +21,9 @@ func CopyEncoded(w http.ResponseWriter, r *http.Request, body io.Reader) error {
 		w.Header().Set("Content-Encoding", "deflate")
 		enc, _ = flate.NewWriter(w, flate.DefaultCompression) // fails for bad levels only
 	default:
-		_, err := io.Copy(w, body)
-		return err
+		return write(w)
 	}
-	if _, err := io.Copy(enc, body); err != nil {
+	if err := write(enc); err != nil {
 		return err
 	}
 	return enc.Close()

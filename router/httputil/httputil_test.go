@@ -223,7 +223,7 @@ func TestProgressTellsThatTheClientHasGone(t *testing.T) {
 	}
 }
 
-func TestCopyEncoded(t *testing.T) {
+func TestWriteEncoded(t *testing.T) {
 	for accept, want := range map[string]string{
 		"":                              "",
 		"identity":                      "",
@@ -240,7 +240,11 @@ func TestCopyEncoded(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Accept-Encoding", accept)
 		w := httptest.NewRecorder()
-		if err := httputil.CopyEncoded(w, r, strings.NewReader("a tar")); err != nil {
+		write := func(w io.Writer) error {
+			_, err := io.WriteString(w, "a tar")
+			return err
+		}
+		if err := httputil.WriteEncoded(w, r, write); err != nil {
 			t.Error(err)
 		}
 		if got := w.Header().Get("Content-Encoding"); got != want {
