@@ -47,7 +47,8 @@ soak: build tools
 check:
 	@contrib/check.sh
 
-## bench: measure; ARGS go to enginebench, "-n 30 -run run_none -json FILE"
+## bench: measure, beside Debian's dockerd, into contrib/bench/RESULTS.md;
+## ARGS: -quick, or "-name NAME -run run_none -n 30" for a part
 bench: build tools
 	@contrib/bench/run.sh $(ARGS)
 

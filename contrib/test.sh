@@ -22,6 +22,8 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 CGO_ENABLED=1 go test -race -p 2 -timeout $timeout -v ./... >"$log" 2>&1 || status=$?
+# The bench is a module of its own.
+(cd contrib/bench && go vet ./... && go test -v ./...) >>"$log" 2>&1 || status=$?
 grep -E '^(ok|FAIL|panic:|---? FAIL|\?)' "$log" | grep -v 'no test files' || true
 if [ $status -ne 0 ]; then
 	echo "----- output of what failed"

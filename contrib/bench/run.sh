@@ -1,41 +1,78 @@
 #!/usr/bin/env bash
 # Measures the engine in bin/ on directories of its own; with Debian's dockerd
-# installed, side by side with it. Arguments go to enginebench (-n 30, -run PATTERN, …).
+# installed, side by side with it. Writes results/NAME.json and, for a whole run,
+# RESULTS.md.
+#
+#   run.sh [-quick] [-name NAME] [FLAG OF enginebench...]
+#
+# -quick takes less than three minutes and is for a first look. A run with other
+# flags (-run PATTERN, -n 5, …) is a partial one. Both leave RESULTS.md alone.
 set -euo pipefail
 cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)
-[ "$(id -u)" = 0 ] || { echo "the bench runs real containers and needs root"; exit 1; }
+. ./lib.sh
+
+quick=() name=full whole=1
+while [ $# -gt 0 ]; do
+	case $1 in
+	-quick)
+		quick=(-n 3 -batch 8 -stopped 30 -running 10 -mem-count 8 -flat-stopped 40 -flat-running 12 -cold-stopped 10
+			-count-batch 4 -settle 1s -window 300ms -log-mb 20 -copy-mb 50 -image-mb 50 -www-mb 50)
+		name=quick whole= ;;
+	-name) name=$2; shift ;;
+	*) break ;;
+	esac
+	shift
+done
+if [ $# -gt 0 ]; then
+	whole=
+	[ "$name" != full ] || name=partial
+fi
+
+[ "$(id -u)" = 0 ] || die "the bench runs real containers and needs root"
+export PATH=$PATH:/usr/sbin:/sbin
+for tool in ip nsenter busybox tar; do command -v $tool >/dev/null || die "needs $tool"; done
+[ ! -S /run/containerd/containerd.sock ] || die "a containerd serves /run/containerd: dockerd would use it, and it would not be counted"
+bin=${BENCH_BIN:-$root/bin} # where the engine's binaries are
 go build -o bin/ ./cmd/...
-dir=$(mktemp -d /tmp/gantry-bench-XXXX)
-pids=()
-finish() {
-	for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true; done
-	ip link del gtbench 2>/dev/null || true
-	rm -rf "$dir"
-}
+dir=$(mktemp -d "${TMPDIR:-/tmp}/gantry-bench-XXXX")
 trap finish EXIT
-export PATH=$PATH:/usr/sbin
-if [ -z "${BENCH_ROOTFS:-}" ]; then
-	busybox=$(command -v busybox) || { echo "needs busybox (Debian: busybox-static), or BENCH_ROOTFS"; exit 1; }
-	mkdir -p "$dir/rootfs/bin" "$dir/rootfs/tmp" "$dir/rootfs/etc"
-	cp "$busybox" "$dir/rootfs/bin/busybox"
-	for applet in $("$busybox" --list); do ln -f "$dir/rootfs/bin/busybox" "$dir/rootfs/bin/$applet" 2>/dev/null || true; done
-	tar -C "$dir/rootfs" -cf "$dir/rootfs.tar" .
-	export BENCH_ROOTFS=$dir/rootfs.tar
-fi
-mkdir "$dir/ours" "$dir/peer"
-echo '{}' >"$dir/ours/daemon.json"
-"$root/bin/gantryd" --data-root "$dir/ours/data" --exec-root "$dir/ours/exec" -H "unix://$dir/ours/docker.sock" \
-	--pidfile "$dir/ours/pid" --config-file "$dir/ours/daemon.json" --bridge gtbench >"$dir/ours/log" 2>&1 &
-pids+=($!)
-endpoints=(-a "ours=$dir/ours/docker.sock")
+export TMPDIR=$dir
+trap 'exit 130' INT TERM
+
+make_rootfs
+mkdir "$dir/tracing"
+mount -t tracefs tracefs "$dir/tracing" 2>/dev/null || echo "no tracefs: nothing is counted"
+
+endpoints=() runtimes=()
+letter=a
 if command -v dockerd >/dev/null; then
-	# Without a network of its own: two daemons on one host would fight over the firewall.
-	dockerd --data-root "$dir/peer/data" --exec-root "$dir/peer/exec" -H "unix://$dir/peer/docker.sock" \
-		--pidfile "$dir/peer/pid" --bridge none --iptables=false --ip-masq=false >"$dir/peer/log" 2>&1 &
-	pids+=($!)
-	endpoints=(-a "docker=$dir/peer/docker.sock" -b "ours=$dir/ours/docker.sock")
-	for _ in $(seq 100); do [ -S "$dir/peer/docker.sock" ] && break; sleep 0.1; done
+	launch() { # DIRECTORY CGROUP_PARENT
+		command=(dockerd --data-root "$1/data" --exec-root "$1/exec" -H "unix://$1/docker.sock" \
+			--pidfile "$1/pid" --config-file "$1/daemon.json" --cgroup-parent "$2")
+	}
+	engine docker
 fi
-for _ in $(seq 100); do [ -S "$dir/ours/docker.sock" ] && break; sleep 0.1; done
-bin/enginebench "${endpoints[@]}" "$@"
+launch() {
+	command=("$bin/gantryd" --data-root "$1/data" --exec-root "$1/exec" -H "unix://$1/docker.sock" \
+		--pidfile "$1/pid" --config-file "$1/daemon.json" --cgroup-parent "$2")
+}
+engine gantry
+
+status=0
+# The engines come first, while they are fresh; the runtimes and the kernel run alone.
+bin/enginebench "${endpoints[@]}" -tracefs "$dir/tracing" -samples -json "$dir/engine.json" "${quick[@]}" "$@" || status=$?
+end_engines
+if [ $# -eq 0 ]; then
+	measure_runtimes
+	measure_floor
+fi
+
+mkdir -p results
+markdown=results/$name.md
+[ -z "$whole" ] || markdown=RESULTS.md
+bin/benchreport -engine "$dir/engine.json" -runtime "$dir/runtime.json" -floor "$dir/floor.txt" \
+	-name "$name" -commit "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" \
+	-json "results/$name.json" -markdown "$markdown"
+echo "wrote results/$name.json and $markdown"
+exit $status

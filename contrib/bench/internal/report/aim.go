@@ -1,0 +1,116 @@
+package report
+
+import (
+	"fmt"
+	"slices"
+
+	"bench/internal/stats"
+)
+
+// Aim is what a metric should reach: a bound of the ratio to the peer, or of the value.
+type Aim struct {
+	Test, Metric string
+	What         string  // in words
+	Bound        float64 // of the paired ratio to the peer, or of the median when Unit is set
+	Words        string  // the bound as people write it
+	AtLeast      bool    // the bound is a lower one
+	Unit         string  // of an absolute bound
+}
+
+// Met says whether v is within the bound.
+func (a Aim) Met(v float64) bool {
+	if a.AtLeast {
+		return v >= a.Bound
+	}
+	return v <= a.Bound
+}
+
+func (a Aim) String() string {
+	sign := "≤"
+	if a.AtLeast {
+		sign = "≥"
+	}
+	return sign + " " + a.Words
+}
+
+func atMost(test, metric, what string, part float64) Aim {
+	return Aim{Test: test, Metric: metric, What: what, Bound: 1 / part, Words: fmt.Sprintf("1/%g", part)}
+}
+
+func atLeast(test, metric, what string, times float64) Aim {
+	return Aim{Test: test, Metric: metric, What: what, Bound: times, Words: fmt.Sprintf("%gx", times), AtLeast: true}
+}
+
+// Aims are the project's, in the order of the table.
+var Aims = []Aim{
+	atMost("run_none", "total", "life cycle, network none", 8),
+	atMost("run_none", "cpu", "its CPU time", 8),
+	atMost("run_bridge", "total", "life cycle, network bridge", 8),
+	atMost("run_bridge", "cpu", "its CPU time", 8),
+	atMost("exec", "total", "exec", 5),
+	atMost("startstop", "stop", "stop", 4),
+	atMost("startstop", "kill", "kill", 4),
+	atLeast("parallel_none", "throughput", "8 clients, none", 8),
+	atLeast("parallel_bridge", "throughput", "8 clients, bridge", 8),
+	atMost("list_stopped", "request", "list of stopped", 5),
+	atMost("list_running", "request", "list of running", 5),
+	atMost("inspect", "request", "inspect", 2),
+	atLeast("rate/_ping_c1", "requests", "_ping, 1 client", 1),
+	atLeast("rate/_ping_c16", "requests", "_ping, 16 clients", 1),
+	atLeast("rate/version_c1", "requests", "/version, 1 client", 1),
+	atLeast("rate/version_c16", "requests", "/version, 16 clients", 1),
+	atLeast("attach", "throughput", "attach", 4),
+	atLeast("logs", "follow", "logs, followed", 4),
+	atLeast("logs", "readback", "logs, read", 4),
+	atLeast("image", "load", "load", 1.5),
+	atLeast("image", "save", "save", 1.5),
+	atLeast("copy", "put", "cp into", 1.5),
+	atLeast("copy", "get", "cp out of", 1.5),
+	atLeast("port", "throughput", "published port", 1),
+	atLeast("port", "connections", "its connections", 1),
+	atMost("coldstart_0", "first_ping", "first _ping, no containers", 6),
+	atMost("coldstart_100", "first_ping", "first _ping, 100 stopped", 6),
+	atMost("mem_none", "idle_pss", "idle memory", 3),
+	{Test: "mem_none", Metric: "pss_per_container", What: "memory per container, none", Bound: 2. / 3, Words: "2/3"},
+	{Test: "mem_bridge", Metric: "pss_per_container", What: "memory per container, bridge", Bound: 2. / 3, Words: "2/3"},
+	atMost("mem_none", "cpu_with_containers", "CPU of 20 idle containers", 1),
+	{Test: "run_none", Metric: "total", What: "beyond: life cycle, none", Bound: 12, Words: "12 ms", Unit: "ms"},
+	{Test: "mem_none", Metric: "pss_per_container", What: "beyond: memory per container", Bound: 1536, Words: "1536 KiB", Unit: "KiB"},
+}
+
+// flat is a metric that should not grow with the number of containers present.
+type flat struct {
+	what         string
+	test, metric string
+	alone        [2]string // test and metric without the containers
+}
+
+// FlatBound is how much a metric may grow by containers that it does not concern.
+const FlatBound = 1.25
+
+var flats = []flat{
+	{"life cycle beside stopped", "flat_stopped", "total", [2]string{"run_none", "total"}},
+	{"inspect beside stopped", "flat_stopped", "inspect", [2]string{"inspect", "request"}},
+	{"life cycle beside running", "flat_running", "total", [2]string{"run_none", "total"}},
+	{"inspect beside running", "flat_running", "inspect", [2]string{"inspect", "request"}},
+}
+
+func median(r *stats.Report, test, metric, subject string) (stats.Summary, bool) {
+	i := slices.IndexFunc(r.Results, func(s stats.Summary) bool {
+		return s.Test == test && s.Metric == metric && s.Subject == subject
+	})
+	if i < 0 {
+		return stats.Summary{}, false
+	}
+	return r.Results[i], true
+}
+
+func ratio(r *stats.Report, test, metric, of string) (stats.Ratio, bool) {
+	i := slices.IndexFunc(r.Ratios, func(s stats.Ratio) bool {
+		return s.Test == test && s.Metric == metric && s.Of == of
+	})
+	if i < 0 {
+		return stats.Ratio{}, false
+	}
+	return r.Ratios[i], true
+}
