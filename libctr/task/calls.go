@@ -199,11 +199,10 @@ func (m *Manager) deleteTask(ctx context.Context, s *shim) (task.Exit, error) {
 		return e, s.waitBuried(ctx)
 	}
 	failpoint.Hit("libctr/task.delete.deleted")
-	if s.boot.OneTask {
-		m.background(func() { m.seeOff(s) })
+	if s.boot.OneTask { // it ends when we leave
+		m.seeOff(s)
 	} else {
 		m.shutdown(ctx, s)
-		s.leave()
 	}
 	failpoint.Hit("libctr/task.delete.shutdown")
 	m.forget(ctx, s, e)
@@ -245,6 +244,7 @@ func (s *shim) waitBuried(ctx context.Context) error {
 // even when the caller has gone.
 func (m *Manager) forget(ctx context.Context, s *shim, e task.Exit) {
 	s.ended(e)
+	s.leave()
 	if err := s.bundle.remove(context.WithoutCancel(ctx)); err != nil {
 		s.log.ErrorContext(ctx, "remove bundle of a deleted task", "err", err) // the next start removes it
 	}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -120,17 +121,20 @@ func (m *Manager) execute(s *shim, l *net.UnixListener) (*child, error) {
 	return execute(cmd)
 }
 
-// seeOff stays connected until a shim whose task has been deleted has ended, which it
-// does by itself, and kills it when it does not.
+// seeOff sees to it that a shim whose task has been deleted ends, as it does by itself.
 func (m *Manager) seeOff(s *shim) {
-	defer s.leave()
-	ctx, cancel := context.WithTimeout(m.life, farewellTimeout)
-	defer cancel()
-	if s.link.Load().client.UserOnCloseWait(ctx) == nil || m.life.Err() != nil {
+	if s.child == nil {
 		return
 	}
-	s.log.WarnContext(ctx, "shim has no task any more and does not end")
-	if s.child != nil {
-		s.child.kill()
-	}
+	m.background(func() {
+		timer := time.NewTimer(farewellTimeout)
+		defer timer.Stop()
+		select {
+		case <-s.child.done:
+		case <-m.life.Done():
+		case <-timer.C:
+			s.log.Warn("shim has no task any more and does not end, killing it", "shim", s.child.pid)
+			s.child.kill()
+		}
+	})
 }

@@ -80,7 +80,8 @@ func (a args) serve() error {
 			return c.runtime(before), c.save(bundle)
 		},
 	})
-	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(ttrpc.UnixSocketRequireSameUser()))
+	clients := newClients(ttrpc.UnixSocketRequireSameUser())
+	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(clients))
 	if err != nil {
 		return err
 	}
@@ -97,6 +98,9 @@ func (a args) serve() error {
 		// have been started anew, with another shim at the same address.
 		removeSocket(a.socket)
 		failpoint.Hit("shim/boot.serve.socket-removed")
+		if a.oneTask { // the engine leaves when it has the answer
+			within(answersTimeout, clients.wait)
+		}
 		within(answersTimeout, func(ctx context.Context) { srv.Shutdown(ctx) }) //nolint:errcheck // ended anyway
 	}
 	within(readersTimeout, svc.Drain)
