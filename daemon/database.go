@@ -13,10 +13,14 @@ import (
 	"gantry/api/database"
 )
 
+// Schemas of the two databases; see database.Schema. What is in them is drawn by the
+// services: container, volume, network.
+var durableSchema, runtimeSchema database.Schema
+
 // openDurable opens the database of records. A damaged one is an error: what it lost
 // cannot be told from what never was.
 func openDurable(dataRoot string) (*database.DB, error) {
-	return database.Open(filepath.Join(dataRoot, "gantry.db"), database.Options{NoFreelistSync: true})
+	return database.Open(filepath.Join(dataRoot, "gantry.db"), database.Options{NoFreelistSync: true, Schema: durableSchema})
 }
 
 // openRuntime opens the database of the present boot, dropping one of an earlier boot.
@@ -24,7 +28,7 @@ func openDurable(dataRoot string) (*database.DB, error) {
 // and one that is damaged otherwise is moved aside.
 func openRuntime(execRoot string, log *slog.Logger) (*database.DB, error) {
 	path := filepath.Join(execRoot, "run.db")
-	opts := database.Options{NoSync: true, NoFreelistSync: true}
+	opts := database.Options{NoSync: true, NoFreelistSync: true, Schema: runtimeSchema}
 	db, err := database.Open(path, opts)
 	if errors.Is(err, database.ErrDamaged) {
 		aside, merr := database.MoveAside(path)

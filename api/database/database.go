@@ -38,6 +38,8 @@ type Options struct {
 	NoFreelistSync bool
 	// Timeout bounds the wait for another process that has the file open; 0 is 5 s.
 	Timeout time.Duration
+	// Schema is of what the file holds.
+	Schema Schema
 }
 
 // Records is what a store does with its database: a DB, or in tests plain bbolt.
@@ -53,8 +55,9 @@ type DB struct {
 	allocated atomic.Int64 // bytes from the beginning of the file that have their blocks
 }
 
-// Open opens or makes the file at path. Its errors name the path; errors.Is ErrDamaged
-// tells a file that cannot be used as it is.
+// Open opens or makes the file at path, of the newest version of its schema. Its errors
+// name the path; errors.Is ErrDamaged tells a file that cannot be used as it is, and
+// ErrNewer one of a later version.
 func Open(path string, o Options) (*DB, error) {
 	if err := create(path); err != nil {
 		return nil, fmt.Errorf("make database %s: %w", path, err)
@@ -67,7 +70,13 @@ func Open(path string, o Options) (*DB, error) {
 	if d.DB, err = d.open(path, o); err != nil {
 		return nil, fmt.Errorf("open database %s: %w", path, err)
 	}
+	if err := o.Schema.check(d.DB); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), d.DB.Close())
+	}
 	d.keep(d.size())
+	if err := o.Schema.migrate(d); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), d.DB.Close())
+	}
 	return d, nil
 }
 

@@ -1,7 +1,7 @@
 // Package metadata keeps the core's records in one bbolt file, and collects what
 // no record holds any more.
 //
-//	meta/version                                  : decimal schema version, see migrations
+//	meta/version                                  : decimal schema version, "1"; see migrations
 //	v1/<namespace>/labels/<key>                   : value
 //	v1/<namespace>/containers/<id>                : containerd.services.containers.v1.Container
 //	v1/<namespace>/images/<name>                  : containerd.services.images.v1.Image
@@ -49,7 +49,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
@@ -96,13 +95,12 @@ func Open(path string, o Options) (*DB, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	b, err := database.Open(path, database.Options{Timeout: 10 * time.Second})
+	b, err := database.Open(path, database.Options{Timeout: 10 * time.Second, Schema: database.Schema{Steps: migrations}})
 	if err != nil {
 		return nil, err
 	}
-	if err := migrate(b); err != nil {
-		b.Close()
-		return nil, fmt.Errorf("open metadata %s: %w", path, err)
+	if err := makeRoot(b); err != nil {
+		return nil, errors.Join(fmt.Errorf("open metadata %s: %w", path, err), b.Close())
 	}
 	db := &DB{bolt: b, events: o.Events, log: o.Log, now: o.Now, snapshotters: make(map[string]*snapshotter)}
 	db.collector.init()
@@ -144,45 +142,17 @@ func (db *DB) Snapshotters() map[string]snapshot.Snapshotter {
 // migrations[n] brings version n+1 up to n+2; a new file starts at the newest.
 var migrations []func(*bbolt.Tx) error
 
-var (
-	bucketMeta = []byte("meta")
-	bucketV1   = []byte("v1")
-	keyVersion = []byte("version")
-)
+var bucketV1 = []byte("v1")
 
-var errNewer = errors.New("the file is of a newer version")
-
-func migrate(b *database.DB) error {
-	newest := len(migrations) + 1
-	version := 0
-	err := b.View(func(tx *bbolt.Tx) (err error) {
-		if meta := tx.Bucket(bucketMeta); meta != nil {
-			version, err = strconv.Atoi(string(meta.Get(keyVersion)))
-		}
-		return err
-	})
-	switch {
-	case err != nil:
-		return fmt.Errorf("read schema version: %w", err)
-	case version == newest:
+func makeRoot(b *database.DB) error {
+	made := false
+	_ = b.View(func(tx *bbolt.Tx) error { made = tx.Bucket(bucketV1) != nil; return nil })
+	if made {
 		return nil
-	case version > newest:
-		return fmt.Errorf("schema version %d: %w than %d", version, errNewer, newest)
 	}
 	return b.Update(func(tx *bbolt.Tx) error {
-		for v := version; v > 0 && v < newest; v++ {
-			if err := migrations[v-1](tx); err != nil {
-				return fmt.Errorf("migrate schema version %d: %w", v, err)
-			}
-		}
-		if _, err := tx.CreateBucketIfNotExists(bucketV1); err != nil {
-			return err
-		}
-		meta, err := tx.CreateBucketIfNotExists(bucketMeta)
-		if err != nil {
-			return err
-		}
-		return meta.Put(keyVersion, []byte(strconv.Itoa(newest)))
+		_, err := tx.CreateBucket(bucketV1)
+		return err
 	})
 }
 

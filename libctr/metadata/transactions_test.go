@@ -2,7 +2,9 @@ package metadata
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	containersapi "github.com/containerd/containerd/api/services/containers/v1"
@@ -10,7 +12,9 @@ import (
 	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"gantry/api/database"
 	"gantry/api/reqctx"
+	"gantry/internal/testutil/fixture"
 	"gantry/libctr/content"
 	"gantry/libctr/core/container"
 	corecontent "gantry/libctr/core/content"
@@ -107,47 +111,52 @@ func expectError(err error) error {
 	return nil
 }
 
-func TestNewerFileIsRefused(t *testing.T) {
+// TestFirstVersion opens a file that the first version has written, as it is and with a
+// version after it.
+func TestFirstVersion(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "meta.db")
-	b, err := bbolt.Open(path, 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = b.Update(func(tx *bbolt.Tx) error {
-		meta, err := tx.CreateBucket(bucketMeta)
+	fixture.Unpack(t, "testdata/v1.db.gz", path)
+	ran := 0
+	defer func(old []func(*bbolt.Tx) error) { migrations = old }(migrations)
+	for _, steps := range [][]func(*bbolt.Tx) error{migrations, append(migrations, func(*bbolt.Tx) error { ran++; return nil })} {
+		migrations = steps
+		db, err := Open(path, Options{})
 		if err != nil {
-			return err
+			t.Fatal(err)
 		}
-		return meta.Put(keyVersion, []byte("99"))
-	})
-	if err != nil {
-		t.Fatal(err)
+		checkFirst(t, db)
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	b.Close()
-	if _, err := Open(path, Options{}); err == nil {
-		t.Error("a newer file is opened")
+	if ran != 1 {
+		t.Errorf("the step ran %d times", ran)
+	}
+	migrations = nil
+	if _, err := Open(path, Options{}); !errors.Is(err, database.ErrNewer) || !strings.Contains(err.Error(), path) {
+		t.Errorf("a newer file is opened: %v", err)
 	}
 }
 
-func TestMigrations(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "meta.db")
-	db, err := Open(path, Options{})
-	if err != nil {
-		t.Fatal(err)
+func checkFirst(t *testing.T, db *DB) {
+	t.Helper()
+	ctx := reqctx.WithNamespace(t.Context(), "moby")
+	images, err := db.Images().List(ctx)
+	if err != nil || len(images) == 0 || images[0].Target.Digest == "" {
+		t.Errorf("images %+v, %v", images, err)
 	}
-	db.Close()
-	var ran []string
-	defer func(old []func(*bbolt.Tx) error) { migrations = old }(migrations)
-	migrations = append(migrations,
-		func(*bbolt.Tx) error { ran = append(ran, "1 to 2"); return nil },
-		func(*bbolt.Tx) error { ran = append(ran, "2 to 3"); return nil })
-	for range 2 { // the second time there is nothing to do
-		if db, err = Open(path, Options{}); err != nil {
-			t.Fatal(err)
+	all, err := db.Containers().List(ctx)
+	if err != nil || len(all) != 1 || all[0].Runtime.Name != "io.containerd.gantry.v2" || all[0].Spec == nil {
+		t.Errorf("containers %+v, %v", all, err)
+	}
+	n := 0
+	_ = db.view(func(tx *bbolt.Tx) error {
+		for _, kind := range []string{"content", "snapshots"} {
+			_ = bucket(tx, "moby", kind).ForEach(func([]byte, []byte) error { n++; return nil })
 		}
-		db.Close()
-	}
-	if len(ran) != 2 || ran[0] != "1 to 2" || ran[1] != "2 to 3" {
-		t.Errorf("migrations run: %v", ran)
+		return nil
+	})
+	if n < 4 { // a manifest, a configuration and a layer; the snapshotter
+		t.Errorf("%d records of content and snapshots", n)
 	}
 }

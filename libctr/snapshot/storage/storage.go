@@ -1,7 +1,7 @@
 // Package storage is what snapshotters on directories share: their records, in a
 // bbolt file of their own (Store), and the directories beside them (Dirs).
 //
-//	version              : decimal schema version, "1"
+//	version/version      : decimal schema version, "1"; see migrations
 //	snapshots/<key>      : JSON record: id, kind, parent, labels, times, usage
 //	children/<parent>\0<key> : "" — the index that Remove and Commit ask
 //
@@ -34,10 +34,10 @@ import (
 	"gantry/libctr/label"
 )
 
-const schemaVersion = "1"
+// migrations[n] brings version n+1 up to n+2; a new file starts at the newest.
+var migrations []func(*bbolt.Tx) error
 
 var (
-	keyVersion      = []byte("version")
 	bucketSnapshots = []byte("snapshots")
 	bucketChildren  = []byte("children")
 )
@@ -75,7 +75,9 @@ type Store struct {
 
 // Open opens or makes the file at path.
 func Open(path string) (*Store, error) {
-	db, err := database.Open(path, database.Options{Timeout: 10 * time.Second})
+	db, err := database.Open(path, database.Options{
+		Timeout: 10 * time.Second, Schema: database.Schema{Bucket: "version", Steps: migrations},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -95,9 +97,6 @@ func (s *Store) prepare() error {
 			fresh = true
 			return nil
 		}
-		if v := string(tx.Bucket(keyVersion).Get(keyVersion)); v != schemaVersion {
-			return fmt.Errorf("schema version %q is not %q", v, schemaVersion)
-		}
 		return b.ForEach(func(_, v []byte) error {
 			var r record
 			if json.Unmarshal(v, &r) == nil { // else see IDs
@@ -110,12 +109,12 @@ func (s *Store) prepare() error {
 		return err
 	}
 	return s.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketSnapshots, bucketChildren, keyVersion} {
+		for _, name := range [][]byte{bucketSnapshots, bucketChildren} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
 		}
-		return tx.Bucket(keyVersion).Put(keyVersion, []byte(schemaVersion))
+		return nil
 	})
 }
 
