@@ -113,7 +113,7 @@ func (d *Daemon) makeSystem(c *config.Config, core *client.Client) (err error) {
 		return err
 	}
 	d.System = system.New(d.systemConfig(c), system.Deps{
-		Containers: d.Containers, Images: d.Images, Volumes: d.Volumes, Events: d.Events, Core: core.Introspection(), Layers: d.Images,
+		Containers: d.Containers, Images: d.Images, Volumes: d.Volumes, Networks: d.Networks, Events: d.Events, Core: core.Introspection(), Layers: d.Images,
 		Registry: d.Images.Registries(),
 	}, d.log)
 	return nil

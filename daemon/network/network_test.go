@@ -70,7 +70,10 @@ func (f *fixture) service(t *testing.T) *Service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.table.Remove() })
+	t.Cleanup(func() {
+		s.Close()
+		s.table.Remove()
+	})
 	return s
 }
 
@@ -217,8 +220,8 @@ func TestFirewallChangedBehindOurBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	sb.CloseHeld()
-	if err := s.table.Remove(); err != nil {
-		t.Fatal(err)
+	if out, err := exec.Command(need.Command(t, "nft"), "delete", "table", "ip", f.cfg.Instance).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 	if err := s.Release(ctx, "c"); err != nil {
 		t.Fatal(err)

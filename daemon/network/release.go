@@ -22,7 +22,7 @@ func (s *Service) Release(_ context.Context, containerID string) error {
 	}
 	var errs []error
 	if e.Translated && s.cfg.Firewall {
-		errs = append(errs, s.unpublish(e))
+		errs = append(errs, s.table.DeletePorts(translations(e.Bindings)))
 	}
 	failpoint.Hit("daemon/network.release.unpublished")
 	s.ports.Release(e.Bindings)
@@ -47,15 +47,4 @@ func (s *Service) Release(_ context.Context, containerID string) error {
 	failpoint.Hit("daemon/network.release.forgotten")
 	s.publish(events.ActionDisconnect, s.networks[e.Network], containerID)
 	return nil
-}
-
-// unpublish takes the ports of e out of the firewall's table. Where somebody has
-// changed the table behind our back, it is made anew.
-func (s *Service) unpublish(e endpoint) error {
-	err := s.table.DeletePorts(translations(e.Bindings))
-	if err == nil {
-		return nil
-	}
-	s.log.Warn("the firewall's table is not as it was left: making it anew", "err", err)
-	return s.resetTable(e.Container)
 }

@@ -17,6 +17,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -28,6 +29,7 @@ import (
 
 	"gantry/api/database"
 	"gantry/daemon/network/bridge"
+	"gantry/daemon/network/firewall"
 	"gantry/daemon/network/hostfiles"
 	"gantry/daemon/network/ipam"
 	"gantry/daemon/network/nft"
@@ -64,6 +66,7 @@ type Service struct {
 	events   Publisher
 	log      *slog.Logger
 	table    *nft.Table
+	keeper   *firewall.Keeper // nil when no rules are to be touched; runs from Restore to Close
 	ports    *portmap.Allocator
 	networks map[string]record // by name; constant once New has returned
 
@@ -139,39 +142,65 @@ func (s *Service) setUp() error {
 	if !s.cfg.Firewall {
 		return nil
 	}
-	return s.resetTable("")
+	return s.writeTable()
 }
 
-// resetTable writes the firewall's table from the endpoints, but for one container's.
-func (s *Service) resetTable(except string) error {
+// writeTable makes the firewall's table, and what keeps it, from the endpoints.
+func (s *Service) writeTable() error {
+	keep := firewall.Config{Instance: s.cfg.Instance, Table: s.table, Sysctls: s.sysctls}
 	var networks []nft.Network
 	if br, ok := s.networks[bridgeNetwork]; ok {
 		networks = append(networks, nft.Network{Bridge: s.cfg.Bridge, Subnet: br.Address.Masked(), Masquerade: s.cfg.Masquerade})
+		keep.Bridges = append(keep.Bridges, s.cfg.Bridge)
 	}
+	s.keeper = firewall.New(keep, s.log)
 	var ports []nft.Port
-	s.mu.Lock()
-	for id, e := range s.endpoints {
-		if id != except {
-			ports = append(ports, translations(e.Bindings)...)
-		}
+	for _, e := range s.endpoints {
+		ports = append(ports, translations(e.Bindings)...)
 	}
-	s.mu.Unlock()
 	return s.table.Reset(networks, ports)
 }
 
-// Close leaves everything that running containers need in place; without them it
-// takes the firewall's table away. The bridge stays, as dockerd's does.
+// sysctls sets what lets packets through the host again, where somebody took it back.
+func (s *Service) sysctls() error {
+	if _, ok := s.networks[bridgeNetwork]; !ok {
+		return nil
+	}
+	err := bridge.EnableLocalnet(s.cfg.Bridge)
+	if s.cfg.Forward {
+		err = errors.Join(err, bridge.EnableForwarding())
+	}
+	return err
+}
+
+// Close leaves everything that running containers need in place; without them it takes
+// what the firewall holds of us away. The bridge stays, as dockerd's does.
 func (s *Service) Close() error {
 	s.mu.Lock()
 	idle := len(s.endpoints) == 0
 	s.mu.Unlock()
-	if !idle || !s.cfg.Firewall {
+	if !s.cfg.Firewall || s.keeper == nil {
 		return nil
 	}
-	return s.table.Remove()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err := s.keeper.Close(ctx, idle)
+	if idle {
+		err = errors.Join(err, s.table.Remove())
+	}
+	return err
 }
 
-// Restore releases the endpoints of containers that are not live.
+// Warnings tells of firewalls that keep packets from containers.
+func (s *Service) Warnings() []string {
+	if s.keeper == nil {
+		return nil
+	}
+	return s.keeper.Warnings()
+}
+
+// Restore releases the endpoints of containers that are not live, and keeps the
+// firewall open from then on.
 func (s *Service) Restore(ctx context.Context, live map[string]bool) error {
 	s.mu.Lock()
 	var gone []string
@@ -185,6 +214,9 @@ func (s *Service) Restore(ctx context.Context, live map[string]bool) error {
 		if err := s.Release(ctx, id); err != nil {
 			s.log.Warn("release the network of a container that has gone", "container", id, "err", err)
 		}
+	}
+	if s.keeper != nil {
+		s.keeper.Start()
 	}
 	return s.sweep()
 }

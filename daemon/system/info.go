@@ -69,6 +69,11 @@ func (s *Service) Info(ctx context.Context) (*systemtypes.Info, error) {
 	fillHost(info, c.Host)
 	fillOptional(info, c)
 	info.Warnings = warnings(c, info)
+	if s.deps.Networks != nil {
+		for _, w := range s.deps.Networks.Warnings() {
+			info.Warnings = append(info.Warnings, "WARNING: "+w)
+		}
+	}
 	return info, nil
 }
 

@@ -84,11 +84,12 @@ type AddressPool struct {
 	Size int // bits of the subnets' prefixes
 }
 
-// Deps are the services that are asked. Layers and Registry may be nil.
+// Deps are the services that are asked. Layers, Networks and Registry may be nil.
 type Deps struct {
 	Containers Containers
 	Images     Images
 	Volumes    Volumes
+	Networks   Networks
 	Events     Events
 	Core       Core
 	Layers     Layers
@@ -103,6 +104,11 @@ type Containers interface {
 // Images lists images; daemon/image.Service does.
 type Images interface {
 	List(ctx context.Context, o imagetypes.ListOptions) ([]*imagetypes.Summary, error)
+}
+
+// Networks tells what keeps packets from containers; daemon/network.Service does.
+type Networks interface {
+	Warnings() []string
 }
 
 // Volumes lists volumes with what they hold; daemon/volume.Service does.

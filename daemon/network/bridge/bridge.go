@@ -3,6 +3,7 @@
 package bridge
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -127,8 +128,12 @@ func prepare(link netlink.Link, addr netip.Prefix) error {
 	if err := netlink.LinkSetUp(link); err != nil {
 		return err
 	}
-	// The address 127.0.0.1 may leave on our bridge, translated; the firewall's guard
-	// keeps it from coming in.
+	return EnableLocalnet(name)
+}
+
+// EnableLocalnet lets the address 127.0.0.1 leave on our bridge, translated; the
+// firewall's guard keeps it from coming in.
+func EnableLocalnet(name string) error {
 	return sysctl("net/ipv4/conf/"+name+"/route_localnet", "1")
 }
 
@@ -273,7 +278,11 @@ func Inside() error {
 // EnableForwarding lets the host route IPv4.
 func EnableForwarding() error { return sysctl("net/ipv4/ip_forward", "1") }
 
+// sysctl writes only what changes: a write makes the kernel tell its listeners.
 func sysctl(key, value string) error {
+	if now, err := os.ReadFile(filepath.Join("/proc/sys", key)); err == nil && string(bytes.TrimSpace(now)) == value {
+		return nil
+	}
 	return os.WriteFile(filepath.Join("/proc/sys", key), []byte(value), 0)
 }
 

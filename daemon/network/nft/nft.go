@@ -25,11 +25,11 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
 	"sync"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,18 +48,23 @@ type Port struct {
 	To       netip.AddrPort
 }
 
-// Table is the engine's table. Safe for concurrent use.
+// Table is the engine's table. It knows what it must hold and makes it so again where
+// it was changed behind its back: when a change fails, and on Repair. Safe for
+// concurrent use.
 type Table struct {
 	name string
 
-	mu       sync.Mutex // one transaction at a time; netlink is quick
-	table    *nftables.Table
-	bridges  *nftables.Set
-	loops    *nftables.Set
-	subnets  *nftables.Set
-	masq     *nftables.Set
-	ports    *nftables.Set
-	anyports *nftables.Set
+	mu        sync.Mutex // one transaction at a time; netlink is quick
+	networks  []Network
+	published elements        // of ports and anyports
+	rules     []string        // as the kernel told them after the last write
+	table     *nftables.Table // nil before Reset and after Remove
+	bridges   *nftables.Set
+	loops     *nftables.Set
+	subnets   *nftables.Set
+	masq      *nftables.Set
+	ports     *nftables.Set
+	anyports  *nftables.Set
 }
 
 // New returns the table of that name; Reset makes it.
@@ -67,54 +72,99 @@ func New(name string) *Table { return &Table{name: name} }
 
 // Reset replaces the whole table, in one transaction, by one with these networks and ports.
 func (t *Table) Reset(networks []Network, ports []Port) error {
-	return t.change("replace", func(c *nftables.Conn) error {
-		old := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: t.name})
-		c.DelTable(old)
-		t.table = c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: t.name})
-		if err := t.addSets(c); err != nil {
-			return err
-		}
-		for _, n := range networks {
-			if err := t.addNetwork(c, n); err != nil {
-				return err
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.declare()
+	t.networks, t.published = networks, elements{}
+	for _, p := range ports {
+		t.published.add(t.translation(p))
+	}
+	return t.write()
+}
+
+// write replaces the table by what it must hold, and notes how the kernel tells it.
+func (t *Table) write() error {
+	err := t.change("replace", func(c *nftables.Conn) error {
+		c.DelTable(c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: t.name}))
+		t.declare()
+		c.AddTable(t.table)
+		for _, s := range t.sets() {
+			if err := c.AddSet(s, nil); err != nil {
+				return fmt.Errorf("set %s: %w", s.Name, err)
 			}
 		}
-		if err := t.setPorts(c, ports, c.SetAddElements); err != nil {
+		if err := t.fill(c); err != nil {
 			return err
 		}
 		t.addChains(c)
 		return nil
 	})
+	if err == nil {
+		t.rules, err = t.readRules()
+	}
+	return err
 }
 
 // Remove deletes the table; one that is not there is no error.
 func (t *Table) Remove() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.table = nil
 	return t.change("remove", func(c *nftables.Conn) error {
 		c.DelTable(c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: t.name}))
-		t.table = nil
 		return nil
 	})
 }
 
-// AddPorts publishes ports, all or none.
+// AddPorts publishes ports, all or none. A table that is not as it was left is made anew.
 func (t *Table) AddPorts(ports []Port) error {
-	if len(ports) == 0 {
-		return nil
-	}
-	return t.change("publish ports in", func(c *nftables.Conn) error { return t.setPorts(c, ports, c.SetAddElements) })
+	return t.alter("publish ports in", ports, (*nftables.Conn).SetAddElements, elements.add)
 }
 
-// DeletePorts takes ports back, all or none; one that is not there is an error.
+// DeletePorts takes ports back, all or none; one that is not there is an error, unless
+// the table was changed behind our back: then it is made anew, without them.
 func (t *Table) DeletePorts(ports []Port) error {
+	return t.alter("unpublish ports in", ports, (*nftables.Conn).SetDeleteElements, elements.drop)
+}
+
+// alter sends the elements of ports by op; note tells what the table must hold from then on.
+func (t *Table) alter(what string, ports []Port, op func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error, note func(elements, *nftables.Set, nftables.SetElement)) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if len(ports) == 0 {
 		return nil
 	}
-	return t.change("unpublish ports in", func(c *nftables.Conn) error { return t.setPorts(c, ports, c.SetDeleteElements) })
+	if t.table == nil {
+		return fmt.Errorf("%s nft table ip %s: the table has not been made", what, t.name)
+	}
+	err := t.change(what, func(c *nftables.Conn) error {
+		for _, p := range ports {
+			s, e := t.translation(p)
+			if err := op(c, s, []nftables.SetElement{e}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		if whole, rerr := t.whole(); rerr != nil || whole {
+			return err
+		}
+	}
+	before := maps.Clone(t.published)
+	for _, p := range ports {
+		s, e := t.translation(p)
+		note(t.published, s, e)
+	}
+	if err != nil {
+		if err = t.write(); err != nil {
+			t.published = before
+		}
+	}
+	return err
 }
 
 func (t *Table) change(what string, fill func(*nftables.Conn) error) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	c, err := nftables.New()
 	if err == nil {
 		if err = fill(c); err == nil {
@@ -127,60 +177,14 @@ func (t *Table) change(what string, fill func(*nftables.Conn) error) error {
 	return nil
 }
 
-func (t *Table) addSets(c *nftables.Conn) error {
-	target := nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService)
-	set := func(s nftables.Set) *nftables.Set { s.Table = t.table; return &s }
-	t.bridges = set(nftables.Set{Name: "bridges", KeyType: nftables.TypeIFName, KeyByteOrder: binaryutil.NativeEndian})
-	t.loops = set(nftables.Set{Name: "loops", Concatenation: true, KeyType: nftables.MustConcatSetType(nftables.TypeIFName, nftables.TypeIFName)})
-	t.subnets = set(nftables.Set{Name: "subnets", KeyType: nftables.TypeIPAddr, Interval: true})
-	t.masq = set(nftables.Set{Name: "masq", KeyType: nftables.TypeIPAddr, Interval: true})
-	t.ports = set(nftables.Set{
-		Name: "ports", IsMap: true, Concatenation: true, DataType: target,
-		KeyType: nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetProto, nftables.TypeInetService),
-	})
-	t.anyports = set(nftables.Set{
-		Name: "anyports", IsMap: true, Concatenation: true, DataType: target,
-		KeyType: nftables.MustConcatSetType(nftables.TypeInetProto, nftables.TypeInetService),
-	})
-	for _, s := range []*nftables.Set{t.bridges, t.loops, t.subnets, t.masq, t.ports, t.anyports} {
-		if err := c.AddSet(s, nil); err != nil {
-			return fmt.Errorf("set %s: %w", s.Name, err)
-		}
+// translation is the element that publishes p, and the map that it is of.
+func (t *Table) translation(p Port) (*nftables.Set, nftables.SetElement) {
+	set, key := t.anyports, words([]byte{p.Proto}, port(p.HostPort))
+	if !p.Host.IsUnspecified() {
+		set, key = t.ports, append(p.Host.AsSlice(), key...)
 	}
-	return nil
-}
-
-func (t *Table) addNetwork(c *nftables.Conn, n Network) error {
-	if err := c.SetAddElements(t.bridges, []nftables.SetElement{{Key: ifname(n.Bridge)}}); err != nil {
-		return err
-	}
-	pair := append(ifname(n.Bridge), ifname(n.Bridge)...)
-	if err := c.SetAddElements(t.loops, []nftables.SetElement{{Key: pair}}); err != nil {
-		return err
-	}
-	span := interval(n.Subnet)
-	if err := c.SetAddElements(t.subnets, span); err != nil || !n.Masquerade {
-		return err
-	}
-	return c.SetAddElements(t.masq, span)
-}
-
-// setPorts adds or deletes the elements of ports, by op.
-func (t *Table) setPorts(c *nftables.Conn, ports []Port, op func(*nftables.Set, []nftables.SetElement) error) error {
-	if t.table == nil {
-		return fmt.Errorf("the table has not been made")
-	}
-	for _, p := range ports {
-		set, key := t.anyports, words([]byte{p.Proto}, port(p.HostPort))
-		if !p.Host.IsUnspecified() {
-			set, key = t.ports, append(p.Host.AsSlice(), key...)
-		}
-		val := append(p.To.Addr().AsSlice(), words(port(p.To.Port()))...)
-		if err := op(set, []nftables.SetElement{{Key: key, Val: val}}); err != nil {
-			return err
-		}
-	}
-	return nil
+	val := append(p.To.Addr().AsSlice(), words(port(p.To.Port()))...)
+	return set, nftables.SetElement{Key: key, Val: val}
 }
 
 // words pads each part of a concatenation to the four bytes of a register.
@@ -200,14 +204,4 @@ func ifname(name string) []byte {
 	b := make([]byte, unix.IFNAMSIZ)
 	copy(b, name)
 	return b
-}
-
-// interval is the half-open span of a prefix, as the kernel wants it.
-func interval(p netip.Prefix) []nftables.SetElement {
-	first := p.Masked().Addr().As4()
-	end := binary.BigEndian.Uint32(first[:]) + uint32(1)<<(32-p.Bits())
-	return []nftables.SetElement{
-		{Key: first[:]},
-		{Key: binary.BigEndian.AppendUint32(nil, end), IntervalEnd: true},
-	}
 }
