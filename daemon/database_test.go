@@ -13,7 +13,7 @@ import (
 	"gantry/api/database"
 	"gantry/daemon/container"
 	"gantry/daemon/volume"
-	"gantry/internal/testutil/fixture"
+	"gantry/internal/testutil/stored"
 )
 
 type nobody struct{}
@@ -24,8 +24,8 @@ func (nobody) Publish(events.Type, events.Action, events.Actor) {}
 // with a version after it.
 func TestFirstVersion(t *testing.T) {
 	data, run := t.TempDir(), t.TempDir()
-	fixture.Unpack(t, "testdata/v1/gantry.db.gz", filepath.Join(data, "gantry.db"))
-	fixture.Unpack(t, "testdata/v1/run.db.gz", filepath.Join(run, "run.db"))
+	stored.Unpack(t, "testdata/v1/gantry.db.gz", filepath.Join(data, "gantry.db"))
+	stored.Unpack(t, "testdata/v1/run.db.gz", filepath.Join(run, "run.db"))
 	toPresentBoot(t, filepath.Join(run, "run.db"))
 	ran := 0
 	step := func(*bbolt.Tx) error { ran++; return nil }

@@ -6,14 +6,14 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"gantry/internal/testutil/fixture"
+	"gantry/internal/testutil/stored"
 )
 
 // The records of the first version can still be read.
 func TestFirstVersion(t *testing.T) {
 	path := func(name string) string {
 		p := filepath.Join(t.TempDir(), name)
-		fixture.Unpack(t, filepath.Join("../testdata/v1", name+".gz"), p)
+		stored.Unpack(t, filepath.Join("../testdata/v1", name+".gz"), p)
 		return p
 	}
 	open := func(name string) *bbolt.DB {

@@ -14,7 +14,7 @@ import (
 
 	"gantry/api/database"
 	"gantry/api/reqctx"
-	"gantry/internal/testutil/fixture"
+	"gantry/internal/testutil/stored"
 	"gantry/libctr/content"
 	"gantry/libctr/core/container"
 	corecontent "gantry/libctr/core/content"
@@ -115,7 +115,7 @@ func expectError(err error) error {
 // version after it.
 func TestFirstVersion(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "meta.db")
-	fixture.Unpack(t, "testdata/v1.db.gz", path)
+	stored.Unpack(t, "testdata/v1.db.gz", path)
 	ran := 0
 	defer func(old []func(*bbolt.Tx) error) { migrations = old }(migrations)
 	for _, steps := range [][]func(*bbolt.Tx) error{migrations, append(migrations, func(*bbolt.Tx) error { ran++; return nil })} {

@@ -9,7 +9,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"gantry/api/database"
-	"gantry/internal/testutil/fixture"
+	"gantry/internal/testutil/stored"
 	"gantry/libctr/core/snapshot"
 )
 
@@ -17,7 +17,7 @@ import (
 // version after it.
 func TestFirstVersion(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "metadata.db")
-	fixture.Unpack(t, "testdata/v1.db.gz", path)
+	stored.Unpack(t, "testdata/v1.db.gz", path)
 	ran := 0
 	defer func(old []func(*bbolt.Tx) error) { migrations = old }(migrations)
 	for _, steps := range [][]func(*bbolt.Tx) error{migrations, append(migrations, func(*bbolt.Tx) error { ran++; return nil })} {
