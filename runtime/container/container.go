@@ -22,6 +22,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"gantry/runtime/cgroup"
 	"gantry/runtime/program"
 	"gantry/runtime/rootfs"
 )
@@ -55,9 +56,10 @@ type Container struct {
 	id   string
 
 	mu      sync.Mutex
-	rec     record   // guarded by mu
-	pidfd   *os.File // guarded by mu; nil when the process was gone at Load
-	console *os.File // set by Create only
+	rec     record          // guarded by mu
+	pidfd   *os.File        // guarded by mu; nil when the process was gone at Load
+	cg      *cgroup.Manager // guarded by mu; nil until it is first asked for
+	console *os.File        // set by Create only
 	warn    func(string)
 
 	timeline *program.Timeline // of the init's program between Create and Start, when its hops are wanted; guarded by mu

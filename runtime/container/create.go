@@ -102,6 +102,7 @@ func (k *creation) prepare(ctx context.Context) error {
 		return err
 	}
 	k.c.rec.Cgroups = k.cg.Paths()
+	k.c.cg = k.cg
 	if err := k.makeDir(); err != nil {
 		return err
 	}
