@@ -115,12 +115,12 @@ func bpf[T any](cmd int, attr *T) (int, error) {
 
 // progLoad is the part of bpf_attr for BPF_PROG_LOAD.
 type progLoad struct {
-	kind, count        uint32
-	insns, license     uint64
-	logLevel, logSize  uint32
-	log                uint64
-	_, _               uint32 // kern_version, prog_flags
-	name               [16]byte
+	kind, count       uint32
+	insns, license    uint64
+	logLevel, logSize uint32
+	log               uint64
+	_, _              uint32 // kern_version, prog_flags
+	name              [16]byte
 }
 
 // loadProgram lets the kernel verify a device filter and gives its descriptor. The
