@@ -36,6 +36,7 @@ type CreateOptions struct {
 	Bundle string      // directory of config.json; relative root paths are relative to it
 	Root   string      // directory of all state directories, such as /run/grun
 	Spec   *specs.Spec // nil: Bundle/config.json
+	Config []byte      // the JSON that Spec was read from, if it has not been changed since
 	Rootfs []Mount     // the container's root, mounted in its own mount namespace; none: Spec.Root.Path is ready
 
 	// Stdin, Stdout and Stderr stay the caller's; nil is /dev/null. Ignored with
