@@ -21,6 +21,7 @@ func RemoveCgroups(dir string) (left []string) {
 				return nil
 			})
 			for _, path := range slices.Backward(all) {
+				thaw(path)
 				if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 					left = append(left, path)
 				}
@@ -28,4 +29,14 @@ func RemoveCgroups(dir string) (left []string) {
 		}
 	}
 	return left
+}
+
+// thaw lets the frozen go on, and die if they have been killed.
+func thaw(cgroup string) {
+	for file, word := range map[string]string{"freezer.state": "THAWED", "cgroup.freeze": "0"} {
+		if f, err := os.OpenFile(filepath.Join(cgroup, file), os.O_WRONLY, 0); err == nil {
+			f.WriteString(word)
+			f.Close()
+		}
+	}
 }
