@@ -216,8 +216,11 @@ func (s *Service) restartAfter(e *entry, wait time.Duration) {
 		defer timer.Stop()
 		select {
 		case <-timer.C:
+			s.awaitDonors(e, p.off)
 		case <-p.off:
 		case <-s.life.Done():
+		}
+		if s.life.Err() != nil {
 			return // Restore goes on
 		}
 		s.again(e, p)
