@@ -101,14 +101,7 @@ func (d *Daemon) openDatabases(c *config.Config) (err error) {
 func (d *Daemon) onClose(f func() error) { d.closers = append(d.closers, f) }
 
 // Restore takes up what an earlier run left; call it once, before the first request.
-func (d *Daemon) Restore(ctx context.Context) error {
-	d.Images.Restore(ctx)
-	if err := d.Containers.Restore(ctx); err != nil {
-		return err
-	}
-	d.Volumes.UnmountUnused(ctx)
-	return nil
-}
+func (d *Daemon) Restore(ctx context.Context) error { return d.Containers.Restore(ctx) }
 
 // Reload applies the settings of c that need no restart, all of them or none.
 func (d *Daemon) Reload(c *config.Config, changed []string) error {

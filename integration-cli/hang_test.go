@@ -43,7 +43,9 @@ func TestEndStuck(t *testing.T) {
 				if r.Code == 0 || !strings.Contains(r.Stdout+r.Stderr, "does not answer") { // Docker has it on stdout
 					t.Errorf("exec: exit %d, %q %q", r.Code, r.Stdout, r.Stderr)
 				}
-				args = []string{"rm", "-f"}
+				syscall.Kill(shim, syscall.SIGCONT)
+				must("rm", "-f", name)
+				return
 			}
 			began := time.Now()
 			must(append(args, name)...)

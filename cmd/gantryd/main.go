@@ -16,9 +16,11 @@ import (
 
 	"gantry/api/version"
 	"gantry/daemon/config"
+	"gantry/daemon/hostpath"
 )
 
 func main() {
+	hostpath.Main()
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "gantryd:", err)
 		os.Exit(1)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 	"gantry/api/failpoint"
 	"gantry/api/undo"
 	"gantry/daemon/host"
+	"gantry/daemon/hostpath"
 	"gantry/daemon/image"
 	"gantry/daemon/logger"
 	"gantry/daemon/name"
@@ -88,11 +88,7 @@ func (s *Service) machine() spec.Machine {
 }
 
 func pathExists(path string) (bool, error) {
-	_, err := os.Stat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
+	return hostpath.Exists(context.Background(), path) // bounded by itself
 }
 
 // invalid gives an error without a class that of bad input.

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,6 +13,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"gantry/daemon/hostpath"
 	"gantry/daemon/spec"
 )
 
@@ -37,10 +39,13 @@ func device(path string) (d specs.LinuxDevice, ok bool, err error) {
 }
 
 // devices looks up HostConfig.Devices: a node, or a directory of nodes.
-func devices(h *containertypes.HostConfig) (out []spec.Device, err error) {
+func devices(ctx context.Context, h *containertypes.HostConfig) (out []spec.Device, err error) {
 	for _, m := range h.Devices {
 		if h.Privileged && m.PathOnHost == m.PathInContainer {
 			continue // all of the host's are there
+		}
+		if err := hostpath.Answers(ctx, m.PathOnHost); err != nil {
+			return nil, err
 		}
 		found, err := mapping(m)
 		if err != nil {
@@ -109,9 +114,12 @@ func hostDevices() (out []specs.LinuxDevice, err error) {
 }
 
 // blockNumbers looks up the devices that blkio settings name.
-func blockNumbers(paths []string) (map[string][2]int64, error) {
+func blockNumbers(ctx context.Context, paths []string) (map[string][2]int64, error) {
 	out := map[string][2]int64{}
 	for _, p := range paths {
+		if err := hostpath.Answers(ctx, p); err != nil {
+			return nil, err
+		}
 		var st unix.Stat_t
 		if err := unix.Stat(p, &st); err != nil {
 			return nil, &os.PathError{Op: "stat", Path: p, Err: err}

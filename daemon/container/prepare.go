@@ -158,7 +158,7 @@ func (s *Service) complete(ctx context.Context, c *Snapshot, p *prepared, in *sp
 	if err := s.shareShm(c, in, steps); err != nil {
 		return err
 	}
-	if in.Devices, err = devices(c.Host); err != nil {
+	if in.Devices, err = devices(ctx, c.Host); err != nil {
 		return err
 	}
 	if c.Host.Privileged {
@@ -166,7 +166,7 @@ func (s *Service) complete(ctx context.Context, c *Snapshot, p *prepared, in *sp
 			return err
 		}
 	}
-	if in.BlockDevs, err = blockNumbers(spec.BlockPaths(c.Host.Resources)); err != nil {
+	if in.BlockDevs, err = blockNumbers(ctx, spec.BlockPaths(c.Host.Resources)); err != nil {
 		return err
 	}
 	if s.wantsInit(c) {

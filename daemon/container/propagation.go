@@ -1,22 +1,23 @@
 package container
 
 import (
-	"path/filepath"
+	"context"
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
 
+	"gantry/daemon/hostpath"
 	"gantry/daemon/spec"
 )
 
 // sourcePropagation looks up what the mount of a bind's source is, where that matters.
-func sourcePropagation(m *spec.Mount) error {
+func sourcePropagation(ctx context.Context, m *spec.Mount) error {
 	switch m.Propagation {
 	case "shared", "rshared", "slave", "rslave":
 	default:
 		return nil
 	}
-	real, err := filepath.EvalSymlinks(m.Source)
+	real, err := hostpath.Real(ctx, m.Source)
 	if err != nil {
 		return err
 	}

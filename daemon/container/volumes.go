@@ -19,6 +19,7 @@ import (
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
 	"gantry/api/undo"
+	"gantry/daemon/hostpath"
 	"gantry/daemon/mountpoint"
 	"gantry/daemon/spec"
 	"gantry/daemon/volume"
@@ -251,6 +252,9 @@ func (s *Service) fillVolume(ctx context.Context, id string, p mountpoint.Point,
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Volumes.Unmount(ctx, p.Name, id)) }()
+	if err := hostpath.Answers(ctx, dir); err != nil {
+		return err
+	}
 	return r.CopyUp(ctx, p.Destination, dir)
 }
 
@@ -284,25 +288,17 @@ func (s *Service) mountOne(ctx context.Context, c *Snapshot, p mountpoint.Point,
 		return s.mountVolume(ctx, c, p, m, steps)
 	}
 	if p.CreateSource {
-		if err := makeSource(p.Source); err != nil {
-			return m, err
+		if err := hostpath.MakeDir(ctx, p.Source); err != nil {
+			return m, wrap("error while creating mount source path '"+p.Source+"'", err)
 		}
+	}
+	if err := hostpath.Answers(ctx, p.Source); err != nil { // else the init would sleep in its mount
+		return m, wrap("bind source", err)
 	}
 	if err := bindOptions(&m, p); err != nil {
 		return m, err
 	}
-	return m, sourcePropagation(&m)
-}
-
-// makeSource makes a missing directory; that a file is in its place shows at the mount.
-func makeSource(dir string) error {
-	if _, err := os.Lstat(dir); err == nil {
-		return nil
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return wrap("error while creating mount source path '"+dir+"'", err)
-	}
-	return nil
+	return m, sourcePropagation(ctx, &m)
 }
 
 func bindOptions(m *spec.Mount, p mountpoint.Point) error {
@@ -329,6 +325,9 @@ func (s *Service) mountVolume(ctx context.Context, c *Snapshot, p mountpoint.Poi
 	}
 	failpoint.Hit("daemon/container.start.volume-mounted")
 	steps.Add("unmount volume", func(ctx context.Context) error { return s.Volumes.Unmount(ctx, p.Name, c.ID) })
+	if err := hostpath.Answers(ctx, dir); err != nil {
+		return m, wrap("volume '"+p.Name+"'", err)
+	}
 	m.Source = dir
 	return m, nil
 }

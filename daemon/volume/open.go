@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/moby/sys/mountinfo"
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"gantry/api/database"
 	"gantry/api/failpoint"
@@ -110,21 +110,23 @@ func (s *Service) settleUnknown(name string) {
 
 // settleKnown makes a lost directory again, empty, and finds out whether its mount is there.
 func (s *Service) settleKnown(name string, e *entry) error {
-	if _, err := os.Lstat(s.data(name)); errors.Is(err, fs.ErrNotExist) {
+	there, mounted := lookAt(s.data(name))
+	if !there {
 		s.log.Warn("content of volume is lost", slog.String("volume", name))
 		if err := s.makeDirs(name); err != nil {
 			return err
 		}
 	}
-	if !needsMount(e.rec.Options) {
-		return nil
-	}
-	mounted, err := mountinfo.Mounted(s.data(name))
-	if err != nil {
-		return err
-	}
-	e.mounted = mounted
+	e.mounted = mounted && needsMount(e.rec.Options)
 	return nil
+}
+
+// lookAt says whether there is a directory and whether something is mounted on it,
+// without asking what is mounted, which may not answer any more.
+func lookAt(path string) (there, mounted bool) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE, &st)
+	return !errors.Is(err, fs.ErrNotExist), err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
 // makeDirs makes a volume's directories and syncs their names to disk.

@@ -181,12 +181,12 @@ func (m *Manager) abandon(ctx context.Context, s *shim) error {
 		s.log.DebugContext(ctx, "delete of a task that failed", "err", err)
 	}
 	m.shutdown(ctx, s)
+	if err := m.killShim(ctx, s); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, binaryTimeout)
 	defer cancel()
 	if _, err := m.runDelete(ctx, s.bundle, s.binary); err != nil && !errors.Is(err, os.ErrNotExist) {
-		if !m.shared(s) { // which the call would have done
-			removeSocket(ctx, s.boot.Address)
-		}
 		return err
 	}
 	return nil

@@ -72,6 +72,23 @@ func (m *Manager) putDown(ctx context.Context, s *shim) error {
 	}
 }
 
+// killShim kills a shim that has been asked to end and is still there.
+func (m *Manager) killShim(ctx context.Context, s *shim) error {
+	if m.shared(s) {
+		return nil
+	}
+	fd, pid, err := s.process()
+	if err != nil {
+		return nil //nolint:nilerr // it has ended
+	}
+	defer unix.Close(fd)
+	s.log.WarnContext(ctx, "shim does not end, killing it", "shim", pid)
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill shim %d: %w", pid, err)
+	}
+	return nil
+}
+
 // process returns a descriptor of the shim's process, and its pid. Candidates are the
 // pid in the bundle and the parent of the init; what the number means now is checked
 // while the descriptor keeps it from meaning something else unnoticed.

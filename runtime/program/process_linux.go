@@ -302,9 +302,26 @@ func (c *Process) kill() {
 		return
 	}
 	unix.PidfdSendSignal(int(c.PidFD.Fd()), unix.SIGKILL, nil, 0)
-	Reap(c.PidFD)
+	if dies(c.PidFD) {
+		Reap(c.PidFD)
+	}
 	c.PidFD.Close()
 	c.PidFD = nil
+}
+
+// deathTimeout is how long a killed child may take to end: one that sleeps in the kernel,
+// on a dead file system for one, is left to who reaps this process's orphans.
+const deathTimeout = 5 * time.Second
+
+// dies waits for the end of a killed process.
+func dies(pidfd *os.File) bool {
+	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
+	for deadline := time.Now().Add(deathTimeout); ; {
+		n, err := unix.Poll(fds, int(time.Until(deadline).Milliseconds()))
+		if err != unix.EINTR || !time.Now().Before(deadline) {
+			return n > 0
+		}
+	}
 }
 
 // Reap waits for a child of this process and reaps it, whatever its exit

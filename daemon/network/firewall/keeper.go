@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,8 +34,8 @@ type Config struct {
 type Keeper struct {
 	cfg      Config
 	log      *slog.Logger
-	warnings atomic.Pointer[[]string] // about nftables
-	changed  chan struct{}            // holds one: somebody asks for a look
+	warnings atomic.Pointer[[]string]
+	changed  chan struct{} // holds one: somebody asks for a look
 	stop     context.CancelFunc
 	running  sync.WaitGroup // what Start began
 	trouble  string         // of the last look, which one goroutine takes at a time
@@ -55,7 +54,8 @@ func (k *Keeper) Start() {
 	if err != nil {
 		k.log.Error("firewall changes are seen late", "err", err)
 	} else {
-		k.running.Go(func() { l.run(ctx, k.cfg.Instance, k.ask, k.log) })
+		k.running.Go(func() { l.run(k.cfg.Instance, k.ask, k.log) })
+		context.AfterFunc(ctx, l.close)
 	}
 	k.running.Go(func() { k.run(ctx) })
 	k.running.Go(func() { firewalld.Keep(ctx, k.cfg.Bridges, k.ask, k.log) })
@@ -73,15 +73,11 @@ func (k *Keeper) Close(ctx context.Context, leave bool) error {
 }
 
 // Warnings tells what keeps packets from containers and can't be helped from here.
-func (k *Keeper) Warnings() (all []string) {
+func (k *Keeper) Warnings() []string {
 	if w := k.warnings.Load(); w != nil {
-		all = slices.Clone(*w)
+		return *w
 	}
-	legacy, err := surveyLegacy(k.cfg.Bridges) // of whose changes the kernel does not tell
-	if err != nil {
-		k.log.Warn("look for what drops forwarded packets", "err", err)
-	}
-	return append(all, legacy...)
+	return nil
 }
 
 // ask asks for a look, now or soon.
@@ -131,10 +127,12 @@ func (k *Keeper) look() (ok bool) {
 		k.log.Warn("the firewall's table was not as it was left: made anew")
 	}
 	err = errors.Join(err, k.cfg.Sysctls(), accept(k.cfg.Instance, k.cfg.Bridges))
-	closed, serr := survey(k.cfg.Instance, k.cfg.Bridges)
-	k.warnings.Store(&closed)
+	now, nerr := survey(k.cfg.Instance, k.cfg.Bridges)
+	old, lerr := surveyLegacy(k.cfg.Bridges)
+	now = append(now, old...)
+	k.warnings.Store(&now)
 	trouble := ""
-	if err = errors.Join(err, serr); err != nil {
+	if err = errors.Join(err, nerr, lerr); err != nil {
 		trouble = err.Error()
 	}
 	if trouble != k.trouble && err != nil {
