@@ -101,7 +101,14 @@ func (d *Daemon) openDatabases(c *config.Config) (err error) {
 func (d *Daemon) onClose(f func() error) { d.closers = append(d.closers, f) }
 
 // Restore takes up what an earlier run left; call it once, before the first request.
-func (d *Daemon) Restore(ctx context.Context) error { return d.Containers.Restore(ctx) }
+func (d *Daemon) Restore(ctx context.Context) error {
+	d.Images.Restore(ctx)
+	if err := d.Containers.Restore(ctx); err != nil {
+		return err
+	}
+	d.Volumes.UnmountUnused(ctx)
+	return nil
+}
 
 // Reload applies the settings of c that need no restart, all of them or none.
 func (d *Daemon) Reload(c *config.Config, changed []string) error {

@@ -71,7 +71,7 @@ func openBoth(t *testing.T, data, run string, check func(t *testing.T, db, run *
 // toPresentBoot lets a stored file pass for one of the running kernel.
 func toPresentBoot(t *testing.T, path string) {
 	t.Helper()
-	boot, err := bootID()
+	boot, err := database.BootID()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -131,7 +131,7 @@ func (e *engine) startCore(ctx context.Context) error {
 
 func (e *engine) newAPI() (*server.Server, error) {
 	d := e.daemon
-	conf := server.Config{Version: version.Version, MinAPIVersion: e.cfg.MinAPIVersion, Log: e.log}
+	conf := server.Config{Version: version.Version, MinAPIVersion: e.cfg.MinAPIVersion, Log: e.log, Quiet: func() { trim(e.log) }, QuietAfter: trimAfter}
 	if e.tracer != nil {
 		conf.Tracer = e.tracer.Tracer("gantry/router")
 	}

@@ -85,29 +85,68 @@ func (u *unpacker) file(p place, hdr *tar.Header, r io.Reader) error {
 	return f.Close()
 }
 
-// data writes pieces of at least half a buffer, however small those that come are.
+// pieces is how many parts of the buffer are under way in a long file.
+const pieces = 4
+
+// data copies a file's content. Pieces of a long one are written while the next come in,
+// so that the client, whose socket takes little, does not wait for the file system.
 func (u *unpacker) data(f *os.File, r io.Reader) error {
-	for {
-		n, err := u.fill(r)
-		if err := u.goOn(); err != nil {
-			return err
-		}
-		if _, err := f.Write(u.buf[:n]); err != nil {
-			return err
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	size := len(u.buf) / pieces
+	n, err := fill(r, u.buf[:size])
+	if errors.Is(err, io.EOF) {
+		return u.write(f, u.buf[:n])
 	}
+	free, full := make(chan []byte, pieces), make(chan []byte, pieces)
+	for i := 1; i < pieces; i++ {
+		free <- u.buf[i*size : (i+1)*size]
+	}
+	written := make(chan error, 1)
+	go func() { written <- u.writeAll(f, full, free) }()
+	full <- u.buf[:n]
+	for err == nil {
+		p, ok := <-free
+		if !ok { // writing has failed
+			break
+		}
+		n, err = fill(r, p[:size])
+		full <- p[:n]
+	}
+	close(full)
+	if err := <-written; err != nil {
+		return err
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
 }
 
-func (u *unpacker) fill(r io.Reader) (n int, err error) {
-	for n < len(u.buf)/2 && err == nil {
+// writeAll writes what comes in full until that is closed, and gives it back in free,
+// which it closes at the end.
+func (u *unpacker) writeAll(f *os.File, full <-chan []byte, free chan<- []byte) error {
+	defer close(free)
+	for p := range full {
+		if err := u.write(f, p); err != nil {
+			return err
+		}
+		free <- p
+	}
+	return nil
+}
+
+func (u *unpacker) write(f *os.File, p []byte) error {
+	if err := u.goOn(); err != nil {
+		return err
+	}
+	_, err := f.Write(p)
+	return err
+}
+
+// fill reads until p is full, or the error is not nil.
+func fill(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
 		var m int
-		m, err = r.Read(u.buf[n:])
+		m, err = r.Read(p[n:])
 		n += m
 	}
 	return n, err
@@ -130,7 +169,7 @@ func (u *unpacker) holes(f *os.File, r io.Reader, size int64) error {
 	}
 	const block = 4096
 	for off := int64(0); ; {
-		n, err := u.fill(r)
+		n, err := fill(r, u.buf)
 		if err := u.goOn(); err != nil {
 			return err
 		}

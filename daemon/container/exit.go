@@ -136,15 +136,19 @@ func (s *Service) release(ctx context.Context, e *entry) {
 			s.log.WarnContext(ctx, what, "container", e.id, "err", err)
 		}
 	}
+	var side sync.WaitGroup
+	if !c.Host.NetworkMode.IsContainer() {
+		side.Go(func() {
+			report("release network", s.Networks.Release(ctx, e.id))
+			failpoint.Hit("daemon/container.exit.network-released")
+		})
+	}
 	_, err := s.Tasks.Delete(ctx, e.id, "")
 	report("delete task", err)
 	failpoint.Hit("daemon/container.exit.task-deleted")
 	report("delete core container", s.Containers.Delete(ctx, e.id))
 	failpoint.Hit("daemon/container.exit.core-deleted")
-	if !c.Host.NetworkMode.IsContainer() {
-		report("release network", s.Networks.Release(ctx, e.id))
-	}
-	failpoint.Hit("daemon/container.exit.network-released")
+	side.Wait()
 	s.unmountAll(ctx, c)
 	if c.Host.IpcMode.IsShareable() {
 		s.unmountShm(e.id)
@@ -212,8 +216,11 @@ func (s *Service) restartAfter(e *entry, wait time.Duration) {
 		defer timer.Stop()
 		select {
 		case <-timer.C:
+			s.awaitDonors(e, p.off)
 		case <-p.off:
 		case <-s.life.Done():
+		}
+		if s.life.Err() != nil {
 			return // Restore goes on
 		}
 		s.again(e, p)

@@ -286,7 +286,7 @@ func isID(s string) bool {
 	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// startByPolicy starts what is down and should not be, donors of networks first, and
+// startByPolicy starts what is down and should not be, donors of namespaces first, and
 // removes what asked for it.
 func (s *Service) startByPolicy() {
 	ctx := context.WithoutCancel(s.life)
@@ -295,7 +295,7 @@ func (s *Service) startByPolicy() {
 		g.SetLimit(2 * runtime.NumCPU())
 		for _, e := range s.all() {
 			c := e.snapshot()
-			if c.Status != Created && c.Status != Exited || c.Host.NetworkMode.IsContainer() != joins || s.closing.Load() {
+			if c.Status != Created && c.Status != Exited || (len(donorRefs(c.Host)) > 0) != joins || s.closing.Load() {
 				continue
 			}
 			policy := restart.Policy(c.Host.RestartPolicy)

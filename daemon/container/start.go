@@ -202,7 +202,7 @@ func (s *Service) createInCore(ctx context.Context, c *Snapshot, p *prepared, st
 	record := corecontainer.Container{
 		ID: c.ID, Image: p.image, Spec: raw, SnapshotKey: c.ID, Snapshotter: s.cfg.Snapshotter,
 		Runtime: corecontainer.Runtime{Name: rt.Name, Options: rt.Options},
-		Labels:  map[string]string{bundleLabel: s.dir(c.ID)},
+		Labels:  map[string]string{bundleLabel: s.dir(c.ID), corecontainer.LabelOfBoot: "true"},
 	}
 	_, err = s.Containers.Create(ctx, record)
 	if errdefs.IsAlreadyExists(err) { // of a run that was cut off

@@ -19,6 +19,8 @@ const (
 	labelParent = "org.mobyproject.image.parent"
 	// labelPrunable marks leases that image prune may drop.
 	labelPrunable = "moby/prune.images"
+	// labelResumable marks those whose content is kept when the daemon has died.
+	labelResumable = "gantry/resumable"
 )
 
 // Annotations of descriptors.

@@ -20,12 +20,17 @@ const leaseLife = 8 * time.Hour
 const undoTime = 10 * time.Second
 
 // underLease returns ctx under a new lease and what ends it. When keep is set and ctx
-// has been cancelled, the lease stays until it expires, so that a pull can be resumed.
+// has been cancelled, or the daemon has died, the lease stays until it expires, so that
+// a pull can be resumed.
 func (s *Service) underLease(ctx context.Context, keep bool) (context.Context, func(), error) {
-	l, err := s.Leases.Create(ctx, "", map[string]string{
+	labels := map[string]string{
 		labelPrunable: "true",
 		labelExpire:   time.Now().Add(leaseLife).UTC().Format(time.RFC3339),
-	})
+	}
+	if keep {
+		labels[labelResumable] = "true"
+	}
+	l, err := s.Leases.Create(ctx, "", labels)
 	if err != nil {
 		return nil, nil, fmt.Errorf("create lease: %w", err)
 	}
@@ -75,10 +80,13 @@ func (s *Service) hold(ctx context.Context, leaseID, kind, id string) error {
 // holdSnapshot adds a snapshot to the lease of ctx.
 func (s *Service) holdSnapshot(ctx context.Context, key string) error {
 	if id := lease.From(ctx); id != "" {
-		return s.hold(ctx, id, "snapshots/"+s.cfg.Snapshotter, key)
+		return s.hold(ctx, id, s.snapshotType(), key)
 	}
 	return nil
 }
+
+// snapshotType is what leases call a snapshot.
+func (s *Service) snapshotType() string { return "snapshots/" + s.cfg.Snapshotter }
 
 // leaseSet counts who works under the leases of this process; the last to leave drops
 // a lease. Prune leaves those alone that are in it. The zero value is ready.

@@ -78,8 +78,10 @@ func (k *loadSink) Put(ctx context.Context, r io.Reader, expected digest.Digest)
 	return k.s.ingest(ctx, fmt.Sprintf("%s-%d", k.prefix, k.n), r, expected)
 }
 
-// ingest stores a stream of unknown size; expected may be "".
+// ingest stores a stream of unknown size; expected may be "". It begins anew what was
+// cut off.
 func (s *Service) ingest(ctx context.Context, ref string, r io.Reader, expected digest.Digest) (_ ocispec.Descriptor, err error) {
+	ref = oncePrefix + ref
 	w, err := s.Content.Writer(ctx, content.WriterOptions{Ref: ref, Desc: ocispec.Descriptor{Digest: expected}})
 	if err != nil {
 		return ocispec.Descriptor{}, err

@@ -100,7 +100,7 @@ func (s *Service) unpackLayer(ctx context.Context, l layer, began func()) error 
 		return err
 	}
 	began()
-	key := fmt.Sprintf("extract-%d-%s %s", time.Now().Nanosecond(), rand.Text()[:4], l.chain)
+	key := fmt.Sprintf(extractPrefix+"%d-%s %s", time.Now().Nanosecond(), rand.Text()[:4], l.chain)
 	labels := map[string]string{snapshot.LabelRef: l.chain.String()}
 	mounts, err := s.Snapshots.Prepare(ctx, key, l.parent.String(), labels)
 	if errdefs.IsAlreadyExists(err) { // another client of the core made it

@@ -134,8 +134,20 @@ func TestPublishedPort(t *testing.T) {
 	if err := s.Release(ctx, "c1"); err != nil {
 		t.Fatal(err)
 	}
+	sb, err = s.Allocate(ctx, request(t, "c1")) // waits for the link of the run before
+	if err != nil {
+		t.Fatal(err)
+	}
+	sb.CloseHeld()
+	if got := sb.Networks["bridge"].IPAddress; got != "10.248.1.3" && got != "10.248.1.2" {
+		t.Errorf("address %s", got)
+	}
+	if err := s.Release(ctx, "c1"); err != nil {
+		t.Fatal(err)
+	}
 	checkEmpty(t, s)
-	if got := strings.Join(f.events.actions, "|"); got != "network connect bridge|network disconnect bridge" {
+	const each = "network connect bridge|network disconnect bridge"
+	if got := strings.Join(f.events.actions, "|"); got != each+"|"+each {
 		t.Errorf("events %s", got)
 	}
 }
@@ -143,6 +155,7 @@ func TestPublishedPort(t *testing.T) {
 // checkEmpty says what is left when every container has gone.
 func checkEmpty(t *testing.T, s *Service) {
 	t.Helper()
+	s.work.Wait()
 	if l, _ := os.ReadDir(s.cfg.Dir); len(l) != 0 {
 		t.Errorf("namespaces left: %v", l)
 	}

@@ -71,8 +71,11 @@ type Service struct {
 	networks map[string]record // by name; constant once New has returned
 
 	mu        sync.Mutex
-	space     *ipam.Space         // guarded by mu; of the default bridge
-	endpoints map[string]endpoint // guarded by mu; by container id
+	space     *ipam.Space              // guarded by mu; of the default bridge
+	endpoints map[string]endpoint      // guarded by mu; by container id
+	leaving   map[string]chan struct{} // guarded by mu; closed when the endpoint has left
+
+	work sync.WaitGroup // those that leave
 }
 
 // record is one network.
@@ -104,7 +107,7 @@ type endpoint struct {
 func New(cfg Config, db, run database.Records, ev Publisher, log *slog.Logger) (*Service, error) {
 	s := &Service{
 		cfg: cfg, db: db, run: run, events: ev, log: log,
-		table: nft.New(cfg.Instance), ports: portmap.New(),
+		table: nft.New(cfg.Instance), ports: portmap.New(), leaving: map[string]chan struct{}{},
 	}
 	if err := os.MkdirAll(cfg.Dir, 0o711); err != nil {
 		return nil, err
@@ -176,6 +179,7 @@ func (s *Service) sysctls() error {
 // Close leaves everything that running containers need in place; without them it takes
 // what the firewall holds of us away. The bridge stays, as dockerd's does.
 func (s *Service) Close() error {
+	s.work.Wait()
 	s.mu.Lock()
 	idle := len(s.endpoints) == 0
 	s.mu.Unlock()

@@ -91,6 +91,21 @@ func (s *Service) Restore(ctx context.Context, name, user string, mounted bool) 
 	return nil
 }
 
+// UnmountUnused takes away mounts that an earlier run has left and that no container has
+// restored. Failures are logged: the last user's Unmount tries again.
+func (s *Service) UnmountUnused(ctx context.Context) {
+	for _, e := range s.all() {
+		unlock, err := s.lock(ctx, e.rec.Name)
+		if err != nil {
+			return
+		}
+		if err := s.unmountUnused(e); err != nil {
+			s.log.WarnContext(ctx, "unmount unused volume", "volume", e.rec.Name, "err", err)
+		}
+		unlock()
+	}
+}
+
 func (s *Service) count(e *entry, user string, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

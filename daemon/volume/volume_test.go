@@ -292,6 +292,10 @@ func TestMountOptions(t *testing.T) {
 	}
 	f.reopen() // a daemon that starts while c2 runs
 	check(t, f.Restore(ctx, "ram", "c2", true))
+	f.UnmountUnused(ctx)
+	if !mounted() {
+		t.Error("gone though c2 has it")
+	}
 	if err := f.Remove(ctx, "ram", false); !errdefs.IsConflict(err) {
 		t.Errorf("remove: %v", err)
 	}
@@ -299,6 +303,15 @@ func TestMountOptions(t *testing.T) {
 	if mounted() {
 		t.Error("still mounted")
 	}
+	_, err = f.Mount(ctx, "ram", "c3")
+	check(t, err)
+	f.reopen() // c3 has ended meanwhile, and its release was cut off
+	check(t, f.Restore(ctx, "ram", "c3", false))
+	f.UnmountUnused(ctx)
+	if mounted() {
+		t.Error("mounted for nobody")
+	}
+	check(t, f.Release(ctx, "ram", "c3"))
 	check(t, f.Remove(ctx, "ram", false))
 
 	_, err = f.Create(ctx, volumetypes.CreateOptions{Name: "bad", DriverOpts: map[string]string{"type": "nosuchfs", "device": "x", "o": "password=secret"}})

@@ -148,7 +148,7 @@ func (db *DB) Collect(ctx context.Context) (stats Stats, err error) {
 // dead lists the records that nothing holds.
 func (db *DB) dead() (dead []node, err error) {
 	err = db.view(func(tx *bbolt.Tx) error {
-		g, err := loadGraph(tx, db.now())
+		g, err := db.load(tx)
 		if err == nil {
 			dead = g.dead()
 		}
@@ -157,11 +157,23 @@ func (db *DB) dead() (dead []node, err error) {
 	return dead, err
 }
 
+// load reads the graph, in a transaction of the durable file.
+func (db *DB) load(tx *bbolt.Tx) (g *graph, err error) {
+	if db.boot == nil {
+		return loadGraph(tx, nil, db.now())
+	}
+	err = db.boot.View(func(boot *bbolt.Tx) error {
+		g, err = loadGraph(tx, boot, db.now())
+		return err
+	})
+	return g, err
+}
+
 // bury marks again and drops, in one write transaction, so that nothing can take
 // hold of a record in between.
 func (db *DB) bury(ctx context.Context) (dead []node, err error) {
 	err = db.update(ctx, func(tx *bbolt.Tx) error {
-		g, err := loadGraph(tx, db.now())
+		g, err := db.load(tx)
 		if err != nil {
 			return err
 		}

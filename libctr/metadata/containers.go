@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
 
+	"gantry/api/database"
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
 	"gantry/libctr/core/container"
@@ -29,11 +30,35 @@ func (s containerStore) Get(ctx context.Context, id string) (out container.Conta
 	if err != nil {
 		return out, err
 	}
-	err = s.db.view(func(tx *bbolt.Tx) error {
-		out, err = getContainer(tx, ns, id)
-		return err
-	})
+	for _, file := range s.db.containerFiles() {
+		err = file.View(func(tx *bbolt.Tx) error {
+			out, err = getContainer(tx, ns, id)
+			return err
+		})
+		if !errdefs.IsNotFound(err) {
+			break
+		}
+	}
 	return out, err
+}
+
+// containerFiles are the files that have records of containers.
+func (db *DB) containerFiles() []*database.DB {
+	if db.boot == nil {
+		return []*database.DB{db.bolt}
+	}
+	return []*database.DB{db.boot, db.bolt}
+}
+
+// change runs a write transaction in the file that has the container's record. A fn
+// that does not find it is NotFound.
+func (s containerStore) change(ctx context.Context, fn func(tx *bbolt.Tx) error) (err error) {
+	for _, file := range s.db.containerFiles() {
+		if err = s.db.updateIn(ctx, file, fn); !errdefs.IsNotFound(err) {
+			break
+		}
+	}
+	return err
 }
 
 func getContainer(tx *bbolt.Tx, ns, id string) (container.Container, error) {
@@ -55,7 +80,7 @@ func (s containerStore) List(ctx context.Context, filters ...string) ([]containe
 		return nil, err
 	}
 	var out []container.Container
-	err = s.db.view(func(tx *bbolt.Tx) error {
+	list := func(tx *bbolt.Tx) error {
 		return each(bucket(tx, ns, bucketContainers), func(id string, v []byte) error {
 			var m containersapi.Container
 			if err := proto.Unmarshal(v, &m); err != nil {
@@ -67,8 +92,13 @@ func (s containerStore) List(ctx context.Context, filters ...string) ([]containe
 			}
 			return nil
 		})
-	})
-	return out, err
+	}
+	for _, file := range s.db.containerFiles() {
+		if err := file.View(list); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 func containerFields(c container.Container) filter.Fields {
@@ -98,17 +128,75 @@ func (s containerStore) Create(ctx context.Context, c container.Container) (cont
 	c.Labels = label.Clean(c.Labels)
 	c.CreatedAt = s.db.now().UTC()
 	c.UpdatedAt = c.CreatedAt
-	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+	file, other := s.db.bolt, s.db.boot
+	if s.db.boot != nil && c.Labels[container.LabelOfBoot] == "true" {
+		file, other = s.db.boot, s.db.bolt
+	}
+	if err := s.absent(other, ns, c.ID); err != nil {
+		return c, err
+	}
+	if file == s.db.boot {
+		if err := s.db.makeNamespace(ctx, ns); err != nil {
+			return c, err
+		}
+	}
+	err = s.db.updateIn(ctx, file, func(tx *bbolt.Tx) error {
 		b, err := makeBucket(tx, ns, bucketContainers)
 		if err != nil {
 			return err
 		}
 		if b.Get([]byte(c.ID)) != nil {
-			return errdefs.AlreadyExists("container %q: already exists", c.ID)
+			return errContainerExists(c.ID)
 		}
 		return put(b, c.ID, wire.Container(c))
 	})
 	return c, err
+}
+
+func errContainerExists(id string) error {
+	return errdefs.AlreadyExists("container %q: already exists", id)
+}
+
+// makeNamespace makes a namespace durable that has no record yet.
+func (db *DB) makeNamespace(ctx context.Context, ns string) error {
+	known := false
+	err := db.view(func(tx *bbolt.Tx) error { known = bucket(tx, ns) != nil; return nil })
+	if err != nil || known {
+		return err
+	}
+	return db.update(ctx, func(tx *bbolt.Tx) error {
+		_, err := makeBucket(tx, ns)
+		return err
+	})
+}
+
+// ofBoot says whether a namespace has containers that are of the boot.
+func (s containerStore) ofBoot(ns string) (has bool, err error) {
+	if s.db.boot == nil {
+		return false, nil
+	}
+	err = s.db.boot.View(func(tx *bbolt.Tx) error {
+		if b := bucket(tx, ns, bucketContainers); b != nil {
+			k, _ := b.Cursor().First()
+			has = k != nil
+		}
+		return nil
+	})
+	return has, err
+}
+
+// absent fails when the file has the container. Two creations at once, of one id in two
+// files, are not kept apart: a client knows which of its containers are of the boot.
+func (s containerStore) absent(file *database.DB, ns, id string) error {
+	if file == nil {
+		return nil
+	}
+	return file.View(func(tx *bbolt.Tx) error {
+		if b := bucket(tx, ns, bucketContainers); b != nil && b.Get([]byte(id)) != nil {
+			return errContainerExists(id)
+		}
+		return nil
+	})
 }
 
 func (s containerStore) Update(ctx context.Context, c container.Container, paths ...string) (out container.Container, err error) {
@@ -116,7 +204,7 @@ func (s containerStore) Update(ctx context.Context, c container.Container, paths
 	if err != nil {
 		return out, err
 	}
-	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+	err = s.change(ctx, func(tx *bbolt.Tx) error {
 		old, err := getContainer(tx, ns, c.ID)
 		if err != nil {
 			return err
@@ -203,7 +291,7 @@ func (s containerStore) Delete(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
+	err = s.change(ctx, func(tx *bbolt.Tx) error {
 		if _, err := getContainer(tx, ns, id); err != nil {
 			return err
 		}

@@ -102,11 +102,12 @@ func (g *graph) reachFlat(n node, reached map[node]bool) {
 	}
 }
 
-// loadGraph reads all namespaces. Expiry goes by now.
-func loadGraph(tx *bbolt.Tx, now time.Time) (*graph, error) {
+// loadGraph reads all namespaces, and in boot, unless it is nil, more of their
+// containers. Expiry goes by now.
+func loadGraph(tx, boot *bbolt.Tx, now time.Time) (*graph, error) {
 	g := &graph{refs: make(map[node][]node), back: make(map[node][]node)}
 	err := tx.Bucket(bucketV1).ForEachBucket(func(ns []byte) error {
-		l := loader{graph: g, tx: tx, ns: string(ns), now: now}
+		l := loader{graph: g, tx: tx, boot: boot, ns: string(ns), now: now}
 		for _, load := range []func() error{l.containers, l.images, l.content, l.snapshots, l.leases} {
 			if err := load(); err != nil {
 				return fmt.Errorf("namespace %q: %w", ns, err)
@@ -120,9 +121,10 @@ func loadGraph(tx *bbolt.Tx, now time.Time) (*graph, error) {
 // loader adds the records of one namespace.
 type loader struct {
 	*graph
-	tx  *bbolt.Tx
-	ns  string
-	now time.Time
+	tx   *bbolt.Tx
+	boot *bbolt.Tx
+	ns   string
+	now  time.Time
 }
 
 func (l loader) node(kind nodeKind, key string) node {
@@ -165,7 +167,15 @@ func (l loader) reference(rest, value string) (node, bool) {
 }
 
 func (l loader) containers() error {
-	return each(bucket(l.tx, l.ns, bucketContainers), func(id string, v []byte) error {
+	err := l.containersIn(l.tx)
+	if err == nil && l.boot != nil {
+		err = l.containersIn(l.boot)
+	}
+	return err
+}
+
+func (l loader) containersIn(tx *bbolt.Tx) error {
+	return each(bucket(tx, l.ns, bucketContainers), func(id string, v []byte) error {
 		var c containersapi.Container
 		if err := proto.Unmarshal(v, &c); err != nil {
 			return fmt.Errorf("container %q: %w", id, err)

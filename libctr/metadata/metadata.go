@@ -11,6 +11,9 @@
 //	v1/<namespace>/leases/<id>/lease              : containerd.services.leases.v1.Lease
 //	v1/<namespace>/leases/<id>/resources/<type>\0<id> : ""
 //
+// Records of containers with container.LabelOfBoot are in a second file, under the same
+// path, which does not outlive the boot and is not synced.
+//
 // Messages are protobuf, those of github.com/containerd/containerd/api. Ingests
 // have no records: an ingest of a namespace is the backend's ingest
 // "<namespace>/<ref>", kept for 24 hours after its last write.
@@ -19,7 +22,7 @@
 //
 // Each costs bbolt's two fdatasyncs; none is open across a call to a backend.
 //
-//	container create, update, delete             1
+//	container create, update, delete             1  0 when it is of the boot
 //	image create, update, delete                 1
 //	namespace create, delete, set label          1
 //	lease create, delete, add or delete resource 1
@@ -69,6 +72,7 @@ import (
 type Options struct {
 	Content      content.Store                   // the blobs' backend
 	Snapshotters map[string]snapshot.Snapshotter // the snapshots' backends by name, "overlayfs"
+	Boot         string                          // the file of what does not outlive the boot; "" for none
 	Events       event.Publisher                 // hears of snapshots that the collector removes; nil is nobody
 	Log          *slog.Logger
 	Now          func() time.Time // nil is time.Now; expiry goes by it
@@ -77,6 +81,7 @@ type Options struct {
 // DB is the open file and its backends. Safe for concurrent use.
 type DB struct {
 	bolt         *database.DB
+	boot         *database.DB // nil for none
 	content      *contentStore
 	snapshotters map[string]*snapshotter
 	events       event.Publisher
@@ -102,7 +107,11 @@ func Open(path string, o Options) (*DB, error) {
 	if err := makeRoot(b); err != nil {
 		return nil, errors.Join(fmt.Errorf("open metadata %s: %w", path, err), b.Close())
 	}
-	db := &DB{bolt: b, events: o.Events, log: o.Log, now: o.Now, snapshotters: make(map[string]*snapshotter)}
+	boot, err := openBoot(o)
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	db := &DB{bolt: b, boot: boot, events: o.Events, log: o.Log, now: o.Now, snapshotters: make(map[string]*snapshotter)}
 	db.collector.init()
 	db.content = &contentStore{db: db, backend: o.Content}
 	for name, backend := range o.Snapshotters {
@@ -112,7 +121,27 @@ func Open(path string, o Options) (*DB, error) {
 }
 
 // Close waits for open transactions. The backends stay open; they are the caller's.
-func (db *DB) Close() error { return db.bolt.Close() }
+func (db *DB) Close() error {
+	err := db.bolt.Close()
+	if db.boot != nil {
+		err = errors.Join(err, db.boot.Close())
+	}
+	return err
+}
+
+func openBoot(o Options) (*database.DB, error) {
+	if o.Boot == "" {
+		return nil, nil
+	}
+	db, err := database.OpenBoot(o.Boot, database.Schema{}, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeRoot(db); err != nil {
+		return nil, errors.Join(fmt.Errorf("open metadata %s: %w", o.Boot, err), db.Close())
+	}
+	return db, nil
+}
 
 // Containers, Images, Leases, Namespaces and Content are the stores on this file;
 // they work in the namespace of the context.
@@ -162,10 +191,15 @@ func (db *DB) view(fn func(tx *bbolt.Tx) error) error { return db.bolt.View(fn) 
 // update runs one write transaction; fn must do no I/O of its own. The collector
 // hears of it, see (*DB).Run.
 func (db *DB) update(ctx context.Context, fn func(tx *bbolt.Tx) error) error {
+	return db.updateIn(ctx, db.bolt, fn)
+}
+
+// updateIn is update of one of the two files.
+func (db *DB) updateIn(ctx context.Context, file *database.DB, fn func(tx *bbolt.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := db.bolt.Update(fn); err != nil {
+	if err := file.Update(fn); err != nil {
 		return err
 	}
 	db.collector.mutated()

@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"cmp"
 	"context"
 
 	"go.etcd.io/bbolt"
@@ -90,6 +91,9 @@ func (s namespaceStore) List(context.Context) ([]string, error) {
 func (s namespaceStore) Delete(ctx context.Context, name string) error {
 	if name == "" {
 		return errdefs.InvalidArgument("namespace must not be empty")
+	}
+	if ofBoot, err := (containerStore{s.db}).ofBoot(name); err != nil || ofBoot {
+		return cmp.Or(err, errdefs.FailedPrecondition("namespace %q is not empty: it has %s", name, bucketContainers))
 	}
 	return s.db.update(ctx, func(tx *bbolt.Tx) error {
 		b := bucket(tx, name)

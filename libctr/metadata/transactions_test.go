@@ -40,7 +40,7 @@ func TestWriteTransactions(t *testing.T) {
 	must(err)
 	defer snaps.Close()
 	db, err := Open(filepath.Join(root, "meta.db"), Options{
-		Content: blobs, Snapshotters: map[string]snapshot.Snapshotter{"overlayfs": snaps},
+		Content: blobs, Snapshotters: map[string]snapshot.Snapshotter{"overlayfs": snaps}, Boot: filepath.Join(root, "boot.db"),
 	})
 	must(err)
 	defer db.Close()
@@ -49,6 +49,8 @@ func TestWriteTransactions(t *testing.T) {
 	record := wire.FromContainer(&containersapi.Container{
 		ID: "c", Runtime: &containersapi.Container_Runtime{Name: "r"}, Spec: &anypb.Any{},
 	})
+	ofBoot := record
+	ofBoot.ID, ofBoot.Labels = "b", map[string]string{container.LabelOfBoot: "true"}
 	var w corecontent.Writer
 	var desc ocispec.Descriptor
 	for _, step := range []struct {
@@ -63,6 +65,8 @@ func TestWriteTransactions(t *testing.T) {
 		}},
 		{"container get", 0, func() error { _, err := db.Containers().Get(ctx, "c"); return err }},
 		{"container delete", 1, func() error { return db.Containers().Delete(ctx, "c") }},
+		{"container create, of the boot", 0, func() error { _, err := db.Containers().Create(ctx, ofBoot); return err }},
+		{"container delete, of the boot", 0, func() error { return db.Containers().Delete(ctx, "b") }},
 		{"snapshot prepare", 1, func() error { _, err := sn.Prepare(ctx, "a", "", nil); return err }},
 		{"snapshot mounts", 0, func() error { _, err := sn.Mounts(ctx, "a"); return err }},
 		{"snapshot commit", 1, func() error { return sn.Commit(ctx, "n", "a", nil) }},

@@ -137,12 +137,14 @@ func (b *builder) initMetadata(ic *plugin.InitContext) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := ic.Properties[propRoot]
-	if err := os.MkdirAll(dir, 0o711); err != nil {
-		return nil, err
+	dir, state := ic.Properties[propRoot], ic.Properties[propState]
+	for _, d := range []string{dir, state} {
+		if err := os.MkdirAll(d, 0o711); err != nil {
+			return nil, err
+		}
 	}
 	db, err := metadata.Open(filepath.Join(dir, "meta.db"), metadata.Options{
-		Content: blobs, Snapshotters: snapshotters(ic), Events: exchange, Log: b.log})
+		Boot: filepath.Join(state, "boot.db"), Content: blobs, Snapshotters: snapshotters(ic), Events: exchange, Log: b.log})
 	if err != nil {
 		return nil, err
 	}

@@ -187,6 +187,9 @@ func (m *Manager) abandon(ctx context.Context, s *shim) error {
 	ctx, cancel := context.WithTimeout(ctx, binaryTimeout)
 	defer cancel()
 	if _, err := m.runDelete(ctx, s.bundle, s.binary); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if !m.shared(s) { // which the call would have done
+			removeSocket(ctx, s.boot.Address)
+		}
 		return err
 	}
 	return nil

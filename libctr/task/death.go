@@ -181,11 +181,19 @@ func removeSocket(ctx context.Context, address string) {
 	}
 }
 
+// deleteAttempts is how often the delete call is made: when it dies itself, there is
+// nothing else that would know of what is left.
+const deleteAttempts = 3
+
 // exitByBinary runs the delete call; how the init ended is a guess when it fails.
 func (m *Manager) exitByBinary(ctx context.Context, s *shim) task.Exit {
 	ctx, cancel := context.WithTimeout(ctx, binaryTimeout)
 	defer cancel()
 	e, err := m.runDelete(ctx, s.bundle, s.binary)
+	for n := 1; n < deleteAttempts && err != nil && ctx.Err() == nil; n++ {
+		s.log.WarnContext(ctx, "clean up after dead shim, once more", "err", err)
+		e, err = m.runDelete(ctx, s.bundle, s.binary)
+	}
 	if err != nil {
 		s.log.ErrorContext(ctx, "clean up after dead shim", "err", err)
 		e = task.Exit{Code: unknownStatus}

@@ -58,7 +58,8 @@ func fakeShim(mode string, args []string) error {
 	case "serve":
 		return fakeServe(mode)
 	case "delete":
-		if mode == "delete fails" {
+		noted, _ := os.ReadFile(os.Getenv(fakeLog))
+		if mode == "delete fails" || mode == "delete fails once" && strings.Count(string(noted), "delete\n") == 1 {
 			return errors.New("can't clean up")
 		}
 		return print(&taskapi.DeleteResponse{Pid: fakePID, ExitStatus: 137, ExitedAt: timestamppb.Now()})

@@ -273,6 +273,7 @@ func TestDeathIsTold(t *testing.T) {
 	}{
 		{"protobuf", 137},
 		{"delete fails", 255},
+		{"delete fails once", 137},
 	} {
 		t.Run(tc.mode, func(t *testing.T) {
 			f, ctx := setup(t, tc.mode), testContext(t)

@@ -30,6 +30,10 @@ type Config struct {
 	MinAPIVersion string // the oldest version served, rest.MinVersion when empty
 	Log           *slog.Logger
 	Tracer        trace.Tracer // nil takes the global provider's
+	// Quiet is called when for QuietAfter no request began or ended, and again only when
+	// some did since; streams that go on meanwhile count for nothing. It may block.
+	Quiet      func()
+	QuietAfter time.Duration
 }
 
 // Server serves one set of routes on any number of listeners. It is safe for
@@ -59,7 +63,7 @@ func New(cfg Config, resources ...route.Resource) (*Server, error) {
 	if cfg.Tracer == nil {
 		cfg.Tracer = otel.Tracer("gantry/router")
 	}
-	s := &Server{cfg: cfg}
+	s := &Server{cfg: cfg, handlers: tracker{quiet: cfg.Quiet, after: cfg.QuietAfter}}
 	s.base, s.cutOff = context.WithCancel(context.Background())
 	s.drain, s.startOff = context.WithCancel(context.Background())
 	s.http = &http.Server{
@@ -76,6 +80,7 @@ func (s *Server) Handler() http.Handler { return s.http.Handler }
 
 // Serve accepts connections on l until Shutdown and then returns nil. It owns l.
 func (s *Server) Serve(l net.Listener) error {
+	s.handlers.add()() // the start is to be followed by quiet, too
 	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

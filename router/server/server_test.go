@@ -13,7 +13,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.opentelemetry.io/otel/sdk/trace"
@@ -355,4 +357,35 @@ func BenchmarkRequest(b *testing.B) {
 	for b.Loop() {
 		s.Handler().ServeHTTP(httptest.NewRecorder(), r)
 	}
+}
+
+// Quiet comes once after requests, not while they go on, and again after the next.
+func TestQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int32
+		s, err := server.New(server.Config{Quiet: func() { calls.Add(1) }, QuietAfter: time.Second}, routes{
+			get("/x", 0, func(context.Context, http.ResponseWriter, *http.Request) error { return nil }),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func() {
+			s.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/x", nil))
+		}
+		for range 20 {
+			ask()
+			time.Sleep(500 * time.Millisecond)
+		}
+		if n := calls.Load(); n != 0 {
+			t.Errorf("called %d times amid requests", n)
+		}
+		for want := int32(1); want < 3; want++ {
+			time.Sleep(10 * time.Second)
+			if n := calls.Load(); n != want {
+				t.Errorf("called %d times, not %d", n, want)
+			}
+			ask()
+		}
+		time.Sleep(10 * time.Second)
+	})
 }

@@ -55,6 +55,14 @@ type mount struct {
 	unified bool
 }
 
+// options are what mounts a v1 hierarchy anew.
+func (m mount) options() []string {
+	if strings.HasPrefix(m.keys[0], "name=") {
+		return append([]string{"none"}, m.keys...)
+	}
+	return m.keys
+}
+
 // dir is a container's directory in one hierarchy.
 type dir struct {
 	mount mount
@@ -75,12 +83,23 @@ func readHost() (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	mi, err := os.Open("/proc/self/mountinfo")
+	mi, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
-	defer mi.Close()
-	return parseHost(mi, bytes.NewReader(cg))
+	return parseHost(cgroupLines(mi), bytes.NewReader(cg))
+}
+
+// cgroupLines leaves the lines of mountinfo out that can't be a cgroup file system's:
+// a host has hundreds, which take long to parse.
+func cgroupLines(mountInfo []byte) io.Reader {
+	var few bytes.Buffer
+	for line := range bytes.Lines(mountInfo) {
+		if bytes.Contains(line, []byte(" - cgroup")) {
+			few.Write(line)
+		}
+	}
+	return &few
 }
 
 // parseHost joins the two files' knowledge: what is mounted where, and which of

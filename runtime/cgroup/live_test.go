@@ -661,7 +661,7 @@ func onUnified(t *testing.T) *Manager {
 	if i < 0 {
 		t.Skip("needs a mounted unified hierarchy")
 	}
-	m := &Manager{drv: &unified{mount: ds[i].mount, path: ds[i].path}}
+	m := &Manager{host: h, drv: &unified{mount: ds[i].mount, path: ds[i].path}}
 	if err := m.Create(); err != nil {
 		t.Fatal(err)
 	}
@@ -746,7 +746,7 @@ func TestUnifiedDevices(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	ps, err := attached(int(r.Fd()))
+	ps, err := attached(r)
 	closeAll(ps)
 	if err != nil || len(ps) != 1 {
 		t.Fatalf("%d programs attached: %v", len(ps), err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 
 	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
 	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
@@ -33,9 +34,11 @@ type Stats struct {
 	V2 *v2.Metrics
 }
 
-// Manager is one container's cgroup.
+// Manager is one container's cgroup. What the host has mounted is read when it is
+// made, and not again.
 type Manager struct {
-	drv driver
+	host *host
+	drv  driver
 }
 
 // driver is what v1 (with hybrid) and v2 do differently.
@@ -74,7 +77,7 @@ func New(path string, opts Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Manager{drv: newDriver(host, dirs, opts.Rootless)}, nil
+	return &Manager{host: host, drv: newDriver(host, dirs, opts.Rootless)}, nil
 }
 
 // Load takes up a cgroup made earlier, by what its Paths gave. The directories
@@ -88,7 +91,7 @@ func Load(paths map[string]string) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Manager{drv: newDriver(host, dirs, false)}, nil
+	return &Manager{host: host, drv: newDriver(host, dirs, false)}, nil
 }
 
 func newDriver(h *host, dirs []dir, rootless bool) driver {
@@ -169,6 +172,27 @@ func (m *Manager) Delete(ctx context.Context) error { return m.drv.remove(ctx) }
 
 // Paths gives the directories by controller; see the package comment for the keys.
 func (m *Manager) Paths() map[string]string { return maps.Clone(m.drv.paths()) }
+
+// Kind is that of the host.
+func (m *Manager) Kind() Kind { return m.host.kind }
+
+// Hierarchy is a v1 hierarchy of the host that the cgroup has a directory in.
+type Hierarchy struct {
+	Name    string   // the last part of where it is mounted
+	Options []string // those that mount it
+	Path    string   // the directory
+}
+
+// Hierarchies gives the v1 hierarchies in the order of the host's mounts.
+func (m *Manager) Hierarchies() (list []Hierarchy) {
+	paths := m.drv.paths()
+	for _, at := range m.host.mounts {
+		if path := paths[at.keys[0]]; path != "" && !at.unified {
+			list = append(list, Hierarchy{Name: filepath.Base(at.point), Options: at.options(), Path: path})
+		}
+	}
+	return list
+}
 
 // Exists says whether any of the directories is there.
 func (m *Manager) Exists() bool { return m.drv.exists() }

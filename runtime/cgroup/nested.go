@@ -20,10 +20,6 @@ func (m *Manager) DirOf(pid int) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("no unified hierarchy: %w", errdefs.ErrNotFound)
 	}
-	h, err := readHost()
-	if err != nil {
-		return "", err
-	}
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return "", notFound(err)
@@ -32,7 +28,7 @@ func (m *Manager) DirOf(pid int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir, ok := h.shown("", at[""])
+	dir, ok := m.host.shown("", at[""])
 	if !ok || dir != own && !strings.HasPrefix(dir, own+"/") {
 		return "", fmt.Errorf("process %d is in cgroup %q, not below %s: %w", pid, at[""], own, errdefs.ErrNotFound)
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -135,10 +134,14 @@ func itoa[T int64 | uint64 | uint32 | uint16](n T) string { return fmt.Sprint(n)
 
 // The checks that v1 and v2 share.
 
-var pageSize = regexp.MustCompile(`^[1-9][0-9]*[KMG]B$`)
-
+// checkPageSize takes a number and KB, MB or GB.
 func checkPageSize(s string) error {
-	if !pageSize.MatchString(s) {
+	number, ok := strings.CutSuffix(s, "B")
+	if ok {
+		number = strings.TrimRight(number, "KMG")
+	}
+	n, err := strconv.ParseUint(number, 10, 64)
+	if unit := len(s) - len(number); err != nil || n == 0 || number[0] == '0' || unit != 2 {
 		return fmt.Errorf("hugepage size %q: %w", s, errdefs.ErrInvalidArgument)
 	}
 	return nil

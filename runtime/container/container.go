@@ -22,6 +22,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"gantry/runtime/cgroup"
 	"gantry/runtime/program"
 	"gantry/runtime/rootfs"
 )
@@ -35,6 +36,7 @@ type CreateOptions struct {
 	Bundle string      // directory of config.json; relative root paths are relative to it
 	Root   string      // directory of all state directories, such as /run/grun
 	Spec   *specs.Spec // nil: Bundle/config.json
+	Config []byte      // the JSON that Spec was read from, if it has not been changed since
 	Rootfs []Mount     // the container's root, mounted in its own mount namespace; none: Spec.Root.Path is ready
 
 	// Stdin, Stdout and Stderr stay the caller's; nil is /dev/null. Ignored with
@@ -55,9 +57,10 @@ type Container struct {
 	id   string
 
 	mu      sync.Mutex
-	rec     record   // guarded by mu
-	pidfd   *os.File // guarded by mu; nil when the process was gone at Load
-	console *os.File // set by Create only
+	rec     record          // guarded by mu
+	pidfd   *os.File        // guarded by mu; nil when the process was gone at Load
+	cg      *cgroup.Manager // guarded by mu; nil until it is first asked for
+	console *os.File        // set by Create only
 	warn    func(string)
 
 	timeline *program.Timeline // of the init's program between Create and Start, when its hops are wanted; guarded by mu

@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"gantry/runtime/bundle"
 	"gantry/runtime/cgroup"
 	"gantry/runtime/hooks"
 	"gantry/runtime/hop"
@@ -66,42 +66,31 @@ func (o *CreateOptions) complete() (err error) {
 		o.Warn = func(string) {}
 	}
 	if o.Spec == nil {
-		if o.Spec, err = readSpec(o.Bundle); err != nil {
+		if o.Spec, o.Config, err = bundle.Read(o.Bundle); err != nil {
 			return err
 		}
 	}
 	return validate.Spec(o.Spec)
 }
 
-func readSpec(bundle string) (*specs.Spec, error) {
-	b, err := os.ReadFile(filepath.Join(bundle, "config.json"))
-	if err != nil {
-		return nil, err
-	}
-	var s specs.Spec
-	if err := json.Unmarshal(b, &s); err != nil {
-		return nil, fmt.Errorf("read config.json: %w: %w", err, errdefs.ErrInvalidArgument)
-	}
-	return &s, nil
-}
-
 // prepare makes the state directory and the cgroup and opens what the init
 // needs.
 func (k *creation) prepare(ctx context.Context) error {
-	bundle, err := filepath.Abs(k.Bundle)
+	dir, err := filepath.Abs(k.Bundle)
 	if err != nil {
 		return err
 	}
-	k.Bundle = bundle
-	k.Spec = normal(k.Spec, bundle)
+	k.Bundle = dir
+	k.Spec = normal(k.Spec, dir)
 	k.c = &Container{root: k.Root, id: k.ID, warn: k.Warn, rec: record{
-		ID: k.ID, Created: time.Now().UTC(), Bundle: bundle, Rootfs: k.Spec.Root.Path,
-		Owner: os.Getuid(), NoPivot: k.NoPivot, Keyring: !k.NoNewKeyring, Spec: k.Spec,
+		ID: k.ID, Created: time.Now().UTC(), Bundle: dir, Rootfs: k.Spec.Root.Path,
+		Owner: os.Getuid(), NoPivot: k.NoPivot, Keyring: !k.NoNewKeyring, Spec: k.Spec, Config: k.Config,
 	}}
 	if k.cg, err = cgroup.New(cgroupPath(k.Spec, k.ID), cgroup.Options{Systemd: k.SystemdCgroup}); err != nil {
 		return err
 	}
 	k.c.rec.Cgroups = k.cg.Paths()
+	k.c.cg = k.cg
 	if err := k.makeDir(); err != nil {
 		return err
 	}
@@ -222,6 +211,7 @@ func (k *creation) run(ctx context.Context) error {
 	k.setInit(proc)
 	_, end = hop.Begin(ctx, "save state")
 	err = k.c.rec.save(k.c.dir())
+	k.c.rec.Config = nil // not needed any more
 	end()
 	if err != nil {
 		return err

@@ -154,11 +154,14 @@ func hostOptions(mountPoint string) rootfs.Options {
 
 // cgroupMounts says how the container's cgroups are to be shown to it.
 func cgroupMounts(m *cgroup.Manager) plan.CgroupMounts {
-	paths := m.Paths()
-	if cgroup.Mode() == cgroup.V2 {
-		return plan.CgroupMounts{Unified: true, Path: paths[""]}
+	if m.Kind() == cgroup.V2 {
+		return plan.CgroupMounts{Unified: true, Path: unifiedDir(m)}
 	}
-	return plan.CgroupMounts{Hierarchies: hierarchies(paths)}
+	var list []plan.Hierarchy
+	for _, h := range m.Hierarchies() {
+		list = append(list, plan.Hierarchy(h))
+	}
+	return plan.CgroupMounts{Hierarchies: list}
 }
 
 // processOptions clamps what the process asks for to what we may give it.
@@ -244,26 +247,4 @@ func attrs(p *specs.Process) (list []security.Attr, err error) {
 		}
 	}
 	return list, nil
-}
-
-// hierarchies groups the container's directories by v1 mount; the directory of
-// a mount is named as the host names it.
-func hierarchies(paths map[string]string) []plan.Hierarchy {
-	byPath := map[string]*plan.Hierarchy{}
-	var order []string
-	for _, m := range v1Mounts() {
-		for _, key := range m.keys {
-			p := paths[key]
-			if p == "" || byPath[p] != nil {
-				continue
-			}
-			byPath[p] = &plan.Hierarchy{Name: filepath.Base(m.point), Options: m.options, Path: p}
-			order = append(order, p)
-		}
-	}
-	var list []plan.Hierarchy
-	for _, p := range order {
-		list = append(list, *byPath[p])
-	}
-	return list
 }

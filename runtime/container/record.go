@@ -1,6 +1,7 @@
 package container
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"gantry/runtime/bundle"
 )
 
 const (
@@ -34,12 +37,13 @@ type record struct {
 	Cgroups   map[string]string `json:"cgroup_paths"`
 	NoPivot   bool              `json:"no_pivot,omitempty"`
 	Keyring   bool              `json:"keyring,omitempty"` // has a session keyring of its own
-	Spec      *specs.Spec       `json:"config"`
+	Config    json.RawMessage   `json:"config"`            // the spec, as bundle.Parse reads it; nil: Spec is encoded
+	Spec      *specs.Spec       `json:"-"`                 // with absolute paths: see normal
 }
 
 // save lets the record appear whole.
 func (r *record) save(dir string) error {
-	b, err := json.Marshal(r)
+	b, err := r.encode()
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
@@ -48,6 +52,21 @@ func (r *record) save(dir string) error {
 		return fmt.Errorf("write state: %w", err)
 	}
 	return os.Rename(tmp, filepath.Join(dir, recordName))
+}
+
+// encode puts the spec behind the rest without a look at it: that it is JSON is known.
+func (r *record) encode() (b []byte, err error) {
+	if r.Config == nil {
+		if r.Config, err = json.Marshal(r.Spec); err != nil {
+			return nil, err
+		}
+	}
+	head := *r
+	head.Config = json.RawMessage("0")
+	if b, err = json.Marshal(head); err != nil {
+		return nil, err
+	}
+	return append(append(bytes.TrimSuffix(b, []byte("0}")), r.Config...), '}'), nil
 }
 
 func loadRecord(root, id string) (r record, err error) {
@@ -61,9 +80,16 @@ func loadRecord(root, id string) (r record, err error) {
 	if err := json.Unmarshal(b, &r); err != nil {
 		return r, fmt.Errorf("read state of %s: %w", id, err)
 	}
-	if r.ID != id || r.Spec == nil || r.Spec.Linux == nil || r.Spec.Process == nil {
+	if r.Config != nil {
+		if r.Spec, err = bundle.Parse(r.Config); err != nil {
+			return r, fmt.Errorf("read state of %s: %w", id, err)
+		}
+	}
+	r.Config = nil
+	if r.ID != id || r.Spec == nil || r.Spec.Linux == nil || r.Spec.Process == nil || r.Spec.Root == nil {
 		return r, fmt.Errorf("state of %s is damaged: %w", id, errdefs.ErrDataLoss)
 	}
+	r.Spec = normal(r.Spec, r.Bundle)
 	return r, nil
 }
 

@@ -84,7 +84,23 @@ func (c *Container) status() specs.ContainerState {
 	return specs.StateRunning
 }
 
-func (c *Container) cgroup() (*cgroup.Manager, error) { return cgroup.Load(c.rec.Cgroups) }
+// cgroup is the container's, found once.
+func (c *Container) cgroup() (*cgroup.Manager, error) {
+	c.mu.Lock()
+	m := c.cg
+	c.mu.Unlock()
+	if m != nil {
+		return m, nil
+	}
+	m, err := cgroup.Load(c.rec.Cgroups)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cg = m
+	return m, nil
+}
 
 // Spec is the container's configuration; not to be changed.
 func (c *Container) Spec() *specs.Spec { return c.rec.Spec }

@@ -33,7 +33,7 @@ func (r *Runtime) Create(ctx context.Context, o process.CreateOptions) (process.
 		mounts = append(mounts, runtime.Mount(m))
 	}
 	c, err := runtime.Create(ctx, runtime.CreateOptions{
-		ID: o.ID, Bundle: o.Bundle, Root: r.Root, Spec: o.Spec, Rootfs: mounts,
+		ID: o.ID, Bundle: o.Bundle, Root: r.Root, Spec: o.Spec, Config: o.Config, Rootfs: mounts,
 		Stdin: o.Files.Stdin, Stdout: o.Files.Stdout, Stderr: o.Files.Stderr,
 		Warn: o.Warn, OOMScoreAdj: r.OOMScoreAdj,
 		SystemdCgroup: r.SystemdCgroup, NoPivot: r.NoPivot, NoNewKeyring: r.NoNewKeyring,

@@ -18,8 +18,8 @@ import (
 const flushAt = 256 << 10
 
 // Log is an output kept in files. A file system that refuses a write (full,
-// read-only) costs the entries of that write, not the process: Write tells and
-// goes on.
+// read-only) holds up neither the process nor live readers: Write tells, and the
+// entries wait in memory, see backlog.
 type Log struct {
 	path     string
 	maxSize  int64 // 0: never rotated
@@ -29,7 +29,8 @@ type Log struct {
 	file *os.File   // guarded by lane
 	enc  *logfile.Encoder
 	out  []byte // entries not yet written; guarded by lane
-	size int64  // of the file, with out; guarded by lane
+	size int64  // of the file, with held and out; guarded by lane
+	held backlog
 	// spare is the other buffer for pending.data, by stream; guarded by lane
 	spare [3][]byte
 	last  int64 // the newest generation ever; guarded by lane
@@ -98,7 +99,7 @@ func (l *Log) open() (err error) {
 		l.file.Close()
 		return err
 	}
-	l.limit = l.size
+	l.limit, l.held.disk = l.size, l.size
 	l.unborn = l.gens[len(l.gens)-1].num == 0
 	return nil
 }
@@ -204,25 +205,6 @@ func (l *Log) begin(num uint64) {
 	l.mu.Unlock()
 }
 
-// flush writes the collected entries. It is called under lane. What the file
-// system took only in part is ended by a newline, and skipped by readers.
-func (l *Log) flush() error {
-	if len(l.out) == 0 {
-		return nil
-	}
-	n, err := l.file.Write(l.out)
-	if err != nil {
-		l.size += int64(n - len(l.out))
-		if n > 0 && l.out[n-1] != '\n' {
-			m, _ := l.file.Write([]byte{'\n'})
-			l.size += int64(m)
-		}
-		err = fmt.Errorf("write log: %w", err)
-	}
-	l.out = l.out[:0]
-	return err
-}
-
 // spareOut lends the buffer for entries while there is output, so that a quiet
 // process holds none.
 var spareOut = sync.Pool{New: func() any { b := make([]byte, 0, flushAt+64<<10); return &b }}
@@ -255,9 +237,10 @@ func (l *Log) publish(s logfile.Stream, next pending) error {
 // a new one. It is called under lane.
 func (l *Log) noticeTruncation() {
 	st, err := l.file.Stat()
-	if err != nil || st.Size() >= l.size {
+	if err != nil || st.Size() >= l.held.disk {
 		return
 	}
+	l.dropHeld()
 	l.size = st.Size()
 	num := uint64(0)
 	if f, err := os.Open(l.path); err == nil {
@@ -266,6 +249,15 @@ func (l *Log) noticeTruncation() {
 	}
 	l.last = max(l.last, int64(num))
 	l.unborn = num == 0
+	l.mu.Lock()
+	l.held.disk = l.size
+	l.mu.Unlock()
+	l.renew(num)
+}
+
+// renew gives the current file, which is as good as new, another generation. It is
+// called under lane.
+func (l *Log) renew(num uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old := l.gens[len(l.gens)-1].num
@@ -279,12 +271,17 @@ func (l *Log) noticeTruncation() {
 // lane, and first waits for readers of bytes that still need the oldest file.
 func (l *Log) rotate(num uint64) error {
 	err := l.flush()
+	l.dropHeld() // a new file may have room, once the oldest has gone
 	l.mu.Lock()
 	l.limit = l.size
 	l.change.Broadcast()
 	l.awaitReaders()
 	count := len(l.gens)
 	l.mu.Unlock()
+	if l.held.disk == 0 {
+		l.renew(num)
+		return err
+	}
 	return errors.Join(err, l.shift(count, num))
 }
 
@@ -333,9 +330,19 @@ func (r *logReader) needs(num uint64) bool {
 }
 
 // shift renames the files, count of them, and opens a new current one, of
-// generation num. It is called under lane. When it fails the current file simply
-// grows on.
-func (l *Log) shift(count int, num uint64) error {
+// generation num. It is called under lane. When there can be no new file the current one
+// simply grows on.
+func (l *Log) shift(count int, num uint64) (err error) {
+	fresh := l.path + ".new"
+	file, err := os.OpenFile(fresh, logFlags, 0o640)
+	if err != nil {
+		return fmt.Errorf("rotate log: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, file.Close(), os.Remove(fresh))
+		}
+	}()
 	for ; count >= l.maxFiles; count-- {
 		if err := os.Remove(logfile.Name(l.path, count-1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("rotate log: %w", err)
@@ -350,8 +357,7 @@ func (l *Log) shift(count int, num uint64) error {
 			return fmt.Errorf("rotate log: %w", err)
 		}
 	}
-	file, err := os.OpenFile(l.path, logFlags|os.O_EXCL, 0o640)
-	if err != nil {
+	if err := os.Rename(fresh, l.path); err != nil {
 		return fmt.Errorf("rotate log: %w", err)
 	}
 	l.file.Close()
@@ -360,7 +366,7 @@ func (l *Log) shift(count int, num uint64) error {
 	defer l.mu.Unlock()
 	prev := l.gens[len(l.gens)-1].num
 	l.gens = append(l.gens[len(l.gens)-count:], generation{num: num, prev: prev})
-	l.limit, l.unborn = 0, false
+	l.limit, l.unborn, l.held.disk = 0, false, 0
 	return nil
 }
 
@@ -375,6 +381,7 @@ func (l *Log) End() {
 	if l.file == nil {
 		return
 	}
+	l.held.next = time.Time{} // the last attempt; what is still held is for readers only
 	giveBack := l.borrow()
 	for _, s := range []logfile.Stream{logfile.Stdout, logfile.Stderr} {
 		if p := l.pending[s]; len(p.data) > 0 {

@@ -357,7 +357,7 @@ func TestTornTail(t *testing.T) {
 	}
 }
 
-// TestDiskFull pins that a refused write is told and the output goes on.
+// TestDiskFull pins that a refused write is told, and comes when it is taken.
 func TestDiskFull(t *testing.T) {
 	l := openTestLog(t, shimwire.LogURI{})
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
@@ -366,7 +366,7 @@ func TestDiskFull(t *testing.T) {
 	}
 	file := l.file
 	l.file = full
-	if err := l.Write(logfile.Stdout, []byte("lost\n")); err == nil {
+	if err := l.Write(logfile.Stdout, []byte("late\n")); err == nil {
 		t.Error("a write to a full device succeeded")
 	}
 	l.file = file
@@ -374,7 +374,7 @@ func TestDiskFull(t *testing.T) {
 		t.Error(err)
 	}
 	l.End()
-	if got := strings.Join(entries(t, l.path), ""); got != "stdout kept\n" {
+	if got := strings.Join(entries(t, l.path), ""); got != "stdout late\nstdout kept\n" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -23,6 +23,9 @@ func (l *Log) NewReader(h shimwire.Hello) Reader {
 	} else {
 		r.pos = *h.From
 		r.pos.Offset = max(0, r.pos.Offset)
+		if r.pos.Generation == l.gens[len(l.gens)-1].num {
+			r.pos.Offset = min(r.pos.Offset, l.limit) // what was held there has been dropped
+		}
 	}
 	if r.lines {
 		r.pos.Skip = [2]uint32{}
@@ -70,27 +73,15 @@ type logReader struct {
 	tries int
 	text  []byte // bytes of one stream that make the next frame
 
+	// dropped says that what was held of lostGen from lostFrom to lostTo is gone; under l.mu
+	dropped          bool
+	lostGen          uint64
+	lostFrom, lostTo int64
+	gapAt            int64 // offset where a gap is to be told; 0 is none
+
 	cut  bool // the file was emptied under us
 	late bool // rotation waits no more
 	gone bool
-}
-
-// section is the part of a file that the decoder may read.
-type section struct {
-	file       *os.File
-	off, limit int64
-}
-
-func (s *section) Read(p []byte) (int, error) {
-	if s.off >= s.limit {
-		return 0, io.EOF
-	}
-	n, err := s.file.ReadAt(p[:min(int64(len(p)), s.limit-s.off)], s.off)
-	s.off += int64(n)
-	if n > 0 {
-		err = nil
-	}
-	return n, err
 }
 
 // Start implements Reader.
@@ -109,6 +100,7 @@ func (r *logReader) Close() {
 type step struct {
 	do    action
 	limit int64  // read the file up to here
+	epoch int    // of what is held, when limit was
 	open  uint64 // generation to open
 	index int    // its place among the rotated files
 	gap   bool   // something between has gone
@@ -134,7 +126,7 @@ func (r *logReader) Next(dst []byte) ([]byte, error) {
 		var err error
 		switch s.do {
 		case doRead:
-			dst, err = r.read(dst, s.limit)
+			dst, err = r.read(dst, s)
 		case doOpen:
 			dst, err = r.open(dst, s)
 		case doEnd:
@@ -178,6 +170,10 @@ func (r *logReader) wait(dst *[]byte) step {
 		if r.gone {
 			return step{do: doStop}
 		}
+		if r.settle() || r.gapAt > 0 && r.dec.Offset() >= r.gapAt {
+			r.gap(dst)
+			return step{do: doPending}
+		}
 		if s, ok := r.inFiles(); ok {
 			return s
 		}
@@ -198,7 +194,10 @@ func (r *logReader) inFiles() (step, bool) {
 		switch {
 		case r.pos.Generation == current:
 			limit := r.l.limit
-			return step{do: doRead, limit: limit}, r.dec.Offset() < limit && r.dry < limit
+			if r.gapAt > 0 {
+				limit = r.gapAt
+			}
+			return step{do: doRead, limit: limit, epoch: r.l.held.epoch}, r.dec.Offset() < limit && r.dry < limit
 		case !r.last:
 			return step{do: doRead, limit: math.MaxInt64}, true
 		}
@@ -235,6 +234,9 @@ func (r *logReader) open(dst []byte, s step) ([]byte, error) {
 		return dst, err
 	}
 	num, err := logfile.ReadGeneration(f)
+	if num == 0 && err == nil && r.l.allHeld(s.open) {
+		num = s.open
+	}
 	if err != nil || num != s.open {
 		f.Close()
 		if err == nil {
@@ -250,11 +252,11 @@ func (r *logReader) open(dst []byte, s step) ([]byte, error) {
 		pos.Skip = [2]uint32{}
 		dst = shimwire.AppendMark(dst, shimwire.Gap, pos)
 	}
-	r.src = section{file: f, off: pos.Offset}
+	r.src = section{l: r.l, file: f, off: pos.Offset}
 	r.dec = logfile.NewDecoder(&r.src, pos.Offset)
 	r.last, r.dry, r.tries = false, 0, 0
 	r.l.mu.Lock()
-	r.pos, r.cut, r.late = pos, false, false
+	r.pos, r.cut, r.late, r.gapAt = pos, false, false, 0
 	r.l.mu.Unlock()
 	r.setFile(f)
 	r.l.wake()
@@ -279,8 +281,9 @@ func (r *logReader) lost(num uint64) error {
 }
 
 // read decodes entries up to limit and appends a batch of frames.
-func (r *logReader) read(dst []byte, limit int64) ([]byte, error) {
-	r.src.limit = limit
+func (r *logReader) read(dst []byte, s step) ([]byte, error) {
+	limit := s.limit
+	r.src.limit, r.src.epoch, r.src.current = limit, s.epoch, limit != math.MaxInt64
 	var e logfile.Entry
 	var f shimwire.Frame
 	for full := len(dst) + batch; len(dst)+len(r.text) < full; {

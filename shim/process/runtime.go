@@ -21,6 +21,7 @@ type Mount struct {
 type CreateOptions struct {
 	ID, Bundle string
 	Spec       *specs.Spec // the bundle's
+	Config     []byte      // its JSON
 	// Rootfs is mounted as the container's root; empty when the bundle's is ready.
 	Rootfs   []Mount
 	Terminal bool

@@ -60,6 +60,7 @@ type Options struct {
 	Rootfs     []Mount
 	IO         stdio.Spec
 	Spec       *specs.Spec // the bundle's
+	Config     []byte      // its JSON
 	Runtime    Runtime
 	Reaper     *reaper.Reaper
 	Tell       Teller
@@ -85,7 +86,7 @@ func New(ctx context.Context, o Options) (_ *Task, err error) {
 	var exit <-chan reaper.Exit
 	err = t.reaper.Guard(func() error {
 		c, started, err := o.Runtime.Create(ctx, CreateOptions{
-			ID: o.ID, Bundle: o.Bundle, Spec: o.Spec, Rootfs: o.Rootfs, Terminal: o.IO.Terminal, Files: io.Files(), Warn: t.warn,
+			ID: o.ID, Bundle: o.Bundle, Spec: o.Spec, Config: o.Config, Rootfs: o.Rootfs, Terminal: o.IO.Terminal, Files: io.Files(), Warn: t.warn,
 		})
 		if err != nil {
 			return err

@@ -7,22 +7,19 @@ package service
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/containerd/containerd/api/events"
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
 	"gantry/api/shimwire"
+	"gantry/runtime/bundle"
 	"gantry/shim/output"
 	"gantry/shim/port"
 	"gantry/shim/process"
@@ -146,7 +143,7 @@ func (s *Service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 }
 
 func (s *Service) create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *container, err error) {
-	spec, err := readSpec(r.Bundle)
+	spec, raw, err := bundle.Read(r.Bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +164,7 @@ func (s *Service) create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	}
 	tell := &teller{id: r.ID, publish: s.cfg.Events.Publish, begun: make(chan struct{})}
 	c.Task, err = process.New(ctx, process.Options{
-		ID: r.ID, Bundle: r.Bundle, Namespace: s.cfg.Namespace, Rootfs: mounts, IO: io, Spec: spec,
+		ID: r.ID, Bundle: r.Bundle, Namespace: s.cfg.Namespace, Rootfs: mounts, IO: io, Spec: spec, Config: raw,
 		Runtime: rt, Reaper: s.cfg.Reaper, Tell: tell, Log: s.cfg.Log,
 	})
 	if err != nil {
@@ -208,29 +205,6 @@ func (s *Service) discard(ctx context.Context, c *container) {
 }
 
 const undoTimeout = 10 * time.Second
-
-// maxSpec bounds config.json in bytes.
-const maxSpec = 10 << 20
-
-func readSpec(bundle string) (*specs.Spec, error) {
-	path := filepath.Join(bundle, "config.json")
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if st.Size() > maxSpec {
-		return nil, errdefs.InvalidArgument("%s has %d bytes", path, st.Size())
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	spec := new(specs.Spec)
-	if err := json.Unmarshal(raw, spec); err != nil {
-		return nil, errdefs.InvalidArgument("%s: %w", path, err)
-	}
-	return spec, nil
-}
 
 // Streams implements stream.Host.
 func (c *container) Streams(proc string) (output.Output, stream.Stdin, error) {

@@ -40,11 +40,11 @@ func Find(name string) (netip.Prefix, error) {
 // OnLink lists the IPv4 networks of the host's interfaces and those that a route sends to
 // one of them without a gateway.
 func OnLink() ([]netip.Prefix, error) {
-	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := whole(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
@@ -70,7 +70,7 @@ func OnLink() ([]netip.Prefix, error) {
 }
 
 func address(link netlink.Link) (netip.Prefix, error) {
-	addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
 	if err != nil {
 		return netip.Prefix{}, fmt.Errorf("list the addresses of %s: %w", link.Attrs().Name, err)
 	}
@@ -240,13 +240,27 @@ func Detach(host string) error {
 	return nil
 }
 
+// attempts bounds how often a list is asked for that changes while it is told.
+const attempts = 20
+
+// whole asks for a list of the kernel's until none of it has changed meanwhile. Among
+// others that come and go all the time, the last is taken as it is.
+func whole[T any](list func() ([]T, error)) (all []T, err error) {
+	for range attempts {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
 // Ports lists the host ends on a bridge.
 func Ports(bridge string) ([]string, error) {
 	br, err := netlink.LinkByName(bridge)
 	if err != nil {
 		return nil, fmt.Errorf("look for bridge %s: %w", bridge, err)
 	}
-	all, err := netlink.LinkList()
+	all, err := whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}

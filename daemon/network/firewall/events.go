@@ -1,10 +1,10 @@
 package firewall
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -29,16 +29,17 @@ func listen() (*listener, error) {
 	return &listener{conn}, nil
 }
 
-// run calls changed for what may concern the engine with that table, until close or an
-// error that is not a loss of messages.
-func (l *listener) run(table string, changed func(), log *slog.Logger) {
+// run calls changed for what may concern the engine with that table, until ctx ends or
+// an error that is not a loss of messages.
+func (l *listener) run(ctx context.Context, table string, changed func(), log *slog.Logger) {
+	defer context.AfterFunc(ctx, func() { l.conn.Close() })() // which ends Receive; it was only read from
 	for {
 		messages, err := l.conn.Receive()
 		switch {
+		case ctx.Err() != nil:
+			return
 		case errors.Is(err, unix.ENOBUFS): // messages were lost: it may have been anything
 			changed()
-		case errors.Is(err, os.ErrClosed):
-			return
 		case err != nil:
 			log.Error("hear of firewall changes", "err", err)
 			return
@@ -51,8 +52,6 @@ func (l *listener) run(table string, changed func(), log *slog.Logger) {
 		}
 	}
 }
-
-func (l *listener) close() { l.conn.Close() } //nolint:errcheck // nothing was written to it
 
 // concerns is pure: is the message of the engine's own table, of a table or chain that
 // came or went or changed its policy, or of a rule in the tables of iptables?

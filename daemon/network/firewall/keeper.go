@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,8 +35,8 @@ type Config struct {
 type Keeper struct {
 	cfg      Config
 	log      *slog.Logger
-	warnings atomic.Pointer[[]string]
-	changed  chan struct{} // holds one: somebody asks for a look
+	warnings atomic.Pointer[[]string] // about nftables
+	changed  chan struct{}            // holds one: somebody asks for a look
 	stop     context.CancelFunc
 	running  sync.WaitGroup // what Start began
 	trouble  string         // of the last look, which one goroutine takes at a time
@@ -54,8 +55,7 @@ func (k *Keeper) Start() {
 	if err != nil {
 		k.log.Error("firewall changes are seen late", "err", err)
 	} else {
-		k.running.Go(func() { l.run(k.cfg.Instance, k.ask, k.log) })
-		context.AfterFunc(ctx, l.close)
+		k.running.Go(func() { l.run(ctx, k.cfg.Instance, k.ask, k.log) })
 	}
 	k.running.Go(func() { k.run(ctx) })
 	k.running.Go(func() { firewalld.Keep(ctx, k.cfg.Bridges, k.ask, k.log) })
@@ -73,11 +73,15 @@ func (k *Keeper) Close(ctx context.Context, leave bool) error {
 }
 
 // Warnings tells what keeps packets from containers and can't be helped from here.
-func (k *Keeper) Warnings() []string {
+func (k *Keeper) Warnings() (all []string) {
 	if w := k.warnings.Load(); w != nil {
-		return *w
+		all = slices.Clone(*w)
 	}
-	return nil
+	legacy, err := surveyLegacy(k.cfg.Bridges) // of whose changes the kernel does not tell
+	if err != nil {
+		k.log.Warn("look for what drops forwarded packets", "err", err)
+	}
+	return append(all, legacy...)
 }
 
 // ask asks for a look, now or soon.
@@ -127,12 +131,10 @@ func (k *Keeper) look() (ok bool) {
 		k.log.Warn("the firewall's table was not as it was left: made anew")
 	}
 	err = errors.Join(err, k.cfg.Sysctls(), accept(k.cfg.Instance, k.cfg.Bridges))
-	now, nerr := survey(k.cfg.Instance, k.cfg.Bridges)
-	old, lerr := surveyLegacy(k.cfg.Bridges)
-	now = append(now, old...)
-	k.warnings.Store(&now)
+	closed, serr := survey(k.cfg.Instance, k.cfg.Bridges)
+	k.warnings.Store(&closed)
 	trouble := ""
-	if err = errors.Join(err, nerr, lerr); err != nil {
+	if err = errors.Join(err, serr); err != nil {
 		trouble = err.Error()
 	}
 	if trouble != k.trouble && err != nil {

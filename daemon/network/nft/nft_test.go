@@ -83,3 +83,104 @@ func TestTable(t *testing.T) {
 		t.Error("the port is still there")
 	}
 }
+
+// TestRepair changes the table behind its back, in every way that nft has.
+func TestRepair(t *testing.T) {
+	need.Root(t, "writes nftables")
+	nft := need.Command(t, "nft")
+	name := fmt.Sprintf("gantry-test-repair-%d", os.Getpid())
+	table := New(name)
+	t.Cleanup(func() {
+		if err := table.Remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	whole := func(when string) {
+		t.Helper()
+		if again, err := table.Repair(); err != nil || again {
+			t.Fatalf("%s: repaired %t, %v", when, again, err)
+		}
+	}
+	whole("before it is made")
+	var ports []Port
+	for i := range 2*perMessage + 10 {
+		ports = append(ports, Port{unix.IPPROTO_TCP, netip.IPv4Unspecified(), uint16(10000 + i), netip.MustParseAddrPort("10.250.3.2:80")})
+	}
+	networks := []Network{
+		{Bridge: "gtx0", Subnet: netip.MustParsePrefix("10.250.3.1/24"), Masquerade: true},
+		{Bridge: "gtx1", Subnet: netip.MustParsePrefix("10.250.4.1/24")},
+	}
+	if err := table.Reset(networks, ports); err != nil {
+		t.Fatal(err)
+	}
+	one := Port{unix.IPPROTO_UDP, netip.MustParseAddr("127.0.0.1"), 53, netip.MustParseAddrPort("10.250.3.2:53")}
+	if err := table.AddPorts([]Port{one}); err != nil {
+		t.Fatal(err)
+	}
+	if err := table.DeletePorts(ports[:7]); err != nil {
+		t.Fatal(err)
+	}
+	whole("as it was left")
+	before := list(t, name)
+	for _, args := range []string{
+		"delete table ip T",
+		"flush table ip T",
+		"flush chain ip T postrouting",
+		"delete element ip T anyports { tcp . 10007 }",
+		"add element ip T anyports { tcp . 9 : 10.250.3.2 . 9 }",
+		"delete element ip T ports { 127.0.0.1 . udp . 53 }",
+		"delete element ip T subnets { 10.250.4.0/24 }",
+		"delete element ip T bridges { gtx1 }",
+		"insert rule ip T forward drop",
+		"add chain ip T more",
+		"chain ip T forward { policy drop; }",
+		"add table ip T { flags dormant; }",
+	} {
+		if out, err := exec.Command(nft, strings.ReplaceAll(args, "T", name)).CombinedOutput(); err != nil {
+			t.Fatalf("nft %s: %v: %s", args, err, out)
+		}
+		if again, err := table.Repair(); err != nil || !again {
+			t.Errorf("after %s: repaired %t, %v", args, again, err)
+		}
+		if got := list(t, name); got != before {
+			t.Errorf("after %s:\n%.900s\nwant\n%.900s", args, got, before)
+		}
+		whole("after the repair of " + args)
+	}
+}
+
+// TestAlterBehindItsBack: changes to a table that has gone make it anew.
+func TestAlterBehindItsBack(t *testing.T) {
+	need.Root(t, "writes nftables")
+	name := fmt.Sprintf("gantry-test-alter-%d", os.Getpid())
+	table := New(name)
+	t.Cleanup(func() { table.Remove() })
+	old := Port{unix.IPPROTO_TCP, netip.IPv4Unspecified(), 8080, netip.MustParseAddrPort("10.250.3.2:80")}
+	fresh := Port{unix.IPPROTO_TCP, netip.IPv4Unspecified(), 8081, netip.MustParseAddrPort("10.250.3.3:80")}
+	if err := table.Reset(nil, []Port{old}); err != nil {
+		t.Fatal(err)
+	}
+	drop := func() {
+		t.Helper()
+		if out, err := exec.Command(need.Command(t, "nft"), "delete", "table", "ip", name).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	drop()
+	if err := table.AddPorts([]Port{fresh}); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, name); !strings.Contains(got, "8080") || !strings.Contains(got, "8081") {
+		t.Errorf("after a port was added:\n%s", got)
+	}
+	drop()
+	if err := table.DeletePorts([]Port{old}); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, name); strings.Contains(got, "8080") || !strings.Contains(got, "8081") {
+		t.Errorf("after a port was deleted:\n%s", got)
+	}
+	if err := table.DeletePorts([]Port{old}); err == nil {
+		t.Error("a port that is not there can be deleted")
+	}
+}

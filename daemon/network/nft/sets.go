@@ -56,14 +56,23 @@ func (es elements) drop(s *nftables.Set, e nftables.SetElement) {
 	delete(es, place{s.Name, string(e.Key), e.IntervalEnd})
 }
 
-// of lists the elements of a set, by key.
+// of lists the elements of a set by key; the end of an interval comes before the next
+// one, which may begin where it ends: the kernel refuses them the other way round.
 func (es elements) of(s *nftables.Set) (out []nftables.SetElement) {
 	for p, val := range es {
 		if p.set == s.Name {
 			out = append(out, nftables.SetElement{Key: []byte(p.key), Val: []byte(val), IntervalEnd: p.end})
 		}
 	}
-	slices.SortFunc(out, func(a, b nftables.SetElement) int { return bytes.Compare(a.Key, b.Key) })
+	slices.SortFunc(out, func(a, b nftables.SetElement) int {
+		if c := bytes.Compare(a.Key, b.Key); c != 0 || a.IntervalEnd == b.IntervalEnd {
+			return c
+		}
+		if a.IntervalEnd {
+			return -1
+		}
+		return 1
+	})
 	return out
 }
 

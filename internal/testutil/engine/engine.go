@@ -26,17 +26,20 @@ import (
 
 // Engine is a running gantryd. The zero value is not usable; see Start.
 type Engine struct {
-	Dir    string // holds data/, exec/ and the socket
-	Bridge string
-	Subnet string // of the bridge, "10.213.7"
-	t      testing.TB
-	args   []string
-	docker string
-	cmd    *exec.Cmd
-	ended  chan struct{} // closed when cmd has ended
-	log    *os.File
-	before leak.State // before the first launch
-	idle   leak.State // with a daemon and no container
+	Dir     string // holds data/, exec/ and the socket
+	Bridge  string
+	Subnet  string // of the bridge, "10.213.7"
+	t       testing.TB
+	args    []string
+	docker  string
+	machine *machine // nil on the test's own
+	netns   string   // "" is the test's own
+	env     []string
+	cmd     *exec.Cmd
+	ended   chan struct{} // closed when cmd has ended
+	log     *os.File
+	before  leak.State // before the first launch
+	idle    leak.State // with a daemon and no container
 }
 
 // serial makes names and subnets of engines in one test binary differ.
@@ -46,6 +49,20 @@ var serial atomic.Uint32
 // of the test its containers are removed, it is stopped, and nothing of it may be left.
 func Start(t testing.TB, args ...string) *Engine {
 	t.Helper()
+	return start(t, &Engine{}, args...)
+}
+
+// StartIn is Start in a network namespace, given by its path, and with more in the
+// environment. Links and firewall elements are not looked for at the end: they go with
+// the namespace.
+func StartIn(t testing.TB, netns string, env []string, args ...string) *Engine {
+	t.Helper()
+	return start(t, &Engine{netns: netns, env: env}, args...)
+}
+
+// start fills in what e, made with where it is to run, lacks.
+func start(t testing.TB, e *Engine, args ...string) *Engine {
+	t.Helper()
 	need.Root(t, "runs real containers")
 	// A short path: unix sockets have 108 bytes.
 	dir, err := os.MkdirTemp("/tmp", "gantry-")
@@ -53,10 +70,8 @@ func Start(t testing.TB, args ...string) *Engine {
 		t.Fatal(err)
 	}
 	n := (uint32(os.Getpid())*16 + serial.Add(1)) % 62000
-	e := &Engine{
-		Dir: dir, t: t, args: args, docker: need.Command(t, "docker"),
-		Bridge: fmt.Sprintf("gt%d", n), Subnet: fmt.Sprintf("10.%d.%d", 10+n/256, n%256),
-	}
+	e.Dir, e.t, e.args, e.docker = dir, t, args, need.Command(t, "docker")
+	e.Bridge, e.Subnet = fmt.Sprintf("gt%d", n), fmt.Sprintf("10.%d.%d", 10+n/256, n%256)
 	if e.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
 		t.Fatal(err)
 	}
@@ -119,9 +134,19 @@ func (e *Engine) TryLaunch(env ...string) error {
 	if _, err := os.Stat(filepath.Join(e.Dir, "daemon.json")); errors.Is(err, os.ErrNotExist) {
 		os.WriteFile(filepath.Join(e.Dir, "daemon.json"), []byte("{}"), 0o600)
 	}
-	e.cmd = exec.Command(Binary(e.t, "gantryd"), args...)
+	words := append([]string{Binary(e.t, "gantryd")}, args...)
+	if e.machine != nil {
+		var err error
+		if words, err = e.machine.command(e.Dir, words[0], args); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+	if e.netns != "" { // nsenter executes the program in its own place: the pid is the daemon's
+		words = append([]string{need.Command(e.t, "nsenter"), "--net=" + e.netns}, words...)
+	}
+	e.cmd = exec.Command(words[0], words[1:]...)
 	e.cmd.Stdout, e.cmd.Stderr = e.log, e.log
-	e.cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0 log_path="+e.races()) // of daemon and shims built with -race
+	e.cmd.Env = append(append(os.Environ(), e.env...), "GORACE=atexit_sleep_ms=0 log_path="+e.races()) // of daemon and shims built with -race
 	e.cmd.Env = append(e.cmd.Env, env...)
 	if err := e.cmd.Start(); err != nil {
 		e.t.Fatal(err)
@@ -157,7 +182,12 @@ func (e *Engine) Place() leak.Place {
 }
 
 // PID of the daemon's process.
-func (e *Engine) PID() int { return e.cmd.Process.Pid }
+func (e *Engine) PID() int {
+	if e.machine != nil {
+		return e.machine.daemonPID(e.cmd.Process.Pid)
+	}
+	return e.cmd.Process.Pid
+}
 
 // Kill ends the daemon as a crash would.
 func (e *Engine) Kill() { e.end(syscall.SIGKILL) }
@@ -168,7 +198,7 @@ func (e *Engine) Terminate() { e.end(syscall.SIGTERM) }
 func (e *Engine) end(sig syscall.Signal) {
 	e.t.Helper()
 	pid := e.cmd.Process.Pid
-	e.cmd.Process.Signal(sig)
+	syscall.Kill(e.PID(), sig)
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			return
@@ -295,7 +325,7 @@ func (e *Engine) close() {
 // Signal sends a signal, "HUP" for one, to the daemon.
 func (e *Engine) Signal(name string) {
 	e.t.Helper()
-	if err := e.cmd.Process.Signal(unix.SignalNum("SIG" + name)); err != nil {
+	if err := syscall.Kill(e.PID(), unix.SignalNum("SIG"+name)); err != nil {
 		e.t.Fatal(err)
 	}
 }

@@ -61,7 +61,7 @@ func (p Place) Odd() (odd []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	there := p.there()
+	there := p.There()
 	for _, x := range there {
 		if !slices.Contains(recorded, x) {
 			odd = append(odd, "no record of "+x)
@@ -103,8 +103,8 @@ func (p Place) containers() ([]containertypes.InspectResponse, error) {
 	return out, nil
 }
 
-// recorded is what must be there, by the records of the engine and the core. Each line
-// is one that there may return.
+// recorded is what must be there, by the records of the engine and the core, in the
+// words of There.
 func (p Place) recorded(ctx context.Context, core *client.Client) (out []string, err error) {
 	all, err := p.containers()
 	if err != nil {
@@ -135,6 +135,9 @@ func (p Place) recorded(ctx context.Context, core *client.Client) (out []string,
 			for _, b := range bound {
 				if !strings.Contains(b.HostIP, ":") {
 					out = append(out, "nft "+port.Proto()+" "+b.HostPort)
+				}
+				if line := "port " + port.Proto() + " " + b.HostPort; !slices.Contains(out, line) {
+					out = append(out, line)
 				}
 			}
 		}
@@ -211,8 +214,8 @@ var (
 	nftElement = regexp.MustCompile(`(\w+) \. (\d+) : `)
 )
 
-// there is what is on the machine, whoever knows of it.
-func (p Place) there() (out []string) {
+// There lists what is on the machine, whoever knows of it.
+func (p Place) There() (out State) {
 	for _, k := range []struct{ kind, pattern string }{
 		{"directory of container", "data/containers/*"}, {"bundle", coreState + "/*/*"}, {"work directory", coreWork + "/*/*"},
 		{"bundle", coreState + "/*/.*"}, {"runtime state", "exec/runtime/*/*"}, {"netns", "exec/netns/*"}, {"stream socket", "exec/io/*"},
@@ -233,8 +236,13 @@ func (p Place) there() (out []string) {
 	for line := range groups {
 		out = append(out, line)
 	}
+	ports := listening()
 	for _, line := range shims(p.Dir) {
-		out = append(out, p.ofShim(line)...)
+		out = append(out, ofShim(line)...)
+		out = append(out, heldBy(strings.Fields(line)[1], ports)...)
+	}
+	if pid, err := os.ReadFile(p.path("pid")); err == nil { // reserved on the way to a shim
+		out = append(out, heldBy(strings.TrimSpace(string(pid)), ports)...)
 	}
 	for _, el := range elements(p.Dir) {
 		if m := nftElement.FindStringSubmatch(el); m != nil {
@@ -258,7 +266,7 @@ func names(pattern string) (out []string) {
 
 // ofShim is a shim, and the processes whose parent it is: the inits. Execs are told
 // apart by their parents' cgroup being the same; there must be none.
-func (p Place) ofShim(line string) (out []string) {
+func ofShim(line string) (out []string) {
 	f := strings.Fields(line) // "process PID command…"
 	m := shimID.FindStringSubmatch(line)
 	if m == nil {
@@ -331,15 +339,20 @@ func (p Place) oddInCore(ctx context.Context, core *client.Client) (odd []string
 	return append(odd, more...), err
 }
 
-// oddImages lists leases, of which none is left when nothing is under way, and images
-// whose target is not there.
+// resumable marks the leases that keep what an interrupted pull has fetched.
+const resumable = "gantry/resumable"
+
+// oddImages lists leases, of which no other is left when nothing is under way, and
+// images whose target is not there.
 func oddImages(ctx context.Context, core *client.Client) (odd []string, err error) {
 	leases, err := core.Leases().List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, l := range leases {
-		odd = append(odd, "lease "+l.ID)
+		if l.Labels[resumable] == "" {
+			odd = append(odd, "lease "+l.ID)
+		}
 	}
 	images, err := core.Images().List(ctx)
 	if err != nil {

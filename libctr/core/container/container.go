@@ -23,6 +23,11 @@ type Container struct {
 	UpdatedAt   time.Time
 }
 
+// LabelOfBoot, set to "true" when a container is created, says that the record is only
+// worth something while its task runs: it need not outlive the boot, and is then kept
+// without syncs.
+const LabelOfBoot = "gantry/of-boot"
+
 // Runtime names the shim ("io.containerd.gantry.v2") and its options.
 type Runtime struct {
 	Name    string

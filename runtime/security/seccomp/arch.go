@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -35,13 +34,30 @@ const (
 // x32Bit marks x32's numbers; they come in under AUDIT_ARCH_X86_64.
 const x32Bit = 0x40000000
 
-// number gives a call's number on an architecture.
-func number(name string, col int) (uint32, bool) {
-	i, ok := slices.BinarySearchFunc(table[:], name, func(r row, n string) int { return strings.Compare(r.name, n) })
-	if !ok || table[i].nr[col] < 0 {
-		return 0, false
+// rowsOf finds the rows of the names that table has.
+func rowsOf(names []string) []int {
+	rows := make([]int, 0, len(names))
+	for _, name := range names {
+		if i, ok := find(name); ok {
+			rows = append(rows, i)
+		}
 	}
-	return uint32(table[i].nr[col]), true
+	return rows
+}
+
+// find is a binary search by hand: sort's and slices' call a function per step, and a
+// start looks for hundreds of names.
+func find(name string) (int, bool) {
+	low, high := 0, len(table)
+	for low < high {
+		mid := int(uint(low+high) >> 1)
+		if table[mid].name < name {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low, low < len(table) && table[low].name == name
 }
 
 // abi is one set of numbers under one audit architecture. All are little-endian,

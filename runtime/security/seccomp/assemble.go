@@ -37,6 +37,7 @@ type assembler struct {
 	rev  []unix.SockFilter
 	rets map[uint32]pos
 	memo map[string]pos // rule chains by content
+	room []call         // for profile.calls
 }
 
 func (a *assembler) emit(code uint16, k uint32, jt, jf uint8) pos {
@@ -202,7 +203,8 @@ func (a *assembler) tree(spans []span) pos {
 // addSpans appends the numbers first..last of one abi: the calls that the
 // profile speaks of, and what fills the gaps between them.
 func (a *assembler) addSpans(spans []span, p *profile, ab abi, first, last uint32) []span {
-	cs, highest, named := p.calls(ab.col)
+	cs, highest, named := p.calls(ab.col, a.room)
+	a.room = cs
 	add := func(nr uint32, to pos) {
 		if n := len(spans); n == 0 || spans[n-1].to != to {
 			spans = append(spans, span{nr, to})
@@ -236,7 +238,7 @@ func (a *assembler) addSpans(spans []span, p *profile, ab abi, first, last uint3
 const noCall = math.MaxUint32
 
 func (a *assembler) arch(p *profile, audit uint32, abis []abi) pos {
-	spans := []span{}
+	spans := make([]span, 0, len(table))
 	switch {
 	case audit != unix.AUDIT_ARCH_X86_64:
 		spans = a.addSpans(spans, p, abis[0], 0, noCall-1)
@@ -270,7 +272,10 @@ func (a *assembler) x86(spans []span, p *profile, abis []abi) []span {
 
 // assemble writes the whole program.
 func (p *profile) assemble(abis []abi) ([]unix.SockFilter, error) {
-	a := &assembler{rets: map[uint32]pos{}, memo: map[string]pos{}}
+	a := &assembler{
+		rev: make([]unix.SockFilter, 0, 1024), room: make([]call, 0, len(table)),
+		rets: map[uint32]pos{}, memo: map[string]pos{},
+	}
 	entry := a.ret(unix.SECCOMP_RET_KILL_PROCESS)
 	for i := len(abis) - 1; i >= 0; i-- { // the native one is tested first
 		audit := abis[i].audit

@@ -20,6 +20,7 @@ type profile struct {
 // rule is one way to leave the filter for the calls it names.
 type rule struct {
 	names   []string
+	rows    []int       // of table, for the names that it has
 	conds   []condition // all have to hold; none: always
 	ret     uint32
 	without bool // same as the default: counts for its names only
@@ -75,19 +76,20 @@ func parseRule(call specs.LinuxSyscall, def uint32) ([]rule, error) {
 			return nil, errors.New("SCMP_ACT_NOTIFY cannot be used for the write syscall")
 		}
 	}
+	rows := rowsOf(call.Names)
 	if ret == def {
-		return []rule{{names: call.Names, without: true}}, nil
+		return []rule{{names: call.Names, rows: rows, without: true}}, nil
 	}
 	conds, twice, err := conditions(call.Args)
 	if err != nil {
 		return nil, err
 	}
 	if !twice {
-		return []rule{{names: call.Names, conds: conds, ret: ret}}, nil
+		return []rule{{names: call.Names, rows: rows, conds: conds, ret: ret}}, nil
 	}
 	var rs []rule
 	for _, c := range conds {
-		rs = append(rs, rule{names: call.Names, conds: []condition{c}, ret: ret})
+		rs = append(rs, rule{names: call.Names, rows: rows, conds: []condition{c}, ret: ret})
 	}
 	return rs, nil
 }
@@ -159,32 +161,52 @@ type call struct {
 }
 
 // calls gives the numbers that the profile's rules speak of, ascending, and the
-// highest that it names, whether a rule is left for it or not.
-func (p *profile) calls(col int) (cs []call, highest uint32, named bool) {
-	at := map[uint32]int{}
+// highest that it names, whether a rule is left for it or not. The calls are in the
+// room that the caller lends.
+func (p *profile) calls(col int, room []call) (cs []call, highest uint32, named bool) {
+	cs = room[:0]
+	at := places{}
 	for _, r := range p.rules {
-		for _, name := range r.names {
-			nr, ok := number(name, col)
-			if !ok {
+		for _, i := range r.rows {
+			if table[i].nr[col] < 0 { // the architecture lacks it
 				continue
 			}
+			nr := uint32(table[i].nr[col])
 			if nr&^x32Bit < privateCalls {
 				highest, named = max(highest, nr), true
 			}
 			if r.without {
 				continue
 			}
-			i, ok := at[nr]
-			if !ok {
-				i = len(cs)
-				at[nr] = i
+			place := at.of(nr)
+			if *place == 0 {
 				cs = append(cs, call{nr: nr, end: p.fallback})
+				*place = uint16(len(cs)) // at most table's rows
 			}
-			cs[i].add(r)
+			cs[*place-1].add(r)
 		}
 	}
 	slices.SortFunc(cs, func(a, b call) int { return cmp.Compare(a.nr, b.nr) })
 	return cs, highest, named
+}
+
+// places finds a number's place in a list, counted from 1, fast for what is small.
+type places struct {
+	small [1024]uint16
+	large map[uint32]*uint16
+}
+
+func (p *places) of(nr uint32) *uint16 {
+	if low := nr &^ x32Bit; low < uint32(len(p.small)) {
+		return &p.small[low]
+	}
+	if p.large[nr] == nil {
+		if p.large == nil {
+			p.large = map[uint32]*uint16{}
+		}
+		p.large[nr] = new(uint16)
+	}
+	return p.large[nr]
 }
 
 // privateCalls is where arm's own numbers begin, far above all others.

@@ -498,3 +498,12 @@ func TestTableAgainstHeaders(t *testing.T) {
 		}
 	}
 }
+
+// number gives a call's number on an architecture.
+func number(name string, col int) (uint32, bool) {
+	i, ok := find(name)
+	if !ok || table[i].nr[col] < 0 {
+		return 0, false
+	}
+	return uint32(table[i].nr[col]), true
+}
