@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -166,21 +165,42 @@ func Listen(path string) (*net.UnixListener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("listen at %s: %w", path, err)
 	}
-	some, err := private.Listen(context.Background(), "unix", short)
+	l, err := private(short)
 	if err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", path, errno(err))
 	}
-	l := some.(*net.UnixListener)
 	l.SetUnlinkOnClose(false) // the short path may not lead there later
 	return l, nil
 }
 
-// private gives sockets their mode before they have a name, so that nobody else
+// backlog is how many connections may wait to be accepted; package net takes 64 KiB
+// of memory to ask the kernel for the most.
+const backlog = 128
+
+// private makes a socket that has its mode before it has a name, so that nobody else
 // can connect at any time.
-var private = net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
-	cerr := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), 0o600) })
-	return errors.Join(cerr, err)
-}}
+func private(path string) (*net.UnixListener, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	if err := unix.Fchmod(fd, 0o600); err != nil {
+		return nil, err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return nil, err
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		return nil, err
+	}
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.UnixListener), nil
+}
 
 // shortPath returns a path to the same file that fits a socket address, good
 // until release.

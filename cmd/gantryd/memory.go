@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"strings"
@@ -13,6 +14,12 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// ballast counts as part of the heap, but nothing ever touches it, so it is no memory. It
+// lets a small heap grow by some 20 MiB between two collections instead of 4: at
+// thousands of requests a second these would take a third of the time. What grew is
+// given back once it is quiet.
+var ballast = make([]byte, 16<<20)
 
 // trimAfter is for how long nobody asked the engine anything when it is trimmed.
 const trimAfter = 1500 * time.Millisecond
@@ -40,6 +47,7 @@ func unusedHeap() uint64 {
 	}
 	metrics.Read(s)
 	objects, live, free := s[0].Value.Uint64(), s[1].Value.Uint64(), s[2].Value.Uint64()
+	runtime.KeepAlive(&ballast)
 	return objects - min(live, objects) + free
 }
 

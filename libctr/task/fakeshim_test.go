@@ -311,5 +311,8 @@ func (f *fakeTasks) connect(context.Context, *taskapi.ConnectRequest) (*taskapi.
 	if f.mode == "create hangs" {
 		return nil, errdefs.NotFound("no task yet")
 	}
+	if f.mode == "forgets" {
+		return &taskapi.ConnectResponse{ShimPid: uint32(os.Getpid())}, nil
+	}
 	return &taskapi.ConnectResponse{ShimPid: uint32(os.Getpid()), TaskPid: fakePID}, nil
 }

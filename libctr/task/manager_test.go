@@ -377,6 +377,23 @@ func TestReload(t *testing.T) {
 	f.clean(t)
 }
 
+// TestShimWithoutTask finds a shim that was executed, and no more: the one before us has
+// died before it made the task.
+func TestShimWithoutTask(t *testing.T) {
+	f, ctx := setup(t, "forgets"), testContext(t)
+	f.create(t, ctx, "one")
+	f.Close()
+	f.open(t)
+	if st, err := f.List(ctx); err != nil || len(st) != 0 {
+		t.Errorf("tasks %+v, %v", st, err)
+	}
+	f.create(t, ctx, "one")
+	if _, err := f.Delete(ctx, "one", ""); err != nil {
+		t.Error(err)
+	}
+	f.clean(t)
+}
+
 func TestInfoIsAskedOnce(t *testing.T) {
 	f, ctx := setup(t, "protobuf"), testContext(t)
 	self, err := os.Executable()

@@ -90,7 +90,10 @@ func (m *Manager) reloadBundle(ctx context.Context, b *bundle) error {
 		return recordErr
 	case err == nil, errors.Is(err, errNoTask):
 		s.log.WarnContext(ctx, "shim serves no task of a container, ending it", "reason", errors.Join(err, recordErr))
-		m.background(func() { m.discard(reqctx.WithNamespace(m.life, b.ns), s) })
+		m.endOf(s.key, func() {
+			m.discard(reqctx.WithNamespace(m.life, b.ns), s)
+			m.drop(s.key)
+		})
 		return nil
 	}
 	m.log.WarnContext(ctx, "shim cannot be reached, cleaning up", "namespace", b.ns, "container", b.id, "err", err)
@@ -162,6 +165,8 @@ func (m *Manager) reachOnce(ctx context.Context, s *shim) error {
 	var resp taskapi.ConnectResponse
 	err := s.call(ctx, helloTimeout, "Connect", &taskapi.ConnectRequest{ID: s.id}, &resp)
 	switch {
+	case err == nil && resp.GetTaskPid() == 0: // shims answer so, ours too
+		return errNoTask
 	case err == nil:
 		s.setPID(resp.GetTaskPid())
 	case errors.Is(err, context.DeadlineExceeded):
@@ -196,16 +201,21 @@ func (m *Manager) cleanUpDead(ctx context.Context, b *bundle) error {
 	}
 	s := m.newShim(b, binary)
 	s.boot, _ = loadBootstrap(b) // only to find the socket's file
-	m.set(s.key, nil)            // until it is buried, nobody may create the task anew
-	buried := make(chan struct{})
-	m.background(func() { defer close(buried); m.bury(s) })
+	m.endOf(s.key, func() { m.bury(s) })
+	return nil
+}
+
+// endOf takes away what is left of a task, and waits for a while until it has.
+func (m *Manager) endOf(k key, end func()) {
+	m.set(k, nil) // until then, nobody may create the task anew
+	ended := make(chan struct{})
+	m.background(func() { defer close(ended); end() })
 	timer := time.NewTimer(burialTimeout)
 	defer timer.Stop()
 	select {
-	case <-buried:
+	case <-ended:
 	case <-timer.C: // of a process that does not die
 	}
-	return nil
 }
 
 // removeStaleWork removes work directories without a bundle: the state directory

@@ -116,26 +116,25 @@ func WithPathVersion(ctx context.Context, v string) context.Context {
 	return context.WithValue(ctx, pathVersion{}, v)
 }
 
-// Version refuses versions that are not served and tells the handlers the one that is
-// asked for. Clients older than any version served get plain text, as they expect.
-func Version(min string) Middleware {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			v, _ := r.Context().Value(pathVersion{}).(string)
-			if v == "" {
-				v = rest.MaxVersion
-			}
-			if err := rest.CheckVersion(v, min); err != nil {
-				if rest.CheckVersion(v, rest.MinVersion) != nil && !newer(v) {
-					http.Error(w, err.Error(), http.StatusBadRequest)
-					return
-				}
-				httputil.WriteError(w, errdefs.WithClass(errdefs.ErrInvalidArgument, err))
-				return
-			}
-			next.ServeHTTP(w, r.WithContext(reqctx.WithVersion(r.Context(), v)))
-		})
+// Version refuses versions that are not served, and says so, or returns the context that
+// tells the handlers the one that is asked for. Clients older than any version served get
+// plain text, as they expect. It is no Middleware, nor is Trace: each of those costs
+// a copy of the request.
+func Version(ctx context.Context, w http.ResponseWriter, min string) (_ context.Context, ok bool) {
+	v, _ := ctx.Value(pathVersion{}).(string)
+	if v == "" {
+		v = rest.MaxVersion
 	}
+	err := rest.CheckVersion(v, min)
+	switch {
+	case err == nil:
+		return reqctx.WithVersion(ctx, v), true
+	case rest.CheckVersion(v, rest.MinVersion) != nil && !newer(v):
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	default:
+		httputil.WriteError(w, errdefs.WithClass(errdefs.ErrInvalidArgument, err))
+	}
+	return nil, false
 }
 
 func newer(v string) bool { return rest.Change{Since: rest.MaxVersion}.InVersion(v) }

@@ -13,12 +13,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gorilla/mux"
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 
 	"gantry/api/rest"
-	"gantry/router/httputil"
 	"gantry/router/middleware"
 	"gantry/router/route"
 )
@@ -29,7 +26,7 @@ type Config struct {
 	Experimental  bool
 	MinAPIVersion string // the oldest version served, rest.MinVersion when empty
 	Log           *slog.Logger
-	Tracer        trace.Tracer // nil takes the global provider's
+	Tracer        trace.Tracer // nil for no spans
 	// Quiet is called when for QuietAfter no request began or ended, and again only when
 	// some did since; streams that go on meanwhile count for nothing. It may block.
 	Quiet      func()
@@ -59,9 +56,6 @@ func New(cfg Config, resources ...route.Resource) (*Server, error) {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
-	}
-	if cfg.Tracer == nil {
-		cfg.Tracer = otel.Tracer("gantry/router")
 	}
 	s := &Server{cfg: cfg, handlers: tracker{quiet: cfg.Quiet, after: cfg.QuietAfter}}
 	s.base, s.cutOff = context.WithCancel(context.Background())
@@ -103,15 +97,13 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 func (s *Server) handler(resources []route.Resource) http.Handler {
-	m := mux.NewRouter().SkipClean(true) // splitVersion does it
+	var t table
 	for _, res := range resources {
 		for _, rt := range res.Routes() {
-			m.Path(rt.Path).Methods(rt.Method).Handler(s.route(rt))
+			t.add(rt, s.route(rt))
 		}
 	}
-	m.NotFoundHandler = http.HandlerFunc(httputil.PageNotFound)
-	m.MethodNotAllowedHandler = m.NotFoundHandler
-	return middleware.Chain(splitVersion(m),
+	return middleware.Chain(splitVersion(t.handler()), // it also cleans the path
 		middleware.RequestID(),
 		middleware.Log(s.cfg.Log),
 		middleware.Headers(s.cfg.Version, s.cfg.Experimental),
@@ -119,20 +111,26 @@ func (s *Server) handler(resources []route.Resource) http.Handler {
 	)
 }
 
-// route adapts one row: its life, its error.
+// route adapts one row: its version, its span, its life, its error.
 func (s *Server) route(rt route.Route) http.Handler {
-	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	name := middleware.SpanName(rt.Method, rt.Path)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, ok := middleware.Version(r.Context(), w, s.cfg.MinAPIVersion)
+		if !ok {
+			return
+		}
+		if s.cfg.Tracer != nil {
+			traced, end := middleware.Trace(ctx, s.cfg.Tracer, name, w, r)
+			defer end()
+			ctx = traced
+		}
 		defer s.handlers.add()()
-		ctx, cancel := s.life(r.Context(), rt.Life)
+		ctx, cancel := s.life(ctx, rt.Life)
 		defer cancel()
 		if err := rt.Handler(ctx, w, r.WithContext(ctx)); err != nil {
 			s.fail(ctx, w, r, err)
 		}
 	})
-	return middleware.Chain(h,
-		middleware.Version(s.cfg.MinAPIVersion),
-		middleware.Trace(s.cfg.Tracer, rt.Method+" "+rt.Path),
-	)
 }
 
 func (s *Server) life(ctx context.Context, l route.Life) (context.Context, context.CancelFunc) {

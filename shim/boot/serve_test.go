@@ -72,7 +72,7 @@ func protected(t *testing.T) *os.File {
 // serve makes the task's socket, connects to it, and executes the program as its shim.
 func (k *task) serve(program *os.File, argv0 string) *os.Process {
 	k.t.Helper()
-	path := filepath.Join(k.dir, "s", "own")
+	path := filepath.Join(k.dir, "s", k.id)
 	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
 		k.t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func (k *task) serve(program *os.File, argv0 string) *os.Process {
 		"-socket", "unix://"+path, "-listen-fd", "3", "-debug", "serve")
 	cmd.Args[0] = argv0
 	cmd.Dir = k.bundle
-	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS="+k.events(), "GOMAXPROCS=2")
+	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS="+k.events(), "GOMAXPROCS="+maxprocs())
 	cmd.ExtraFiles = []*os.File{socket, program}
 	if err := cmd.Start(); err != nil {
 		k.t.Fatal(err)

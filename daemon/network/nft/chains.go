@@ -34,8 +34,10 @@ func (t *Table) addChains(c *nftables.Conn) {
 	guard(iif(expr.CmpOpNeq, "lo"), loopback(addrDst), verdict(expr.VerdictDrop))
 	guard(iif(expr.CmpOpNeq, "lo"), loopback(addrSrc), verdict(expr.VerdictDrop))
 
-	for name, hook := range map[string]*nftables.ChainHook{"prerouting": nftables.ChainHookPrerouting, "output": nftables.ChainHookOutput} {
-		nat := chain(name, nftables.ChainTypeNAT, hook, nftables.ChainPriorityNATDest)
+	for _, nat := range []func(...[]expr.Any){
+		chain("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest),
+		chain("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest),
+	} {
 		nat(toLocal(), t.dnat(t.ports, true))
 		nat(toLocal(), t.dnat(t.anyports, false))
 	}

@@ -176,7 +176,7 @@ func (p Place) recordedInCore(ctx context.Context, core *client.Client) (out []s
 	if err != nil {
 		return nil, err
 	}
-	snapshots := 0
+	snapshots, ingests := 0, 0
 	for _, ns := range spaces {
 		ctx := reqctx.WithNamespace(ctx, ns)
 		err := core.Content().Walk(ctx, func(i content.Info) error {
@@ -188,12 +188,17 @@ func (p Place) recordedInCore(ctx context.Context, core *client.Client) (out []s
 		if err != nil {
 			return nil, err
 		}
+		open, err := core.Content().ListStatuses(ctx)
+		if err != nil {
+			return nil, err
+		}
+		ingests += len(open)
 		err = core.Snapshotter(snapshotter).Walk(ctx, func(snapshot.Info) error { snapshots++; return nil })
 		if err != nil {
 			return nil, err
 		}
 	}
-	return append(out, fmt.Sprintf("%d snapshots", snapshots)), nil
+	return append(out, fmt.Sprintf("%d snapshots", snapshots), fmt.Sprintf("%d ingests", ingests)), nil
 }
 
 func (p Place) path(elem ...string) string {
@@ -219,7 +224,7 @@ func (p Place) There() (out State) {
 	for _, k := range []struct{ kind, pattern string }{
 		{"directory of container", "data/containers/*"}, {"bundle", coreState + "/*/*"}, {"work directory", coreWork + "/*/*"},
 		{"bundle", coreState + "/*/.*"}, {"runtime state", "exec/runtime/*/*"}, {"netns", "exec/netns/*"}, {"stream socket", "exec/io/*"},
-		{"volume", "data/volumes/*"}, {"ingest", coreIngests + "/*"}, {"removed snapshot", coreSnapshots + "/removing/*"},
+		{"volume", "data/volumes/*"}, {"removed snapshot", coreSnapshots + "/removing/*"},
 	} {
 		for _, name := range names(p.path(k.pattern)) {
 			out = append(out, k.kind+" "+strings.TrimSuffix(name, ".sock"))
@@ -251,6 +256,7 @@ func (p Place) There() (out State) {
 	}
 	return append(out,
 		fmt.Sprintf("%d shim sockets", len(names(p.path("exec/core/s/*")))), fmt.Sprintf("%d links", len(links(p.Bridge))),
+		fmt.Sprintf("%d ingests", len(names(p.path(coreIngests, "*")))),
 		fmt.Sprintf("%d snapshots", len(names(p.path(coreSnapshots, "snapshots/*")))))
 }
 
@@ -342,8 +348,11 @@ func (p Place) oddInCore(ctx context.Context, core *client.Client) (odd []string
 // resumable marks the leases that keep what an interrupted pull has fetched.
 const resumable = "gantry/resumable"
 
-// oddImages lists leases, of which no other is left when nothing is under way, and
-// images whose target is not there.
+// pulled begins the names of ingests that the next pull goes on with.
+const pulled = "layer-"
+
+// oddImages lists leases and ingests, of which no others are left when nothing is under
+// way, and images whose target is not there.
 func oddImages(ctx context.Context, core *client.Client) (odd []string, err error) {
 	leases, err := core.Leases().List(ctx)
 	if err != nil {
@@ -352,6 +361,15 @@ func oddImages(ctx context.Context, core *client.Client) (odd []string, err erro
 	for _, l := range leases {
 		if l.Labels[resumable] == "" {
 			odd = append(odd, "lease "+l.ID)
+		}
+	}
+	ingests, err := core.Content().ListStatuses(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range ingests {
+		if !strings.HasPrefix(i.Ref, pulled) {
+			odd = append(odd, "ingest "+i.Ref)
 		}
 	}
 	images, err := core.Images().List(ctx)
