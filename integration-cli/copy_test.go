@@ -60,7 +60,7 @@ func TestCopy(t *testing.T) {
 				err: "Error response from daemon: Could not find the file /no/such in container " + c},
 			{name: c + " missing source", args: []string{"cp", c + ":/no/such", host}, code: 1,
 				err: "Error response from daemon: Could not find the file /no/such in container " + c},
-			{name: c + " file over directory", args: []string{"cp", file, c + ":/tmp/dir/sub/x/"}, code: 1, err: "no such directory"},
+			{name: c + " file over directory", args: []string{"cp", file, c + ":/tmp/dir/sub/x/"}, code: 1, err: "…no such directory"},
 			{name: c + " directory over file", args: []string{"cp", filepath.Join(host, "dir"), c + ":/tmp/file"}, code: 1,
 				err: "cannot copy directory"},
 		})

@@ -276,8 +276,8 @@ func (s *Service) tryWritable(ctx context.Context, e *entry, w *writing) (*view,
 }
 
 const (
-	copyGrace = 10 * time.Second // for a copy to end by itself
-	copyEnd   = time.Second      // for one that has been told to
+	copyGrace = 5 * time.Second // for a copy to end by itself
+	copyEnd   = time.Second     // for one that has been told to
 )
 
 // endWriting waits for a copy into the container's files, and breaks it off when it
