@@ -95,6 +95,9 @@ var acts = map[string]act{
 	"libctr/snapshot/":                      (*site).live,
 	"libctr/snapshot/overlay.commit.":       (*site).load,
 	"libctr/task.":                          (*site).live,
+	"libctr/task.launch.started":            (*site).liveInGroup,
+	"libctr/task.launch.saved":              (*site).liveInGroup,
+	"shim/boot.start.":                      (*site).liveInGroup,
 	"libctr/task.bury.":                     (*site).orphan,
 	"shim/":                                 (*site).live,
 	"shim/boot.delete.":                     (*site).orphan,
@@ -151,7 +154,7 @@ func (s *site) crash(t *testing.T, point string) {
 	if err == nil {
 		err = act(s)
 	}
-	reached := within(5*time.Second, func() bool { _, err := os.Lstat(mark); return err == nil })
+	reached := becomesTrue(5*time.Second, func() bool { _, err := os.Lstat(mark); return err == nil })
 	if !reached {
 		t.Fatalf("not reached: %v\n%s", err, s.e.Log())
 	}
@@ -173,7 +176,7 @@ func (s *site) crash(t *testing.T, point string) {
 	s.again(t, act)
 }
 
-func within(d time.Duration, ok func() bool) bool {
+func becomesTrue(d time.Duration, ok func() bool) bool {
 	for deadline := time.Now().Add(d); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			return false
@@ -245,7 +248,7 @@ func (s *site) again(t *testing.T, act act) {
 	}
 	s.settled(t, false)
 	var left []string
-	if !within(10*time.Second, func() bool {
+	if !becomesTrue(10*time.Second, func() bool {
 		left = minus(s.e.Place().There(), s.base)
 		return len(left) == 0
 	}) {
@@ -273,14 +276,27 @@ func (s *site) live() error {
 		return err
 	}
 	s.said.volume = "fp"
-	return s.life(object{
+	return s.life(full(nil))
+}
+
+// full is the create request of a container with all that a container can have.
+func full(annotations object) object {
+	return object{
 		"Image": image, "Cmd": []string{"sleep", "1000"}, "Volumes": object{"/anonymous": object{}},
 		"WorkingDir": "/made/for/it", "ExposedPorts": object{"80/tcp": object{}},
 		"HostConfig": object{
-			"Binds": []string{"fp:/v"}, "IpcMode": "shareable",
+			"Binds": []string{"fp:/v"}, "IpcMode": "shareable", "Annotations": annotations,
 			"PortBindings": object{"80/tcp": []object{{"HostPort": ""}}},
 		},
-	})
+	}
+}
+
+// liveInGroup is live with a shim that could serve other containers too: it is brought
+// up by the protocol that all shims know.
+func (s *site) liveInGroup() error {
+	c := full(object{"io.containerd.runc.v2.group": "group"})
+	c["HostConfig"].(object)["Binds"] = []string{}
+	return s.life(c)
 }
 
 func (s *site) liveOnHost() error {
@@ -351,7 +367,7 @@ func (s *site) orphan() error {
 		return err
 	}
 	id := s.said.container
-	if !within(5*time.Second, func() bool {
+	if !becomesTrue(5*time.Second, func() bool {
 		_, text, err = ask(s.e, "GET", "/containers/fp/json", nil)
 		return err != nil || strings.Contains(text, `"Status":"exited"`)
 	}) {
