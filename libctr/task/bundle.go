@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/containerd/typeurl/v2"
 	"github.com/moby/sys/mountinfo"
@@ -134,35 +135,41 @@ func (s brief) rootGID() int {
 	return 0
 }
 
-// remove unmounts what is mounted in the bundle, then removes it and the work
-// directory. It first moves the bundle out of the way, so that a crash in between
-// leaves nothing that looks like a task. Removing what is gone is no error.
+// remove takes the bundle and its work directory away. Removing what is gone is no error.
 func (b *bundle) remove(context.Context) error {
-	if err := b.unmount(); err != nil {
-		return err
-	}
-	failpoint.Hit("libctr/task.bundle.unmounted")
-	hidden := filepath.Join(filepath.Dir(b.path), "."+b.id)
-	err := os.RemoveAll(hidden)
-	if err == nil {
-		err = os.Rename(b.path, hidden)
-	}
-	failpoint.Hit("libctr/task.bundle.hidden")
-	switch {
-	case err == nil:
+	hidden, err := b.hide()
+	if err == nil && hidden != "" {
 		err = os.RemoveAll(hidden)
-	case errors.Is(err, os.ErrNotExist):
-		err = nil
-	}
-	failpoint.Hit("libctr/task.bundle.removed")
-	if e := os.RemoveAll(b.work); err == nil {
-		err = e
 	}
 	if err != nil {
 		return fmt.Errorf("remove bundle: %w", err)
 	}
+	failpoint.Hit("libctr/task.bundle.removed")
 	return nil
 }
+
+// hide unmounts what is mounted in the bundle, removes the work directory and moves the
+// bundle out of the way, to a name that the next start of the core removes: a crash from
+// then on leaves nothing that looks like a task, and the id is free. "" is a bundle that
+// is gone.
+func (b *bundle) hide() (hidden string, err error) {
+	if err := b.unmount(); err != nil {
+		return "", err
+	}
+	failpoint.Hit("libctr/task.bundle.unmounted")
+	hidden = filepath.Join(filepath.Dir(b.path), fmt.Sprintf(".%s.%d", b.id, removals.Add(1)))
+	switch err = os.Rename(b.path, hidden); {
+	case errors.Is(err, os.ErrNotExist):
+		hidden, err = "", nil
+	case err != nil:
+		return "", err
+	}
+	failpoint.Hit("libctr/task.bundle.hidden")
+	return hidden, os.RemoveAll(b.work)
+}
+
+// removals numbers the names of bundles on their way out.
+var removals atomic.Uint64
 
 // unmount detaches every mount below the bundle. An empty rootfs that can be
 // removed has none, so that the usual case reads no mount table.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/typeurl/v2"
@@ -245,8 +246,12 @@ func (s *shim) waitBuried(ctx context.Context) error {
 func (m *Manager) forget(ctx context.Context, s *shim, e task.Exit) {
 	s.ended(e)
 	s.leave()
-	if err := s.bundle.remove(context.WithoutCancel(ctx)); err != nil {
+	hidden, err := s.bundle.hide()
+	if err != nil {
 		s.log.ErrorContext(ctx, "remove bundle of a deleted task", "err", err) // the next start removes it
+	}
+	if hidden != "" {
+		m.background(func() { m.warnIf(os.RemoveAll(hidden), "remove bundle of a deleted task", s.bundle) })
 	}
 	m.drop(s.key)
 	close(s.gone)

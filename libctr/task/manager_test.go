@@ -91,8 +91,14 @@ func (f *fixture) calls(t *testing.T) []string {
 	return strings.Fields(string(data))
 }
 
+// clean fails when a task has left something, which may take a moment to go.
 func (f *fixture) clean(t *testing.T) {
 	t.Helper()
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if left, _ := filepath.Glob(filepath.Join(f.dir, "state/*/.*")); len(left) == 0 {
+			break
+		}
+	}
 	for _, pattern := range []string{"state/*/*", "root/*/*", "state/*/.*"} {
 		if left, _ := filepath.Glob(filepath.Join(f.dir, pattern)); len(left) > 0 {
 			t.Errorf("left: %v", left)
