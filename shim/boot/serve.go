@@ -54,7 +54,6 @@ func (a args) serve() error {
 	if err != nil {
 		return err
 	}
-	tune()
 	unix.Setsid() //nolint:errcheck // whoever executed us may have done it
 	failpoint.Hit("shim/boot.serve.begun")
 	logrus.SetOutput(io.Discard) // the ttrpc library's
