@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -29,8 +30,8 @@ func listen() (*listener, error) {
 	return &listener{conn}, nil
 }
 
-// run calls changed for what may concern the engine with that table, until ctx ends or
-// an error that is not a loss of messages.
+// run calls changed for what may concern the engine with that table, until ctx ends.
+// Where it can't hear, it calls changed every second.
 func (l *listener) run(ctx context.Context, table string, changed func(), log *slog.Logger) {
 	defer context.AfterFunc(ctx, func() { l.conn.Close() })() // which ends Receive; it was only read from
 	for {
@@ -42,7 +43,11 @@ func (l *listener) run(ctx context.Context, table string, changed func(), log *s
 			changed()
 		case err != nil:
 			log.Error("hear of firewall changes", "err", err)
-			return
+			changed()
+			select {
+			case <-ctx.Done():
+			case <-time.After(again):
+			}
 		}
 		for _, m := range messages {
 			if concerns(m, table) {
