@@ -57,14 +57,39 @@ type Store struct {
 
 var _ content.Store = (*Store)(nil)
 
-// New opens or makes a store at root.
+// New opens or makes a store at root. Ingests that nobody sees go: a crash came before
+// they had all their files.
 func New(root string) (*Store, error) {
 	for _, dir := range []string{"blobs", "ingest"} {
 		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			return nil, fmt.Errorf("open content store: %w", err)
 		}
 	}
+	if err := dropTorn(filepath.Join(root, "ingest")); err != nil {
+		return nil, fmt.Errorf("open content store: %w", err)
+	}
 	return &Store{root: root, disk: realDisk, locked: make(map[string]time.Time)}, nil
+}
+
+func dropTorn(ingests string) error {
+	entries, err := os.ReadDir(ingests)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		dir := filepath.Join(ingests, e.Name())
+		ref, err := os.ReadFile(filepath.Join(dir, "ref"))
+		if err == nil {
+			_, err = readStatus(dir, string(ref))
+		}
+		if !errors.Is(err, fs.ErrNotExist) && !errdefs.IsNotFound(err) {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Info implements content.Store.

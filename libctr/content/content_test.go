@@ -2,6 +2,8 @@ package content_test
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"testing"
 
 	corecontent "gantry/libctr/core/content"
@@ -18,4 +20,38 @@ func TestStore(t *testing.T) {
 		}
 		return t.Context(), s
 	})
+}
+
+// TestTornIngests opens a store in which ingests were cut off while they were made.
+func TestTornIngests(t *testing.T) {
+	root := t.TempDir()
+	s, err := content.New(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := s.Writer(t.Context(), corecontent.WriterOptions{Ref: "whole"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	for name, files := range map[string][]string{"empty": nil, "named": {"ref"}, "dated": {"startedat"}} {
+		dir := filepath.Join(root, "ingest", name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if err := os.WriteFile(filepath.Join(dir, f), []byte("x"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if s, err = content.New(root); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Status(t.Context(), "whole"); err != nil {
+		t.Error(err)
+	}
+	if left, _ := os.ReadDir(filepath.Join(root, "ingest")); len(left) != 1 {
+		t.Errorf("ingests left: %v", left)
+	}
 }

@@ -186,13 +186,14 @@ func (m *Manager) abandon(ctx context.Context, s *shim) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, binaryTimeout)
 	defer cancel()
-	if _, err := m.runDelete(ctx, s.bundle, s.binary); err != nil && !errors.Is(err, os.ErrNotExist) {
-		if !m.shared(s) { // which the call would have done
-			removeSocket(ctx, s.boot.Address)
-		}
-		return err
+	_, err := m.runDelete(ctx, s.bundle, s.binary)
+	if !m.shared(s) { // of a shim that died before it was known where, the call knows nothing
+		removeSocket(ctx, s.boot.Address)
 	}
-	return nil
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // shutdown asks the shim to end and waits for a moment until it has, unless it

@@ -196,6 +196,9 @@ func TestFailedStepsAreUndone(t *testing.T) {
 				t.Errorf("calls %v, want them to end in %v", calls, tc.calls)
 			}
 			f.clean(t)
+			if left, _ := filepath.Glob(filepath.Join(f.dir, "*.sock")); len(left) > 0 && tc.mode == "create dies" {
+				t.Errorf("sockets left: %v", left)
+			}
 			if _, err := f.Get(ctx, "one", ""); !errdefs.IsNotFound(err) {
 				t.Errorf("get: %v", err)
 			}
