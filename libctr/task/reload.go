@@ -84,6 +84,11 @@ func (m *Manager) warnIf(err error, what string, b *bundle) {
 func (m *Manager) reloadBundle(ctx context.Context, b *bundle) error {
 	_, recordErr := m.cfg.Containers.Get(ctx, b.id)
 	s, err := m.reach(ctx, b)
+	if err != nil && !errors.Is(err, errNoTask) && ctx.Err() == nil {
+		if again, aerr := m.regain(ctx, b); again != nil {
+			s, err = again, aerr
+		}
+	}
 	switch {
 	case err == nil && !errdefs.IsNotFound(recordErr):
 		m.adopt(s)
@@ -137,7 +142,7 @@ func (m *Manager) reach(ctx context.Context, b *bundle) (*shim, error) {
 		return nil, fmt.Errorf("bootstrap parameters: %w", err)
 	}
 	for {
-		s := m.newShim(b, b.binary())
+		s := m.newShim(b, m.binaryOf(b))
 		s.boot = boot
 		err := m.reachOnce(ctx, s)
 		if err == nil || errors.Is(err, errNoTask) {
@@ -195,7 +200,7 @@ func (m *Manager) discard(ctx context.Context, s *shim) {
 // cleanUpDead removes the task of a shim that died while no core was looking,
 // and says so in events. A bundle without a note of its shim never had one.
 func (m *Manager) cleanUpDead(ctx context.Context, b *bundle) error {
-	binary := b.binary()
+	binary := m.binaryOf(b)
 	if binary == "" {
 		return b.remove(ctx)
 	}
