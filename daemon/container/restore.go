@@ -37,7 +37,11 @@ func (s *Service) loadAll() error {
 			c.Network = c.Network.down()
 		}
 		s.index.Reserve(c.Name, c.ID)
-		s.add(newEntry(c))
+		e := newEntry(c)
+		s.add(e)
+		if in.ahead[c.ID] {
+			s.mark(e, false)
+		}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 
 	bolt "go.etcd.io/bbolt"
@@ -36,6 +37,7 @@ type store struct {
 type stored struct {
 	all        []Snapshot
 	fresh      map[string]bool  // by id: the state is of this boot
+	ahead      map[string]bool  // by id: the durable state is an older one
 	unreadable map[string]error // by id: records
 }
 
@@ -91,7 +93,7 @@ func bootID() string {
 
 // load returns every container.
 func (st *store) load() (stored, error) {
-	in := stored{fresh: map[string]bool{}, unreadable: map[string]error{}}
+	in := stored{fresh: map[string]bool{}, ahead: map[string]bool{}, unreadable: map[string]error{}}
 	present, kept := map[string]State{}, map[string]State{}
 	err := st.runtime.View(func(tx *bolt.Tx) error {
 		// Of a state that cannot be read the durable one is the next best.
@@ -114,7 +116,7 @@ func (st *store) load() (stored, error) {
 			if !ok {
 				s = kept[id]
 			}
-			in.fresh[id] = ok
+			in.fresh[id], in.ahead[id] = ok, ok && !reflect.DeepEqual(s, kept[id])
 			in.all = append(in.all, Snapshot{Record: &r, State: s})
 		}, func(id string, err error) { in.unreadable[id] = err })
 	})
