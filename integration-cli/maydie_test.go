@@ -292,9 +292,22 @@ func (w *world) checkUse(t *testing.T) {
 	if out, _ := tty(t, w.Engine, "echo $((6*7))x\n\x00\x10\x11", "attach", "term"); !strings.Contains(out, "42x") {
 		t.Errorf("attach to the terminal: %q", out)
 	}
+	w.atHome(t)
 	w.Must("unpause", "frozen")
 	w.Must("pause", "frozen")
 	w.talk(t, "more", "attach", "--sig-proxy=false", "talks")
+}
+
+// atHome: the daemon's first thread is in no container's namespace, which would last as
+// long as the daemon.
+func (w *world) atHome(t *testing.T) {
+	for _, ns := range []string{"net", "mnt"} {
+		theirs, err := os.Readlink(filepath.Join("/proc", itoa(w.PID()), "ns", ns))
+		ours, oerr := os.Readlink("/proc/self/ns/" + ns)
+		if err != nil || oerr != nil || theirs != ours {
+			t.Errorf("the daemon is in %s, %v; the test in %s, %v", theirs, err, ours, oerr)
+		}
+	}
 }
 
 // talk runs a client on the container that listens, which has not seen the end of its

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -18,6 +19,10 @@ import (
 	"gantry/daemon/config"
 	"gantry/daemon/hostpath"
 )
+
+// The first thread stays main's own: it outlives every goroutine, and with one that has
+// locked it and gone to a container's namespace it would keep that for ever.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	hostpath.Main()
