@@ -109,8 +109,11 @@ var errTooLong = errors.New("frame is too long")
 // readRaw reads one frame; its body uses buf when that is large enough. A clean
 // end before a frame is io.EOF.
 func readRaw(r io.Reader, buf []byte) (raw, error) {
-	var head [headerSize]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
+	if cap(buf) < headerSize {
+		buf = make([]byte, 512)
+	}
+	head := buf[:headerSize]
+	if _, err := io.ReadFull(r, head); err != nil {
 		return raw{}, err
 	}
 	f := raw{kind: Kind(head[0]), stream: head[1]}

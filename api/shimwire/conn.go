@@ -3,6 +3,7 @@ package shimwire
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,7 +51,7 @@ func Dial(ctx context.Context, socket string, h Hello) (*Conn, error) {
 		return nil, err
 	}
 	hello := append(appendHeader(nil, kindHello, 0, len(body)), body...)
-	c := &Conn{conn: conn, r: bufio.NewReaderSize(conn, 16<<10)}
+	c := &Conn{conn: conn, r: bufio.NewReaderSize(conn, 32<<10)}
 	welcome, err := exchange(ctx, conn, c.r, hello)
 	if err != nil {
 		conn.Close()
@@ -81,6 +82,16 @@ func (c *Conn) Read() (Frame, error) {
 	f, err := r.decode()
 	c.ended = err == nil && f.Kind == End
 	return f, err
+}
+
+// Ready says that Read would not wait: a whole frame has come.
+func (c *Conn) Ready() bool {
+	n := c.r.Buffered()
+	if n < headerSize {
+		return false
+	}
+	head, err := c.r.Peek(headerSize)
+	return err == nil && n-headerSize >= int(binary.BigEndian.Uint32(head[4:]))
 }
 
 // Write sends p to the process's stdin. It blocks while the process does not

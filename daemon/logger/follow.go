@@ -71,14 +71,19 @@ func listen(ctx context.Context, src Source, o Options, pos logfile.Position, ou
 // errHungUp says that the shim's stream ended without its last frame.
 var errHungUp = errors.New("shim hung up")
 
-// copyEntries passes entries on until the stream's end; pos is always the position
-// after the last.
+// copyEntries passes entries on until the stream's end, those that come together in one
+// write; pos is always the position after the last.
 func copyEntries(conn *shimwire.Conn, attrs []byte, out *output, pos *logfile.Position) error {
 	for {
+		if !conn.Ready() {
+			if err := out.flush(); err != nil {
+				return err
+			}
+		}
 		f, err := conn.Read()
 		switch {
 		case errors.Is(err, io.EOF) || (err == nil && f.Kind == shimwire.End):
-			return nil
+			return out.flush()
 		case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.ECONNRESET):
 			return errHungUp
 		case err != nil:
@@ -88,9 +93,6 @@ func copyEntries(conn *shimwire.Conn, attrs []byte, out *output, pos *logfile.Po
 		}
 		e := logfile.Entry{Stream: f.Stream, Time: f.Time, Line: f.Data, Attrs: attrs}
 		if err := out.entry(&e); err != nil {
-			return err
-		}
-		if err := out.flush(); err != nil {
 			return err
 		}
 		*pos = f.Pos
