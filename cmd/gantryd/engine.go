@@ -47,8 +47,10 @@ type engine struct {
 	undo      []func(context.Context) error // in the order of what they undo
 }
 
-// stopTimeout bounds the orderly end of everything but containers.
-const stopTimeout = 20 * time.Second
+const (
+	stopTimeout   = 20 * time.Second // bounds the orderly end of everything but containers
+	startsTimeout = 5 * time.Second  // for the containers' starts that clients wait for
+)
 
 // newEngine brings everything up but the API, which serve opens. When it fails nothing
 // is left running.
@@ -177,6 +179,7 @@ func (e *engine) serve(ctx context.Context, r *reloader) error {
 func (e *engine) shutdown(ctx context.Context, c *config.Config) error {
 	apiCtx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
+	defer time.AfterFunc(startsTimeout, e.daemon.Containers.BreakStarts).Stop()
 	err := e.api.Shutdown(apiCtx)
 	if !c.LiveRestore {
 		err = errors.Join(err, e.daemon.Containers.Shutdown(ctx, c.ShutdownTimeout))

@@ -33,6 +33,7 @@ type entry struct {
 	attempt     restart.Attempt                    // guarded by mu
 	noRestart   bool                               // guarded by mu; a user's signal: the policy is off until the next start
 	writing     *writing                           // guarded by mu; the copy into the files, nil when none
+	breakOff    context.CancelCauseFunc            // guarded by mu; ends the start under way, nil when there is none
 	byUser      int                                // guarded by mu; users' restarts under way: the exit must not auto-remove
 }
 

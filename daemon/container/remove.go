@@ -49,6 +49,9 @@ func (s *Service) remove(ctx context.Context, e *entry, ref string, o containert
 	if s.entry(e.id) != e { // a removal that has just ended
 		return nil
 	}
+	if o.Force {
+		e.breakStart(errdefs.Conflict("container %s is being removed", e.id))
+	}
 	if err := s.endFor(ctx, e, o.Force); err != nil {
 		return fmt.Errorf("cannot remove container %q: %w", ref, err)
 	}

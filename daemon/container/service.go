@@ -76,11 +76,20 @@ func New(cfg Config, d Deps, durable, runtime database.Records, log *slog.Logger
 	return s, s.loadAll()
 }
 
+// closeTimeout is how long Close waits for starts and removals to be broken off.
+const closeTimeout = 15 * time.Second
+
 // Close ends the service's own work; containers go on. States are durable afterwards.
 func (s *Service) Close() error {
 	s.closing.Store(true)
 	s.end()
-	s.work.Wait()
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.work.Wait() }() // ends with the process at the latest
+	select {
+	case <-ended:
+	case <-time.After(closeTimeout): // what hangs is put right by the next start
+		s.log.Warn("containers' work has not ended", "after", closeTimeout)
+	}
 	return s.flush()
 }
 

@@ -76,7 +76,8 @@ func (e *entry) startable() error {
 // start runs the container; the caller is in its lane. On failure the state says why
 // and nothing else is left.
 func (s *Service) start(ctx context.Context, e *entry) error {
-	err := s.try(ctx, e)
+	ctx, settle := s.breakable(ctx, e)
+	err := settle(s.try(ctx, e))
 	if err == nil {
 		return nil
 	}

@@ -198,6 +198,7 @@ func (s *Service) signal(ctx context.Context, e *entry, sig syscall.Signal) erro
 	failpoint.Hit("daemon/container.stop.noted")
 	if c.Status == Restarting {
 		e.callOff()
+		e.breakStart(errdefs.Conflict("container %s is being stopped", e.id))
 		return nil
 	}
 	if err := s.send(ctx, e, sig); err != nil {

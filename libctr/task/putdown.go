@@ -57,7 +57,7 @@ func (m *Manager) putDown(ctx context.Context, s *shim) error {
 	}
 	defer unix.Close(fd)
 	s.log.WarnContext(ctx, "shim does not answer, killing it", "shim", pid)
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := killGroup(fd); err != nil {
 		return fmt.Errorf("kill shim %d: %w", pid, err)
 	}
 	timer := time.NewTimer(deathTimeout)
@@ -83,10 +83,26 @@ func (m *Manager) killShim(ctx context.Context, s *shim) error {
 	}
 	defer unix.Close(fd)
 	s.log.WarnContext(ctx, "shim does not end, killing it", "shim", pid)
-	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := killGroup(fd); err != nil {
 		return fmt.Errorf("kill shim %d: %w", pid, err)
 	}
 	return nil
+}
+
+// signalGroup is PIDFD_SIGNAL_PROCESS_GROUP of linux/pidfd.h, since Linux 6.9.
+const signalGroup = 1 << 2
+
+// killGroup kills a process with the group that it leads, where the kernel can: a
+// runtime that a shim waits for, or a hook, would go on without it.
+func killGroup(pidfd int) error {
+	if unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, signalGroup) == nil {
+		return nil
+	}
+	err := unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	return err
 }
 
 // process returns a descriptor of the shim's process, and its pid. Candidates are the
