@@ -98,7 +98,8 @@ func newEngine(ctx context.Context, c *config.Config, log *slog.Logger) (_ *engi
 
 func (e *engine) onStop(f func(context.Context) error) { e.undo = append(e.undo, f) }
 
-// startCore serves the core and connects to it as any client does, over its socket.
+// startCore serves the core and becomes its client: by the same calls as any other, of
+// which those that are no streams need no socket.
 func (e *engine) startCore(ctx context.Context) error {
 	socket := filepath.Join(e.cfg.ExecRoot, "core", "core.sock")
 	self, err := os.Executable()
@@ -118,7 +119,7 @@ func (e *engine) startCore(ctx context.Context) error {
 	if err := e.core.Start(); err != nil {
 		return fmt.Errorf("start the core: %w", err)
 	}
-	opts := []client.Option{client.WithNamespace(e.cfg.Namespace)}
+	opts := []client.Option{client.WithNamespace(e.cfg.Namespace), client.WithLocal(e.core.Local())}
 	if e.tracer != nil {
 		opts = append(opts, client.WithTracing(e.tracer))
 	}

@@ -11,6 +11,7 @@ package client
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"time"
@@ -29,14 +30,16 @@ const MaxMessageSize = 16 << 20
 // Client is a connection to a core. It connects when first used and again when
 // the connection is lost. Safe for concurrent use.
 type Client struct {
-	conn *grpc.ClientConn
-	ns   string
+	conn   grpc.ClientConnInterface
+	closer io.Closer
+	ns     string
 }
 
 type options struct {
 	dial      func(ctx context.Context) (net.Conn, error)
 	namespace string
 	tracer    trace.TracerProvider
+	local     Invoker
 	grpc      []grpc.DialOption
 }
 
@@ -54,6 +57,9 @@ func WithNamespace(ns string) Option { return func(o *options) { o.namespace = n
 
 // WithTracing makes a span of every call.
 func WithTracing(tp trace.TracerProvider) Option { return func(o *options) { o.tracer = tp } }
+
+// WithLocal makes unary calls on a server of this process; streams use the connection.
+func WithLocal(server Invoker) Option { return func(o *options) { o.local = server } }
 
 // WithGRPC passes further options to gRPC.
 func WithGRPC(opts ...grpc.DialOption) Option {
@@ -79,7 +85,11 @@ func New(address string, opts ...Option) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial core %s: %w", path, err)
 	}
-	return &Client{conn: conn, ns: o.namespace}, nil
+	c := &Client{conn: conn, closer: conn, ns: o.namespace}
+	if o.local != nil {
+		c.conn = newLocal(conn, o)
+	}
+	return c, nil
 }
 
 func (o options) dialOptions() []grpc.DialOption {
@@ -108,4 +118,4 @@ func (o options) dialOptions() []grpc.DialOption {
 func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
 
 // Close ends the connection and every call on it.
-func (c *Client) Close() error { return c.conn.Close() }
+func (c *Client) Close() error { return c.closer.Close() }

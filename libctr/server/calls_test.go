@@ -59,6 +59,37 @@ func TestInMemory(t *testing.T) {
 	}
 }
 
+// TestWithoutConnection: a client in the process gets the answers of one on the socket.
+func TestWithoutConnection(t *testing.T) {
+	c := start(t, newConfig(t))
+	near, err := client.New(c.Address(), client.WithNamespace("a"), client.WithLocal(c.Local()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	for name, cl := range map[string]*client.Client{"local": near, "socket": c.client} {
+		ctx := inNamespace(t.Context(), "a")
+		one := container.Container{ID: name, Runtime: container.Runtime{Name: "io.containerd.runc.v2"}, Spec: anyJSON(t, "Spec", spec("/", "x"))}
+		if _, err := cl.Containers().Create(ctx, one); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := cl.Containers().Create(ctx, one); !errdefs.IsAlreadyExists(err) || err.Error() != `container "`+name+`": already exists` {
+			t.Errorf("%s: again: %v", name, err)
+		}
+		if got, err := cl.Containers().Get(ctx, name); err != nil || string(got.Spec.GetValue()) != string(one.Spec.GetValue()) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+		if _, err := cl.Containers().Get(inNamespace(ctx, "../b"), name); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: namespace that is a path: %v", name, err)
+		}
+		ended, cancel := context.WithCancel(ctx)
+		cancel()
+		if _, err := cl.Containers().Get(ended, name); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: with an ended context: %v", name, err)
+		}
+	}
+}
+
 // TestStopEndsWhatWaits: calls that wait for something to happen do not hold up
 // the stop, and say why they ended.
 func TestStopEndsWhatWaits(t *testing.T) {

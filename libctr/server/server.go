@@ -43,6 +43,7 @@ type Server struct {
 	stop   *stopping
 
 	grpc    *grpc.Server
+	local   *Local
 	ttrpc   *ttrpc.Server
 	memory  *bufconn.Listener
 	https   []*http.Server // debug and metrics
@@ -107,7 +108,7 @@ func makeDirs(cfg Config) error {
 // service register itself.
 func (s *Server) makeServers() error {
 	m := newCallMetrics(s.cfg.Metrics)
-	s.grpc = grpc.NewServer(s.grpcOptions(m)...)
+	s.grpc, s.local = grpc.NewServer(s.grpcOptions(m)...), newLocal(m.unary, s.unary)
 	var err error
 	if s.ttrpc, err = ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(s.ttrpcInterceptor)); err != nil {
 		return fmt.Errorf("make ttrpc server: %w", err)
@@ -118,7 +119,7 @@ func (s *Server) makeServers() error {
 			continue
 		}
 		if r, ok := v.(interface{ Register(grpc.ServiceRegistrar) }); ok && p.Registration.Type == typeGRPC {
-			r.Register(s.grpc)
+			r.Register(registrars{s.grpc, s.local})
 		}
 		if r, ok := v.(interface{ RegisterTTRPC(*ttrpc.Server) }); ok && p.Registration.Type == typeGRPC {
 			r.RegisterTTRPC(s.ttrpc)
@@ -174,6 +175,9 @@ func (s *Server) serve(name string, fn func() error) {
 // Dial connects in memory; see client.WithDialer.
 func (s *Server) Dial(ctx context.Context) (net.Conn, error) { return s.memory.DialContext(ctx) }
 
+// Local answers calls of this process; see client.WithLocal.
+func (s *Server) Local() *Local { return s.local }
+
 // Address is the path of the gRPC socket.
 func (s *Server) Address() string { return s.cfg.GRPC.Address }
 
@@ -204,6 +208,7 @@ func (s *Server) shutDown(ctx context.Context) error {
 	s.stop.begin()
 	drain, cancel := context.WithTimeout(ctx, s.cfg.StopTimeout)
 	defer cancel()
+	s.local.drain(drain)
 	s.drainGRPC(drain)
 	if err := s.ttrpc.Shutdown(drain); err != nil {
 		_ = s.ttrpc.Close() // its listeners and connections are gone either way
