@@ -63,6 +63,10 @@ func TestInside(t *testing.T) {
 			mode, uid := os.FileMode(0o640), uint32(3)
 			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/sub/mem", Type: "c", Major: 1, Minor: 5, FileMode: &mode, UID: &uid}}
 		}, "stat -c '%a %u %t:%T' /dev/sub/mem", "640 3 1:5\n"},
+		{"two masked directories", func(s *specs.Spec) {
+			s.Linux.MaskedPaths = []string{"/proc/keys", "/sys/firmware", "/sys/kernel", "/sys/devices"}
+		}, "for d in firmware kernel devices; do ls /sys/$d | wc -l; touch /sys/$d/x 2>/dev/null || echo no; done; grep -c ' /sys/[a-z]* tmpfs ro' /proc/self/mounts",
+			"0\nno\n0\nno\n0\nno\n3\n"},
 		{"masked and read-only paths", nil, "stat -c %t:%T /proc/keys; ls /sys/firmware | wc -l; echo 1 2>/dev/null >/proc/sys/kernel/printk; grep -c ' /proc/sys .*\\bro,' /proc/self/mounts || grep -c '/proc/sys proc ro' /proc/self/mounts",
 			"1:3\n0\n1\n"},
 		{"read-only root", func(s *specs.Spec) { s.Root.Readonly = true }, "touch /x 2>&1; touch /dev/shm/x && echo ok", "touch: /x: Read-only file system\nok\n"},

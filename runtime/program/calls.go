@@ -164,11 +164,16 @@ func (p *Program) FSFlag(fs Reg, key string) *Op {
 
 // FSMount creates the filesystem and a detached mount of it, and closes fs.
 func (p *Program) FSMount(name string, fs Reg, attr uint64) (Reg, *Op) {
-	p.Call("fsconfig", unix.SYS_FSCONFIG, From(fs), Named(unix.FSCONFIG_CMD_CREATE, "CREATE"), Num(0), Num(0), Num(0))
 	r := p.Reg(name)
+	return r, p.FSMountTo(r, fs, attr)
+}
+
+// FSMountTo is FSMount into a register that is there.
+func (p *Program) FSMountTo(r, fs Reg, attr uint64) *Op {
+	p.Call("fsconfig", unix.SYS_FSCONFIG, From(fs), Named(unix.FSCONFIG_CMD_CREATE, "CREATE"), Num(0), Num(0), Num(0))
 	o := p.CallTo(r, "fsmount", unix.SYS_FSMOUNT, From(fs), Named(unix.FSMOUNT_CLOEXEC, "CLOEXEC"), flags(attr, attrTable))
 	p.Close(fs)
-	return r, o
+	return o
 }
 
 // Mount is mount(2).
