@@ -44,10 +44,18 @@ type Publisher struct {
 	done      chan struct{}
 
 	mu      sync.Mutex
-	spool   []*types.Envelope // guarded by mu; the first is being sent
-	dropped int               // guarded by mu
-	closing bool              // guarded by mu
-	more    chan struct{}     // capacity 1
+	spool   []*event      // guarded by mu; the first is being sent
+	dropped int           // guarded by mu
+	closing bool          // guarded by mu
+	more    chan struct{} // capacity 1
+}
+
+// event is what Publish was given. It is encoded when it is sent: by then the answer
+// to the call that it tells of is on its way.
+type event struct {
+	topic string
+	at    time.Time
+	body  proto.Message
 }
 
 // NewPublisher returns a publisher to the ttrpc server at address, a path or
@@ -62,14 +70,10 @@ func NewPublisher(address, namespace string, log *slog.Logger) *Publisher {
 	return p
 }
 
-// Publish queues an event with the present time. It does not block.
-func (p *Publisher) Publish(topic string, event proto.Message) {
-	body, err := anyOf(event)
-	if err != nil {
-		p.log.Error("encode event", "topic", topic, "err", err)
-		return
-	}
-	e := &types.Envelope{Timestamp: timestamppb.Now(), Namespace: p.namespace, Topic: topic, Event: body}
+// Publish queues an event with the present time; the message is the publisher's then.
+// It does not block.
+func (p *Publisher) Publish(topic string, body proto.Message) {
+	e := &event{topic, time.Now(), body}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.address == "" {
@@ -137,7 +141,7 @@ func (p *Publisher) run() {
 }
 
 // first returns the oldest event, nil when there is none.
-func (p *Publisher) first() (e *types.Envelope, over bool) {
+func (p *Publisher) first() (e *event, over bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.spool) == 0 {
@@ -148,15 +152,22 @@ func (p *Publisher) first() (e *types.Envelope, over bool) {
 }
 
 // deliver sends e until it is taken, or refused for what it is.
-func (p *Publisher) deliver(e *types.Envelope) {
+func (p *Publisher) deliver(e *event) {
+	body, err := anyOf(e.body)
+	if err != nil {
+		p.log.Error("encode event", "topic", e.topic, "err", err)
+		p.drop(e, nil)
+		return
+	}
+	sealed := &types.Envelope{Timestamp: timestamppb.New(e.at), Namespace: p.namespace, Topic: e.topic, Event: body}
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
-		err := p.send(e)
+		err := p.send(sealed)
 		if err == nil || refused(err) {
 			p.drop(e, err)
 			return
 		}
 		p.disconnect()
-		p.log.Debug("send event", "topic", e.Topic, "err", err)
+		p.log.Debug("send event", "topic", e.topic, "err", err)
 		select {
 		case <-time.After(wait):
 		case <-p.ctx.Done():
@@ -171,7 +182,7 @@ func refused(err error) bool {
 	return ok && (s.Code() == codes.InvalidArgument || s.Code() == codes.Unimplemented)
 }
 
-func (p *Publisher) drop(e *types.Envelope, err error) {
+func (p *Publisher) drop(e *event, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.spool) > 0 && p.spool[0] == e {
@@ -179,7 +190,7 @@ func (p *Publisher) drop(e *types.Envelope, err error) {
 		p.spool = p.spool[1:]
 	}
 	if err != nil {
-		p.log.Warn("event refused", "topic", e.Topic, "err", err)
+		p.log.Warn("event refused", "topic", e.topic, "err", err)
 	}
 	if p.dropped > 0 {
 		p.log.Warn("events dropped while the engine was away", "count", p.dropped)
