@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 )
 
 // OpenBoot opens the database at path of what does not outlive a boot, and drops one of
@@ -38,6 +40,28 @@ func OpenBoot(path string, schema Schema, log *slog.Logger) (*DB, error) {
 		return nil, err
 	}
 	return OpenBoot(path, schema, log)
+}
+
+// CheckBoot returns an error for a damaged file of the present boot, which tells of what
+// still runs: whoever would end that for want of a record does not call OpenBoot then.
+func CheckBoot(path string) error {
+	f, err := new(DB).openFile(path, os.O_RDWR, 0, defaultTimeout)
+	if err == nil {
+		return f.Close()
+	}
+	if !errors.Is(err, ErrDamaged) || !writtenSinceBoot(path) {
+		return nil
+	}
+	return fmt.Errorf("open database %s: %w", path, err)
+}
+
+func writtenSinceBoot(path string) bool {
+	st, err := os.Stat(path)
+	var info unix.Sysinfo_t
+	if err != nil || unix.Sysinfo(&info) != nil {
+		return false
+	}
+	return time.Since(st.ModTime()) < time.Duration(info.Uptime)*time.Second
 }
 
 // ofThisBoot marks a new database with the present boot, and tells whether it is of it.

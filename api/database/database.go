@@ -27,6 +27,8 @@ import (
 // spare is how many bytes are kept behind the pages in use.
 const spare = 1 << 20
 
+const defaultTimeout = 5 * time.Second
+
 // ErrDamaged is in the error of Open for a file that is there and is no whole database.
 var ErrDamaged = errors.New("the database is damaged")
 
@@ -63,7 +65,7 @@ func Open(path string, o Options) (*DB, error) {
 		return nil, fmt.Errorf("make database %s: %w", path, err)
 	}
 	if o.Timeout == 0 {
-		o.Timeout = 5 * time.Second
+		o.Timeout = defaultTimeout
 	}
 	d := new(DB)
 	var err error
@@ -134,6 +136,9 @@ func (d *DB) open(path string, o Options) (db *bbolt.DB, err error) {
 
 func (d *DB) openFile(name string, flag int, mode os.FileMode, wait time.Duration) (_ *os.File, err error) {
 	if d.file, err = os.OpenFile(name, flag, mode); err != nil {
+		if errors.Is(err, unix.EISDIR) {
+			err = fmt.Errorf("%w: %w", ErrDamaged, bare(err))
+		}
 		return nil, bare(err)
 	}
 	if err = lock(d.file, wait); err == nil {

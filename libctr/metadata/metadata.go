@@ -133,6 +133,9 @@ func openBoot(o Options) (*database.DB, error) {
 	if o.Boot == "" {
 		return nil, nil
 	}
+	if err := database.CheckBoot(o.Boot); err != nil { // without records, shims are ended
+		return nil, err
+	}
 	db, err := database.OpenBoot(o.Boot, database.Schema{}, o.Log)
 	if err != nil {
 		return nil, err
