@@ -17,7 +17,7 @@ while [ $# -gt 0 ]; do
 	case $1 in
 	-quick)
 		quick=(-n 3 -batch 8 -stopped 30 -running 10 -mem-count 8 -flat-stopped 40 -flat-running 12 -cold-stopped 10
-			-count-batch 4 -settle 1s -window 300ms -log-mb 20 -copy-mb 50 -image-mb 50 -www-mb 50)
+			-count-batch 4 -settle 2s -window 300ms -log-mb 20 -copy-mb 50 -image-mb 50 -www-mb 50)
 		name=quick whole= ;;
 	-name) name=$2; shift ;;
 	*) break ;;

@@ -172,7 +172,7 @@ func (p *printer) flat(r *stats.Report) {
 
 func (p *printer) counts(r *stats.Report) {
 	peer, ours := pair(r)
-	p.section("Counts", "Per operation, of daemon, helpers, shims and the container's first process, less what the idle engine does; two seconds of afterwork included. Forks are new processes, syncs are fsync, fdatasync, sync_file_range, syncfs and sync.")
+	p.section("Counts", "Per operation, of daemon, helpers, shims and the container's first process, less what the idle engine does; seconds of afterwork included. Forks are new processes, syncs are fsync, fdatasync, sync_file_range, syncfs and sync.")
 	p.table(1, "operation", "execs peer", "ours", "forks peer", "ours", "syncs peer", "ours")
 	for _, op := range []struct{ test, what string }{
 		{"counts_none", "life cycle, none"}, {"counts_bridge", "life cycle, bridge"}, {"counts_exec", "exec"}, {"counts_stop", "stop"},
