@@ -144,7 +144,7 @@ func TestDamagedContainer(t *testing.T) {
 		{"data/containers/ID/ID-json.log", "emptied,cut,random,a directory"},
 	} {
 		all := strings.Split(tc.how, ",")
-		for _, how := range all[:scale(len(all), min(len(all), 2))] {
+		for _, how := range all[:scale(len(all), 1)] {
 			t.Run(filepath.Base(tc.file)+" "+how, func(t *testing.T) {
 				id := e.Must("run", "-d", "--name", "victim", image, "sh", "-c", "echo one; echo two; sleep 1000")
 				eventually(t, "it has written", func() bool { return strings.Contains(e.Docker("logs", "victim").Stdout, "two") })

@@ -242,4 +242,3 @@ func TestRunDiskFull(t *testing.T) {
 	e.Must("rm", "made")
 	d.agree(e)
 }
-
