@@ -112,7 +112,8 @@ func (m *Manager) execute(s *shim, l *net.UnixListener) (*child, error) {
 	}
 	defer unix.Close(program)
 	c := m.shimCommand(s.bundle, s.binary, "serve", "-socket", s.boot.Address, "-listen-fd", "3", "-one-task")
-	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", program), c.args...)
+	// By our own number: in the child, os/exec may have put another file in the place of program.
+	cmd := exec.Command(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), program), c.args...)
 	cmd.Args[0], cmd.Dir, cmd.Env = s.binary, c.dir, append(c.env, "GOMAXPROCS=1") // as its own start call does
 	cmd.ExtraFiles = []*os.File{socket}
 	if s.fifo != nil { // what a shim prints when it can't go on
