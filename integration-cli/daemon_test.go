@@ -9,22 +9,6 @@ import (
 	"gantry/internal/testutil/engine"
 )
 
-func TestWithoutLiveRestore(t *testing.T) {
-	e := start(t, "--live-restore=false")
-	e.Must("run", "-d", "--name", "c1", image, "sh", "-c", "trap 'exit 6' TERM; while :; do sleep 0.1; done")
-	e.Must("run", "-d", "--name", "again", "--restart", "always", image, "sleep", "1000")
-	pid := inspect(t, e, "c1").State.Pid
-	e.Terminate()
-	if _, err := os.Stat("/proc/" + itoa(pid)); err == nil {
-		t.Error("the container still runs")
-	}
-	e.Launch()
-	if in := inspect(t, e, "c1"); in.State.Status != "exited" || in.State.ExitCode != 6 {
-		t.Errorf("state %+v", in.State)
-	}
-	eventually(t, "the policy has started the other one", func() bool { return status(e, "again") == "running" })
-}
-
 // TestSideBySide runs two engines on one host.
 func TestSideBySide(t *testing.T) {
 	a, b := start(t), start(t)

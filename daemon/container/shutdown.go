@@ -11,10 +11,16 @@ import (
 
 // Shutdown stops every container that runs, all at once, since the daemon ends and they
 // are not to outlive it. Policies are off from here on, and will be applied when the
-// next daemon starts: nobody counts as stopped by a user. Each has its own stop
-// timeout, but none more than limit seconds; -1 is no limit.
+// next daemon starts: nobody counts as stopped by a user. Each has its own stop signal
+// and timeout; all together have limit seconds, or what the most patient needs if that
+// is more, as with dockerd. -1 is no limit.
 func (s *Service) Shutdown(ctx context.Context, limit int) error {
 	s.closing.Store(true)
+	if limit = s.shutdownLimit(limit); limit >= 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(limit)*time.Second)
+		defer cancel()
+	}
 	var (
 		wg   sync.WaitGroup
 		mu   sync.Mutex
@@ -25,7 +31,7 @@ func (s *Service) Shutdown(ctx context.Context, limit int) error {
 			continue
 		}
 		wg.Go(func() {
-			if err := s.shut(ctx, e, limit); err != nil {
+			if err := s.shut(ctx, e); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				errs = append(errs, err)
@@ -36,16 +42,30 @@ func (s *Service) Shutdown(ctx context.Context, limit int) error {
 	return errors.Join(errs...)
 }
 
-func (s *Service) shut(ctx context.Context, e *entry, limit int) error {
-	_, timeout, err := stopHow(e.snapshot(), containertypes.StopOptions{})
-	if err != nil {
-		return err
+// shutdownGrace is what there is in seconds beside the longest stop timeout.
+const shutdownGrace = 5
+
+func (s *Service) shutdownLimit(limit int) int {
+	for _, e := range s.all() {
+		if limit < 0 {
+			return -1
+		}
+		if c := e.snapshot(); c.Status.Up() {
+			_, timeout, err := stopHow(c, containertypes.StopOptions{})
+			switch {
+			case err == nil && timeout < 0:
+				return -1
+			case err == nil:
+				limit = max(limit, timeout+shutdownGrace)
+			}
+		}
 	}
-	if limit >= 0 && (timeout < 0 || timeout > limit) {
-		timeout = limit
-	}
+	return limit
+}
+
+func (s *Service) shut(ctx context.Context, e *entry) error {
 	begun := time.Now()
-	err = s.stop(ctx, e, containertypes.StopOptions{Timeout: &timeout})
+	err := s.stop(ctx, e, containertypes.StopOptions{})
 	s.log.Info("container stopped", "container", e.id, "took", time.Since(begun), "err", err)
 	return err
 }
