@@ -33,12 +33,12 @@ import (
 // there is neither a thing without its record nor a record without its thing, and what
 // was cut off can be done again.
 //
-// The short form takes one point of every operation.
+// The short form takes the middle one of the points of every operation.
 func TestFailPoints(t *testing.T) {
 	needFailpoints(t)
 	points := failpoints(t)
 	if scale(1, 0) == 0 {
-		points = oneOfEach(points)
+		points = sample(points)
 	}
 	if one := os.Getenv("GANTRY_TEST_FAILPOINT"); one != "" { // by hand
 		points = slices.DeleteFunc(failpoints(t), func(p string) bool { return !strings.Contains(p, one) })
@@ -61,8 +61,8 @@ func TestFailPoints(t *testing.T) {
 	}
 }
 
-// oneOfEach takes the middle point of every operation.
-func oneOfEach(points []string) (out []string) {
+// sample takes the middle point of every operation.
+func sample(points []string) (out []string) {
 	operation := func(p string) string { return p[:strings.LastIndexByte(p, '.')] }
 	for len(points) > 0 {
 		n := 1
@@ -98,6 +98,7 @@ var acts = map[string]act{
 	"libctr/task.launch.started":            (*site).liveInGroup,
 	"libctr/task.launch.saved":              (*site).liveInGroup,
 	"shim/boot.start.":                      (*site).liveInGroup,
+	"libctr/task.bundle.removed":            (*site).orphan,
 	"libctr/task.bury.":                     (*site).orphan,
 	"shim/":                                 (*site).live,
 	"shim/boot.delete.":                     (*site).orphan,
