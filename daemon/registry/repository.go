@@ -104,11 +104,17 @@ func (r *Repository) Manifest(ctx context.Context, desc ocispec.Descriptor) (bod
 	return body, err
 }
 
+// maxTags bounds what a registry may list of one repository.
+const maxTags = 100_000
+
 // Tags lists all tags of the repository.
 func (r *Repository) Tags(ctx context.Context) (tags []string, err error) {
 	err = r.try(ctx, func(e *endpoint) error {
 		tags = nil
 		return e.remote(ctx).Tags(ctx, "", func(page []string) error {
+			if len(tags)+len(page) > maxTags {
+				return errdefs.ResourceExhausted("more than %d tags", maxTags)
+			}
 			tags = append(tags, page...)
 			return nil
 		})
