@@ -6,22 +6,26 @@ cd "$(dirname "$0")/.."
 export PATH=$PWD/bin:$PWD/.build:$PATH:/usr/sbin:/sbin
 # The engine under the integration tests is built with the race detector too; what it
 # finds fails the test whose engine it was. At full length the proofs are about memory
-# and take long: the binaries are the plain ones.
+# and take long: the binaries are without it. Either way they have their fail points.
 if [ "${GANTRY_SOAK:-}" = 1 ]; then
-	export GANTRY_BIN=$PWD/bin
+	export GANTRY_BIN=$PWD/.build/failpoint
 	timeout=60m
+	mkdir -p "$GANTRY_BIN"
+	CGO_ENABLED=0 go build -trimpath -tags failpoint -o "$GANTRY_BIN/gantryd" ./cmd/gantryd
+	CGO_ENABLED=0 go build -trimpath -tags failpoint,no_grpc -o "$GANTRY_BIN/containerd-shim-gantry-v2" ./cmd/containerd-shim-gantry-v2
 else
 	export GANTRY_BIN=$PWD/.build/race
 	timeout=14m
 	mkdir -p "$GANTRY_BIN"
-	CGO_ENABLED=1 go build -race -o "$GANTRY_BIN/gantryd" ./cmd/gantryd
-	CGO_ENABLED=1 go build -race -tags no_grpc -o "$GANTRY_BIN/containerd-shim-gantry-v2" ./cmd/containerd-shim-gantry-v2
-	cp bin/grun bin/gantry-init "$GANTRY_BIN"
+	CGO_ENABLED=1 go build -race -tags failpoint -o "$GANTRY_BIN/gantryd" ./cmd/gantryd
+	CGO_ENABLED=1 go build -race -tags failpoint,no_grpc -o "$GANTRY_BIN/containerd-shim-gantry-v2" ./cmd/containerd-shim-gantry-v2
 fi
+cp bin/grun bin/gantry-init "$GANTRY_BIN"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0
 CGO_ENABLED=1 go test -race -p 2 -timeout $timeout -v ./... >"$log" 2>&1 || status=$?
+CGO_ENABLED=1 go test -race -tags failpoint -v ./api/failpoint >>"$log" 2>&1 || status=$?
 # The bench is a module of its own.
 (cd contrib/bench && go vet ./... && go test -v ./...) >>"$log" 2>&1 || status=$?
 grep -E '^(ok|FAIL|panic:|---? FAIL|\?)' "$log" | grep -v 'no test files' || true
