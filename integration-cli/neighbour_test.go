@@ -56,15 +56,22 @@ func (l *lab) docker() func(args ...string) string {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	parent := "/" + filepath.Base(dir)
 	l.t.Cleanup(func() {
 		unix.Unmount(dir+"/data", unix.MNT_DETACH) // which a dockerd that ends early leaves
+		for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+			left, _ := filepath.Glob(pattern + parent)
+			for _, d := range left {
+				os.Remove(d)
+			}
+		}
 		if err := os.RemoveAll(dir); err != nil {
 			l.t.Error(err)
 		}
 	})
 	socket := filepath.Join(dir, "docker.sock")
 	l.daemonize(nil, "dockerd", "--data-root", dir+"/data", "--exec-root", dir+"/exec", "-H", "unix://"+socket, "-p", dir+"/pid",
-		"--bip", "10.9.8.1/24", "--storage-driver", "vfs")
+		"--cgroup-parent", parent, "--bip", "10.9.8.1/24", "--storage-driver", "vfs")
 	client := func(args ...string) (string, error) {
 		cmd := exec.Command("timeout", append([]string{"-k", "2", "40", need.Command(l.t, "docker")}, args...)...)
 		cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+socket, "DOCKER_CONFIG="+dir)

@@ -186,7 +186,7 @@ func (s *Service) Close() error {
 	if !s.cfg.Firewall || s.keeper == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // firewalld's, mostly
 	defer cancel()
 	err := s.keeper.Close(ctx, idle)
 	if idle {

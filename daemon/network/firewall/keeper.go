@@ -58,11 +58,13 @@ func (k *Keeper) Start() {
 		k.running.Go(func() { l.run(ctx, k.cfg.Instance, k.ask, k.log) })
 	}
 	k.running.Go(func() { k.run(ctx) })
-	k.running.Go(func() { firewalld.Keep(ctx, k.cfg.Bridges, k.ask, k.log) })
+	if len(k.cfg.Bridges) > 0 {
+		k.running.Go(func() { firewalld.Keep(ctx, k.cfg.Bridges, k.ask, k.log) })
+	}
 }
 
 // Close ends the looking. With leave, everything of ours outside the engine's own table
-// goes too; the table is its owner's.
+// goes too, before ctx ends; the table is its owner's.
 func (k *Keeper) Close(ctx context.Context, leave bool) error {
 	k.stop()
 	k.running.Wait()

@@ -138,8 +138,6 @@ func zone(ctx context.Context, firewall dbus.BusObject) (string, error) {
 // Leave takes bridges out of the zone that Keep has put them into. One that the
 // permanent configuration has in a zone stays there.
 func Leave(ctx context.Context, bridges []string) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
 	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
 	if err != nil {
 		return nil // no bus, no firewalld
