@@ -127,7 +127,13 @@ func exchange(ctx context.Context, conn *net.UnixConn, r io.Reader, request []by
 	return answer(ctx, conn, r, func() error { _, err := conn.Write(request); return err })
 }
 
-func answer(ctx context.Context, conn *net.UnixConn, r io.Reader, send func() error) (raw, error) {
+// answerTimeout is how long a shim may take for its first frame: one that is stopped
+// takes connections all the same.
+const answerTimeout = 10 * time.Second
+
+func answer(caller context.Context, conn *net.UnixConn, r io.Reader, send func() error) (raw, error) {
+	ctx, cancel := context.WithTimeout(caller, answerTimeout)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	err := send()
@@ -136,8 +142,10 @@ func answer(ctx context.Context, conn *net.UnixConn, r io.Reader, send func() er
 		f, err = readRaw(r, nil)
 	}
 	switch {
+	case caller.Err() != nil:
+		return raw{}, caller.Err()
 	case ctx.Err() != nil:
-		return raw{}, ctx.Err()
+		return raw{}, fmt.Errorf("shim does not answer on its stream socket: %w", ctx.Err())
 	case errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET), errors.Is(err, io.EOF):
 		return raw{}, errdefs.Unavailable("shim closed its stream socket")
 	case err != nil:

@@ -216,7 +216,8 @@ func (t *Task) Start(ctx context.Context, exec string) (pid int, err error) {
 	}
 	// Once the init has been let go, it runs: a client that leaves, as an engine that
 	// dies does, must not make that a failure.
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
+	defer cancel()
 	if err := t.guarded(func() error { return t.container.Start(ctx) }); err != nil {
 		t.init.startFailed(failedStart(err)) // if the init ends now, as it should
 		return 0, err
@@ -370,6 +371,10 @@ func (p *Process) drain() {
 	case <-late.C: // its place takes no more: the exit need not wait for that
 	}
 }
+
+// startTimeout bounds the start of an init, which holds its lane; poststart hooks are
+// part of it.
+const startTimeout = 2 * time.Minute
 
 // deleteTimeout bounds clean-up that no caller waits for.
 const deleteTimeout = 10 * time.Second
