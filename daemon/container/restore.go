@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/daemon/restart"
 	corecontainer "gantry/libctr/core/container"
 	"gantry/libctr/core/task"
@@ -68,15 +69,18 @@ func (s *Service) Restore(ctx context.Context) error {
 		live[e.id] = ok && alive(st) && e.snapshot().Status.HasTask()
 		s.restoreVolumes(ctx, e, live[e.id])
 	}
+	failpoint.Hit("daemon/container.restore.volumes")
 	for id := range s.unreadable {
 		live[id] = true // for all that is known
 	}
 	if err := s.Networks.Restore(ctx, live); err != nil {
 		return wrap("restore networks", err)
 	}
+	failpoint.Hit("daemon/container.restore.networks")
 	if err := s.sweep(ctx, inCore); err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/container.restore.swept")
 	for _, e := range s.all() {
 		st, ok := found[e.id]
 		switch {
@@ -88,6 +92,7 @@ func (s *Service) Restore(ctx context.Context) error {
 		}
 		s.resume(ctx, e, st)
 	}
+	failpoint.Hit("daemon/container.restore.resumed")
 	s.spawn(s.startByPolicy)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 )
 
 // extractPrefix begins the names of snapshots that layers are being unpacked in;
@@ -28,8 +29,10 @@ func (s *Service) Restore(ctx context.Context) {
 			continue
 		}
 		s.dropExtracts(ctx, l.ID)
+		failpoint.Hit("daemon/image.restore.extracts")
 		if l.Labels[labelResumable] == "" {
 			s.dropLease(ctx, l.ID)
+			failpoint.Hit("daemon/image.restore.lease")
 		}
 	}
 	ingests, err := s.Content.ListStatuses(ctx)

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/api/reqctx"
 	"gantry/libctr/identifier"
 )
@@ -41,6 +42,7 @@ func (m *Manager) reload(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
+	failpoint.Hit("libctr/task.reload.reached")
 	m.removeStaleWork()
 	return ctx.Err()
 }
