@@ -51,7 +51,8 @@ var _ snapshot.Snapshotter = (*Snapshotter)(nil)
 func New(root string, o Options) (*Snapshotter, error) {
 	s := &Snapshotter{noSync: o.NoSync}
 	var err error
-	s.dirs, err = storage.OpenDirs(root, o.Log, func(dir string, sn storage.Snapshot) error {
+	s.dirs, err = storage.OpenDirs(root, o.Log, func(d *storage.Dirs, dir string, sn storage.Snapshot) error {
+		s.dirs = d // the parents are found by it
 		return s.make(dir, sn.Info.Kind, sn.Parents)
 	})
 	if err != nil {

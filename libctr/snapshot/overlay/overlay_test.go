@@ -114,3 +114,41 @@ func TestUnusableRoot(t *testing.T) {
 		t.Error("a root with a colon is taken")
 	}
 }
+
+// A power cut may take a container's empty directories though its record is there.
+func TestLostAboveParent(t *testing.T) {
+	root := t.TempDir()
+	s, err := overlay.New(root, overlay.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer, err := s.Prepare(t.Context(), "extract", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(layer[0].Source, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Commit(t.Context(), "layer", "extract", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Prepare(t.Context(), "container", "layer", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lost := filepath.Join(root, "snapshots", "2")
+	if err := os.RemoveAll(lost); err != nil {
+		t.Fatal(err)
+	}
+	open(t, root)
+	for _, dir := range []string{"fs", "work"} {
+		if _, err := os.Stat(filepath.Join(lost, dir)); err != nil {
+			t.Error(err)
+		}
+	}
+	if fi, err := os.Stat(filepath.Join(lost, "fs")); err != nil || fi.Mode().Perm() != 0o711 {
+		t.Errorf("the root is not like the parent's: %v, %v", fi, err)
+	}
+}

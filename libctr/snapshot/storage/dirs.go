@@ -42,9 +42,10 @@ type Dirs struct {
 }
 
 // OpenDirs opens or makes root. Directories without a record go; for an active
-// snapshot or view whose directory a power cut took, restore makes it again, empty.
+// snapshot or view whose directory a power cut took, restore makes it again, empty; it
+// is given what OpenDirs is about to return.
 // Close ends what OpenDirs starts.
-func OpenDirs(root string, log *slog.Logger, restore func(dir string, sn Snapshot) error) (*Dirs, error) {
+func OpenDirs(root string, log *slog.Logger, restore func(d *Dirs, dir string, sn Snapshot) error) (*Dirs, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
@@ -75,7 +76,7 @@ func OpenDirs(root string, log *slog.Logger, restore func(dir string, sn Snapsho
 	return d, nil
 }
 
-func (d *Dirs) reconcile(restore func(dir string, sn Snapshot) error) error {
+func (d *Dirs) reconcile(restore func(d *Dirs, dir string, sn Snapshot) error) error {
 	have, err := d.list()
 	if err != nil {
 		return err
@@ -95,7 +96,7 @@ func (d *Dirs) reconcile(restore func(dir string, sn Snapshot) error) error {
 		if err := os.Mkdir(d.Dir(sn.ID), 0o700); err != nil {
 			return err
 		}
-		return restore(d.Dir(sn.ID), sn)
+		return restore(d, d.Dir(sn.ID), sn)
 	})
 	if err != nil {
 		return err
