@@ -303,7 +303,7 @@ func (w *world) checkUse(t *testing.T) {
 func (w *world) atHome(t *testing.T) {
 	for _, ns := range []string{"net", "mnt"} {
 		theirs, err := os.Readlink(filepath.Join("/proc", itoa(w.PID()), "ns", ns))
-		ours, oerr := os.Readlink("/proc/self/ns/" + ns)
+		ours, oerr := os.Readlink("/proc/thread-self/ns/" + ns)
 		if err != nil || oerr != nil || theirs != ours {
 			t.Errorf("the daemon is in %s, %v; the test in %s, %v", theirs, err, ours, oerr)
 		}
