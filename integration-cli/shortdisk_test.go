@@ -1,6 +1,7 @@
 package integrationcli
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -118,6 +119,15 @@ func (d disk) agree(e *engine.Engine) {
 	d.t.Errorf("records and things do not agree (%v):\n%s", err, strings.Join(odd, "\n"))
 }
 
+// during counts the lines that a docker command writes in a while.
+func during(t *testing.T, e *engine.Engine, while time.Duration, args ...string) int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), while)
+	defer cancel()
+	out, _ := e.Cmd(ctx, args...).Output() // it is cut off
+	return strings.Count(string(out), "\n")
+}
+
 const counting = `i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done`
 
 // TestDiskFull fills the disk of the data-root: what needs room fails with Docker's
@@ -137,13 +147,24 @@ func TestDiskFull(t *testing.T) {
 		e.Must("volume", "create", "v"+name)
 	}
 	e.Must("exec", "fills", "sh", "-c", "dd if=/dev/zero of=/big bs=1M count=1")
+	remote := registry(t) + "/other:1"
+	e.Load(other)
+	e.Must("tag", "other:1", remote)
+	e.Must("push", "-q", remote)
+	e.Must("rmi", "other:1", remote)
 	d.fill()
+	for _, args := range [][]string{{"logs", "-f", "-n", "0", "writer"}, {"attach", "--no-stdin", "--sig-proxy=false", "writer"}} {
+		if n := during(t, e, time.Second, args...); n < 10 {
+			t.Errorf("docker %s gives %d lines in a second", args[0], n)
+		}
+	}
 
 	for _, tc := range []row{
 		{name: "create", args: []string{"create", image, "true"}, code: 1, err: noSpace},
 		{name: "run", args: []string{"run", "--rm", image, "true"}, code: 125, err: noSpace},
 		{name: "volume create", args: []string{"volume", "create", "vnew"}, code: 1, err: noSpace},
 		{name: "load", args: []string{"load", "-q"}, stdin: string(other), code: 1, err: noSpace},
+		{name: "pull", args: []string{"pull", "-q", remote}, code: 1, err: noSpace},
 		{name: "import", args: []string{"import", "-"}, stdin: string(busybox.Layer(t)), code: 1, err: noSpace},
 		{name: "write within", args: []string{"exec", "fills", "dd", "if=/dev/zero", "of=/more", "bs=64k", "count=64"}, code: 1, err: "…No space left on device…"},
 		{name: "cp into", args: []string{"cp", engine.Binary(t, "grun"), "fills:/grun"}, code: 1, err: "…"},

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"syscall"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
@@ -35,6 +36,10 @@ var codeOf = map[error]codes.Code{
 	errdefs.ErrAborted:            codes.Aborted,
 	errdefs.ErrOutOfRange:         codes.OutOfRange,
 }
+
+// shortages are what the kernel says when there is no more of something: it has no
+// other class, and trying again at once does not help.
+var shortages = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM}
 
 var classOf = classesByCode()
 
@@ -82,6 +87,8 @@ func codeFor(class, err error) codes.Code {
 		return codes.DeadlineExceeded
 	case errors.Is(err, context.Canceled):
 		return codes.Canceled
+	case slices.ContainsFunc(shortages, func(e syscall.Errno) bool { return errors.Is(err, e) }):
+		return codes.ResourceExhausted
 	}
 	if st, ok := status.FromError(err); ok {
 		return st.Code()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"testing"
 
 	"github.com/containerd/errdefs/pkg/errgrpc"
@@ -70,5 +71,13 @@ func TestPlainErrorsStayUnknown(t *testing.T) {
 	}
 	if got := rpcstatus.From(st); got.Error() != "boom" || errdefs.Class(got) != nil {
 		t.Errorf("got %v", got)
+	}
+}
+
+// TestShortages: a full disk and the like have a class on the other side.
+func TestShortages(t *testing.T) {
+	err := rpcstatus.From(rpcstatus.To(fmt.Errorf("write blob: %w", syscall.ENOSPC)))
+	if errdefs.Class(err) != errdefs.ErrResourceExhausted || err.Error() != "write blob: no space left on device" {
+		t.Errorf("got %v of class %v", err, errdefs.Class(err))
 	}
 }

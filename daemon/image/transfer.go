@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -187,7 +188,30 @@ func (t *transfers) download(ctx context.Context, x *transfer) error {
 // again says whether another attempt may help. The class tells of the core's errors:
 // a blob with the wrong digest, or an ingest that another client of the core holds.
 func again(err error) bool {
+	if errors.As(err, new(noRoom)) {
+		return false
+	}
 	return registry.Temporary(err) || errdefs.IsFailedPrecondition(err) || errdefs.Class(err) == errdefs.ErrUnavailable
+}
+
+// noRoom is of a core that has no more room: a registry's own shortage passes.
+type noRoom struct{ error }
+
+func (e noRoom) Unwrap() error { return e.error }
+
+func ofCore(err error) error {
+	if errdefs.Class(err) == errdefs.ErrResourceExhausted {
+		return noRoom{err}
+	}
+	return err
+}
+
+// ingest is a content.Writer that marks its shortage.
+type ingest struct{ content.Writer }
+
+func (w ingest) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	return n, ofCore(err)
 }
 
 // stall is how long a registry may send nothing before the attempt is given up.
@@ -200,10 +224,10 @@ func (t *transfers) attempt(ctx context.Context, x *transfer) error {
 		return t.s.adopt(ctx, x.desc.Digest, x.labels)
 	}
 	if err != nil {
-		return fmt.Errorf("open ingest: %w", err)
+		return fmt.Errorf("open ingest: %w", ofCore(err))
 	}
 	defer w.Close()
-	if err := t.copy(ctx, x, w); err != nil {
+	if err := t.copy(ctx, x, ingest{w}); err != nil {
 		return err
 	}
 	err = w.Commit(ctx, x.desc.Size, x.desc.Digest, x.labels)
@@ -214,7 +238,7 @@ func (t *transfers) attempt(ctx context.Context, x *transfer) error {
 		w.Close()
 		t.s.abort(ctx, ref)
 	}
-	return err
+	return ofCore(err)
 }
 
 // copy continues the ingest from where it is.
