@@ -104,7 +104,15 @@ var acts = map[string]act{
 	"shim/boot.delete.":                     (*site).orphan,
 }
 
-func actOf(point string) act {
+// befores leave something for the next start to put right: by that their points are
+// reached. They end with the engine gone.
+var befores = map[string]act{
+	"daemon/container.restore.": (*site).lose,
+	"daemon/image.restore.":     (*site).cutLoad,
+	"libctr/task.reload.":       (*site).lose,
+}
+
+func actOf(acts map[string]act, point string) act {
 	longest, found := "", act(nil)
 	for prefix, a := range acts {
 		if strings.HasPrefix(point, prefix) && len(prefix) > len(longest) {
@@ -143,13 +151,18 @@ func newSite(t *testing.T, reg *registrytest.Registry) *site {
 
 // crash lets the process die at the point, in the midst of what reaches it.
 func (s *site) crash(t *testing.T, point string) {
-	act := actOf(point)
+	act := actOf(acts, point)
 	if act == nil {
 		t.Fatal("nothing is known that reaches it")
 	}
 	mark := filepath.Join(s.e.Dir, "mark")
 	os.Remove(mark)
 	s.said = said{}
+	if before := actOf(befores, point); before != nil {
+		if err := before(s); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s.e.Kill()
 	err := s.e.TryLaunch(failpoint.Variable+"="+point+"=kill", failpoint.Mark+"="+mark)
 	if err == nil {
@@ -343,6 +356,47 @@ func (s *site) begin(create object) error {
 		return err
 	}
 	s.said.up = true
+	return nil
+}
+
+// lose ends a running container together with its engine.
+func (s *site) lose() error {
+	if _, err := s.call("POST", "/volumes/create", object{
+		"Name": "fp", "DriverOpts": object{"type": "tmpfs", "device": "tmpfs"},
+	}); err != nil {
+		return err
+	}
+	s.said.volume = "fp"
+	if err := s.begin(full(nil)); err != nil {
+		return err
+	}
+	s.said.up = false
+	text, err := s.call("GET", "/containers/fp/json", nil)
+	if err != nil {
+		return err
+	}
+	var in containertypes.InspectResponse
+	if err := json.Unmarshal([]byte(text), &in); err != nil {
+		return err
+	}
+	shim, err := parentOf(in.State.Pid)
+	if err != nil {
+		return err
+	}
+	s.e.Kill()
+	return syscall.Kill(shim, syscall.SIGKILL)
+}
+
+// cutLoad lets the engine die while it unpacks.
+func (s *site) cutLoad() error {
+	s.e.Kill()
+	if err := s.e.TryLaunch(failpoint.Variable + "=daemon/image.unpack.applied=kill"); err != nil {
+		return err
+	}
+	if s.send(tinyArchive("cut")) == nil {
+		return errors.New("the load was not cut off")
+	}
+	<-s.e.Ended()
 	return nil
 }
 
