@@ -55,7 +55,8 @@ func cpu(t *testing.T, pid int) time.Duration {
 func TestDescriptorsShort(t *testing.T) {
 	e := start(t)
 	e.Must("run", "-d", "--name", "bg", image, "sh", "-c", "ulimit -n; sleep 1000")
-	limit := e.Must("logs", "bg")
+	limit := ""
+	eventually(t, "it has told its limit", func() bool { limit = e.Must("logs", "bg"); return limit != "" })
 
 	descriptors(t, e, 8)
 	var held []net.Conn
