@@ -136,7 +136,6 @@ type said struct {
 	noContainer, noVolume    string // their removal was acknowledged
 	noImage                  string
 	up                       bool // started, and not asked to be stopped
-	ports                    []string
 }
 
 func newSite(t *testing.T, reg *registrytest.Registry) *site {
