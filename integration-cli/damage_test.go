@@ -93,7 +93,8 @@ func TestDamagedEngine(t *testing.T) {
 		{"pid", "emptied,random", true, true},
 		{"pid", "a directory", false, false},
 	} {
-		for how := range strings.SplitSeq(tc.how, ",") {
+		all := strings.Split(tc.how, ",")
+		for _, how := range all[:scale(len(all), min(len(all), 2))] {
 			t.Run(filepath.Base(tc.file)+" "+how, func(t *testing.T) {
 				e.Kill()
 				path, mend := spoil(t, e, tc.file, how)
