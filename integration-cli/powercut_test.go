@@ -184,7 +184,12 @@ func cutSteps(t *testing.T, e *engine.Engine, from string) []cutStep {
 			has(false, "inspect", "two")(t)
 			shows("kept", "volume", "ls", "-q")(t)
 		}, ""},
-		{"volume remove", must("volume", "rm", "kept"), has(false, "volume", "inspect", "kept"), ""},
+		{"volume remove", must("volume", "rm", "kept"), func(t *testing.T) {
+			has(false, "volume", "inspect", "kept")(t)
+			if _, err := os.Stat(filepath.Join(e.Dir, "data/volumes/kept")); err == nil {
+				t.Error("its content is there")
+			}
+		}, ""},
 		{"rmi", must("rmi", pulled), func(t *testing.T) {
 			has(false, "image", "inspect", pulled)(t)
 			shows("", "images", "-aq")(t)

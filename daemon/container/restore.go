@@ -67,6 +67,7 @@ func (s *Service) Restore(ctx context.Context) error {
 	for _, e := range s.all() {
 		st, ok := found[e.id]
 		live[e.id] = ok && alive(st) && e.snapshot().Status.HasTask()
+		s.restoreDir(ctx, e)
 		s.restoreVolumes(ctx, e, live[e.id])
 	}
 	failpoint.Hit("daemon/container.restore.volumes")
@@ -135,6 +136,14 @@ func alive(st task.State) bool {
 		return true
 	}
 	return st.Status == task.StatusUnknown && st.ContainerID != ""
+}
+
+// restoreDir makes the container's directory again, which a power cut may have taken
+// though the record was synced; what belongs in it is made at each start.
+func (s *Service) restoreDir(ctx context.Context, e *entry) {
+	if os.Mkdir(s.dir(e.id), 0o710) == nil {
+		s.log.WarnContext(ctx, "directory of a container was lost", "container", e.id)
+	}
 }
 
 func (s *Service) restoreVolumes(ctx context.Context, e *entry, mounted bool) {

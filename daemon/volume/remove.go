@@ -53,6 +53,10 @@ func (s *Service) remove(e *entry) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return opError("remove", name, err)
 	}
+	// Else a power cut could bring the content back under its name, and no record.
+	if err := syncDir(s.root); err != nil {
+		s.log.Warn("sync the volumes' directory", "err", err)
+	}
 	failpoint.Hit("daemon/volume.remove.aside")
 	if err := s.forget(name); err != nil {
 		return opError("remove", name, errors.Join(err, os.Rename(aside, s.dir(name))))
