@@ -88,6 +88,7 @@ func (a args) serve() error {
 	svc.Register(srv)
 	failpoint.Hit("shim/boot.serve.ready")
 	ignoreSignals(svc.Quit)
+	restLater()
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(context.Background(), l) }()
 	select {

@@ -92,7 +92,7 @@ func (k *task) serve(program *os.File, argv0 string) *os.Process {
 		"-socket", "unix://"+path, "-listen-fd", "3", "-debug", "serve")
 	cmd.Args[0] = argv0
 	cmd.Dir = k.bundle
-	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS="+k.events(), "GOMAXPROCS="+maxprocs())
+	cmd.Env = append(os.Environ(), "TTRPC_ADDRESS="+k.events(), "GOMAXPROCS=1")
 	cmd.ExtraFiles = []*os.File{socket, program}
 	if err := cmd.Start(); err != nil {
 		k.t.Fatal(err)
