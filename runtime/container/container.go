@@ -62,6 +62,7 @@ type Container struct {
 	cg      *cgroup.Manager // guarded by mu; nil until it is first asked for
 	console *os.File        // set by Create only
 	warn    func(string)
+	filter  func() (filter, error) // see compiler
 
 	timeline *program.Timeline // of the init's program between Create and Start, when its hops are wanted; guarded by mu
 }

@@ -25,10 +25,11 @@ import (
 // creation is a Create under way; undo runs backwards when it fails.
 type creation struct {
 	CreateOptions
-	c     *Container
-	cg    *cgroup.Manager
-	files files
-	undo  []func()
+	c      *Container
+	cg     *cgroup.Manager
+	filter func() (filter, error) // see compiler
+	files  files
+	undo   []func()
 }
 
 // Create makes the container's init, which then waits to be started. Its
@@ -82,7 +83,8 @@ func (k *creation) prepare(ctx context.Context) error {
 	}
 	k.Bundle = dir
 	k.Spec = normal(k.Spec, dir)
-	k.c = &Container{root: k.Root, id: k.ID, warn: k.Warn, rec: record{
+	k.filter = compiler(k.Spec.Linux.Seccomp)
+	k.c = &Container{root: k.Root, id: k.ID, warn: k.Warn, filter: k.filter, rec: record{
 		ID: k.ID, Created: time.Now().UTC(), Bundle: dir, Rootfs: k.Spec.Root.Path,
 		Owner: os.Getuid(), NoPivot: k.NoPivot, Keyring: !k.NoNewKeyring, Spec: k.Spec, Config: k.Config,
 	}}

@@ -130,7 +130,7 @@ func (c *Container) execOptions(fs *files, o ExecOptions) (po plan.Options, err 
 	if own := c.rec.Spec.Process.OOMScoreAdj; own != nil {
 		adj = own
 	}
-	po.Process, err = processOptions(c.rec.Spec, o.Process, adj, o.Warn)
+	po.Process, err = processOptions(c.rec.Spec, o.Process, c.filter, adj, o.Warn)
 	return po, err
 }
 
@@ -161,7 +161,7 @@ func (c *Container) startContainerHooks(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o, err := processOptions(c.rec.Spec, c.rec.Spec.Process, nil, func(string) {})
+	o, err := processOptions(c.rec.Spec, c.rec.Spec.Process, c.filter, nil, func(string) {})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -136,7 +137,7 @@ func (k *creation) planOptions() (o plan.Options, err error) {
 		Start: true, Hooks: hasEarlyHooks(k.Spec.Hooks), NoPivot: k.NoPivot, Keyring: !k.NoNewKeyring,
 		Host: hostOptions(k.Spec.Root.Path), Cgroups: cgroupMounts(k.cg),
 	}
-	o.Process, err = processOptions(k.Spec, k.Spec.Process, k.OOMScoreAdj, k.Warn)
+	o.Process, err = processOptions(k.Spec, k.Spec.Process, k.filter, k.OOMScoreAdj, k.Warn)
 	return o, err
 }
 
@@ -164,8 +165,28 @@ func cgroupMounts(m *cgroup.Manager) plan.CgroupMounts {
 	return plan.CgroupMounts{Hierarchies: list}
 }
 
+// filter is a compiled seccomp profile.
+type filter struct {
+	program  []unix.SockFilter
+	flag     uint
+	warnings []string
+}
+
+// compiler compiles a container's seccomp profile when it is first called: all its
+// processes get the same filter.
+func compiler(s *specs.LinuxSeccomp) func() (filter, error) {
+	return sync.OnceValues(func() (f filter, err error) {
+		var notifies bool
+		f.program, f.flag, notifies, f.warnings, err = security.Seccomp(s)
+		if err == nil && notifies {
+			err = fmt.Errorf("seccomp: a listener of notifications is not supported: %w", errdefs.ErrNotImplemented)
+		}
+		return f, err
+	})
+}
+
 // processOptions clamps what the process asks for to what we may give it.
-func processOptions(spec *specs.Spec, p *specs.Process, oom *int, warn func(string)) (o plan.Process, err error) {
+func processOptions(spec *specs.Spec, p *specs.Process, compile func() (filter, error), oom *int, warn func(string)) (o plan.Process, err error) {
 	userns := plan.HasUserNS(spec)
 	o.OOMScoreAdj = p.OOMScoreAdj
 	if o.OOMScoreAdj == nil {
@@ -188,15 +209,12 @@ func processOptions(spec *specs.Spec, p *specs.Process, oom *int, warn func(stri
 	}
 	o.Rlimits = withNofile(o.Rlimits)
 	tell(warn, warnings)
-	var notifies bool
-	o.Seccomp, o.SeccompFlag, notifies, warnings, err = security.Seccomp(spec.Linux.Seccomp)
+	f, err := compile()
 	if err != nil {
 		return o, err
 	}
-	if notifies {
-		return o, fmt.Errorf("seccomp: a listener of notifications is not supported: %w", errdefs.ErrNotImplemented)
-	}
-	tell(warn, warnings)
+	o.Seccomp, o.SeccompFlag = f.program, f.flag
+	tell(warn, f.warnings)
 	o.MountLabel = security.SELinuxMount(spec.Linux.MountLabel)
 	o.Attrs, err = attrs(p)
 	return o, err
