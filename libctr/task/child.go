@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// child is a shim that this process has executed, and reaps.
+// child is the process of a shim: one that this core has executed, and reaps, or one
+// that an earlier core has, which pid 1 reaps.
 type child struct {
 	pid   int
 	pidfd *os.File
@@ -20,21 +21,26 @@ type child struct {
 	status string
 }
 
-// execute runs the command as a session of its own and reaps it when it ends. No
-// thread waits meanwhile.
+// execute runs the command as a session of its own and reaps it when it ends.
 func execute(cmd *exec.Cmd) (*child, error) {
 	var fd int
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, PidFD: &fd}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	c := &child{pid: cmd.Process.Pid, done: make(chan struct{})}
+	pid := cmd.Process.Pid
 	cmd.Process.Release() // its own descriptor; never fails after a start
-	if err := unix.SetNonblock(fd, true); err != nil {
+	return watch(pid, fd)
+}
+
+// watch waits for the end of a process, without a thread. It owns the descriptor.
+func watch(pid, pidfd int) (*child, error) {
+	if err := unix.SetNonblock(pidfd, true); err != nil {
+		unix.Close(pidfd)
 		return nil, fmt.Errorf("pidfd: %w", err)
 	}
-	c.pidfd = os.NewFile(uintptr(fd), "pidfd")
-	go c.reap() // ends with the shim
+	c := &child{pid: pid, pidfd: os.NewFile(uintptr(pidfd), "pidfd"), done: make(chan struct{})}
+	go c.reap() // ends with the process
 	return c, nil
 }
 
@@ -43,18 +49,18 @@ func (c *child) reap() {
 	defer c.pidfd.Close()
 	raw, err := c.pidfd.SyscallConn()
 	if err == nil {
-		err = raw.Read(func(uintptr) bool {
-			var ws unix.WaitStatus
-			pid, err := unix.Wait4(c.pid, &ws, unix.WNOHANG, nil)
-			if pid == 0 && err == nil || errors.Is(err, unix.EINTR) {
-				return false
-			}
-			c.status = inWords(ws)
-			return true
+		err = raw.Read(func(fd uintptr) bool {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
 		})
 	}
 	if err != nil {
 		c.status = err.Error()
+		return
+	}
+	var ws unix.WaitStatus
+	if pid, err := unix.Wait4(c.pid, &ws, unix.WNOHANG, nil); err == nil && pid == c.pid {
+		c.status = inWords(ws)
 	}
 }
 

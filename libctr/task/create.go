@@ -56,6 +56,7 @@ func (m *Manager) create(ctx context.Context, k key, c container.Container, o ta
 	var u undo.Stack
 	defer func() { u.OnError(ctx, undoTimeout, &err) }()
 
+	m.awaitLeft(ctx, k)
 	b := m.bundleOf(k.ns, k.id)
 	if err := b.create(c.Spec); err != nil {
 		return nil, 0, err

@@ -63,6 +63,7 @@ const (
 	cleanupTimeout  = 5 * time.Second  // Delete after a failed Create
 	shutdownTimeout = 3 * time.Second
 	shutdownWait    = time.Second      // for a shim to end that has said it will
+	leftTimeout     = 5 * time.Second  // for the shim of a run before to end, once it has no task
 	farewellTimeout = 30 * time.Second // for our shim to end when its task is deleted; readers that are behind have 10 s of it
 	binaryTimeout   = 10 * time.Second // the delete call of a shim binary
 	undoTimeout     = cleanupTimeout + shutdownTimeout + binaryTimeout
@@ -110,9 +111,10 @@ type Manager struct {
 	end  context.CancelFunc
 	work sync.WaitGroup // reconnections and burials under way
 
-	mu     sync.Mutex
-	shims  map[key]*shim // guarded by mu; nil while a task is being created
-	closed bool          // guarded by mu
+	mu      sync.Mutex
+	shims   map[key]*shim  // guarded by mu; nil while a task is being created
+	closed  bool           // guarded by mu
+	leaving map[key]*child // guarded by mu; shims without a task that have not ended yet
 }
 
 var _ task.Manager = (*Manager)(nil)
@@ -138,7 +140,7 @@ func New(ctx context.Context, cfg Config) (*Manager, error) {
 	if cfg.Tracing == nil {
 		cfg.Tracing = noop.NewTracerProvider()
 	}
-	m := &Manager{cfg: cfg, log: cfg.Log, tracer: cfg.Tracing.Tracer("gantry/libctr/task"), shims: map[key]*shim{}}
+	m := &Manager{cfg: cfg, log: cfg.Log, tracer: cfg.Tracing.Tracer("gantry/libctr/task"), shims: map[key]*shim{}, leaving: map[key]*child{}}
 	m.life, m.end = context.WithCancel(context.WithoutCancel(ctx))
 	if err := m.reload(ctx); err != nil {
 		m.Close()

@@ -123,11 +123,29 @@ func (m *Manager) execute(s *shim, l *net.UnixListener) (*child, error) {
 }
 
 // seeOff sees to it that a shim whose task has been deleted ends, as it does by itself.
+// Until then its container is not launched again: it still holds the root file system.
 func (m *Manager) seeOff(s *shim) {
 	if s.child == nil {
-		return
+		fd, pid, err := s.process()
+		if err != nil {
+			return // it has ended
+		}
+		if s.child, err = watch(pid, fd); err != nil {
+			s.log.Warn("watch the end of a shim", "err", err)
+			return
+		}
 	}
+	m.mu.Lock()
+	m.leaving[s.key] = s.child
+	m.mu.Unlock()
 	m.background(func() {
+		defer func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if m.leaving[s.key] == s.child {
+				delete(m.leaving, s.key)
+			}
+		}()
 		timer := time.NewTimer(farewellTimeout)
 		defer timer.Stop()
 		select {
@@ -138,4 +156,21 @@ func (m *Manager) seeOff(s *shim) {
 			s.child.kill()
 		}
 	})
+}
+
+// awaitLeft waits a while for the shim of an earlier run.
+func (m *Manager) awaitLeft(ctx context.Context, k key) {
+	m.mu.Lock()
+	c := m.leaving[k]
+	m.mu.Unlock()
+	if c == nil {
+		return
+	}
+	timer := time.NewTimer(leftTimeout)
+	defer timer.Stop()
+	select {
+	case <-c.done:
+	case <-timer.C: // some reader of its output is behind
+	case <-ctx.Done():
+	}
 }

@@ -7,12 +7,15 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/containerd/containerd/api/events"
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -69,6 +72,18 @@ type container struct {
 	id     string
 	stream *stream.Server // nil when the engine did not ask for one
 	ports  *port.Set
+	root   *os.File // see holdRoot
+}
+
+// holdRoot keeps the container's root mounted until this process ends. Who unmounts an
+// overlay last waits until the file system below is synced, and that would be the
+// container's first process, whose exit the engine waits for. nil when it can't be had.
+func holdRoot(pid int) *os.File {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), "root")
 }
 
 // New returns a service without containers.
@@ -178,6 +193,9 @@ func (s *Service) create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	}
 	failpoint.Hit("shim/service.create.listening")
 	p, _ := c.Process("")
+	if s.cfg.OneTask {
+		c.root = holdRoot(p.Status().Pid)
+	}
 	s.cfg.Events.Publish("/tasks/create", &events.TaskCreate{
 		ContainerID: r.ID, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: uint32(p.Status().Pid),
 		IO: &events.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
