@@ -19,21 +19,21 @@ func TestLaterVersion(t *testing.T) {
 	e := start(t)
 	e.Must("run", "-d", "--name", "c1", image, "sleep", "1000")
 	pid := inspect(t, e, "c1").State.Pid
-	for _, db := range []struct{ path, bucket string }{
-		{"data/gantry.db", "meta"},
-		{"exec/run.db", "meta"},
-		{"data/core/io.containerd.metadata.v1.bolt/meta.db", "meta"},
-		{"exec/core/io.containerd.metadata.v1.bolt/boot.db", "meta"},
-		{"data/core/io.containerd.snapshotter.v1.overlayfs/metadata.db", "version"},
+	for _, db := range []struct{ path, bucket, version string }{
+		{"data/gantry.db", "meta", "1"},
+		{"exec/run.db", "meta", "1"},
+		{"data/core/io.containerd.metadata.v1.bolt/meta.db", "meta", "2"},
+		{"exec/core/io.containerd.metadata.v1.bolt/boot.db", "meta", "1"},
+		{"data/core/io.containerd.snapshotter.v1.overlayfs/metadata.db", "version", "1"},
 	} {
 		t.Run(db.path, func(t *testing.T) {
 			path := filepath.Join(e.Dir, db.path)
 			e.Kill()
-			if was := setVersion(t, path, db.bucket, "7"); was != "1" {
+			if was := setVersion(t, path, db.bucket, "7"); was != db.version {
 				t.Errorf("the version was %q", was)
 			}
-			refuses(t, e, path)
-			setVersion(t, path, db.bucket, "1")
+			refuses(t, e, path, db.version)
+			setVersion(t, path, db.bucket, db.version)
 			e.Launch()
 			if in := inspect(t, e, "c1"); in.State.Pid != pid || in.State.Status != "running" {
 				t.Errorf("afterwards %+v", in.State)
@@ -42,7 +42,7 @@ func TestLaterVersion(t *testing.T) {
 	}
 }
 
-func refuses(t *testing.T, e *engine.Engine, path string) {
+func refuses(t *testing.T, e *engine.Engine, path, version string) {
 	t.Helper()
 	before, err := os.ReadFile(path)
 	if err != nil {
@@ -55,7 +55,7 @@ func refuses(t *testing.T, e *engine.Engine, path string) {
 		e.Kill()
 	}
 	log := e.Log()[min(said, len(e.Log())):]
-	for _, part := range []string{path, "schema version is 7", "this engine's is 1"} {
+	for _, part := range []string{path, "schema version is 7", "this engine's is " + version} {
 		if !strings.Contains(log, part) {
 			t.Errorf("%q is not in what it says: %s", part, log)
 		}

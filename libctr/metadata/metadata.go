@@ -1,7 +1,7 @@
 // Package metadata keeps the core's records in one bbolt file, and collects what
 // no record holds any more.
 //
-//	meta/version                                  : decimal schema version, "1"; see migrations
+//	meta/version                                  : decimal schema version, "2"; see migrations
 //	v1/<namespace>/labels/<key>                   : value
 //	v1/<namespace>/containers/<id>                : containerd.services.containers.v1.Container
 //	v1/<namespace>/images/<name>                  : containerd.services.images.v1.Image
@@ -172,7 +172,11 @@ func (db *DB) Snapshotters() map[string]snapshot.Snapshotter {
 }
 
 // migrations[n] brings version n+1 up to n+2; a new file starts at the newest.
-var migrations []func(*bbolt.Tx) error
+var migrations = []func(*bbolt.Tx) error{
+	// To 2: containers of the boot are in a file of their own. An engine that does not
+	// look there would end their shims, so it is to refuse this one.
+	func(*bbolt.Tx) error { return nil },
+}
 
 var bucketV1 = []byte("v1")
 
