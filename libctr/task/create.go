@@ -210,6 +210,10 @@ func (m *Manager) shutdown(ctx context.Context, s *shim) {
 	if m.shared(s) {
 		return
 	}
+	if s.boot.OneTask { // it waits for us to leave
+		s.leave()
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, shutdownWait)
 	defer cancel()
 	_ = l.client.UserOnCloseWait(ctx)

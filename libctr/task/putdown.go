@@ -72,7 +72,7 @@ func (m *Manager) putDown(ctx context.Context, s *shim) error {
 	}
 }
 
-// killShim kills a shim that has been asked to end and is still there.
+// killShim kills a shim that has been asked to end and in a moment is still there.
 func (m *Manager) killShim(ctx context.Context, s *shim) error {
 	if m.shared(s) {
 		return nil
@@ -82,11 +82,25 @@ func (m *Manager) killShim(ctx context.Context, s *shim) error {
 		return nil //nolint:nilerr // it has ended
 	}
 	defer unix.Close(fd)
+	if endsWithin(fd, shutdownWait) {
+		return nil
+	}
 	s.log.WarnContext(ctx, "shim does not end, killing it", "shim", pid)
 	if err := killGroup(fd); err != nil {
 		return fmt.Errorf("kill shim %d: %w", pid, err)
 	}
 	return nil
+}
+
+// endsWithin waits for the end of a process.
+func endsWithin(pidfd int, d time.Duration) bool {
+	for deadline := time.Now().Add(d); ; {
+		left := max(time.Until(deadline), 0)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(left.Milliseconds()))
+		if !errors.Is(err, unix.EINTR) {
+			return n > 0
+		}
+	}
 }
 
 // signalGroup is PIDFD_SIGNAL_PROCESS_GROUP of linux/pidfd.h, since Linux 6.9.
