@@ -112,7 +112,7 @@ func (s *Service) networkRequest(c *Record) network.Request {
 
 // readRoot gets the snapshot's mounts, looks the user up in them and mounts volumes.
 func (s *Service) readRoot(ctx context.Context, c *Snapshot, p *prepared, in *spec.Input, steps *undo.Stack) (err error) {
-	if p.rootfs, err = s.Images.Mounts(ctx, c.ID); err != nil {
+	if p.rootfs, err = s.rootMounts(ctx, c); err != nil {
 		return err
 	}
 	if err := s.lookUpUser(ctx, c, p, in); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -58,3 +59,18 @@ func makeDir(mounts []mount.Mount, dir string, user specs.User) error {
 	defer made.Close()
 	return unix.Fchownat(int(made.Fd()), "", int(user.UID), int(user.GID), unix.AT_EMPTY_PATH)
 }
+
+// rootMounts returns what mounts a container's root. The shim of a run that has just
+// ended may hold it still, and is waited for: two overlays with one upper directory do
+// not go together.
+func (s *Service) rootMounts(ctx context.Context, c *Snapshot) ([]mount.Mount, error) {
+	if !c.FinishedAt.IsZero() && time.Since(c.FinishedAt) < letGo && !c.Status.Up() {
+		if _, err := s.Tasks.Get(ctx, c.ID, ""); ignoreNotFound(err) != nil {
+			return nil, err
+		}
+	}
+	return s.Images.Mounts(ctx, c.ID)
+}
+
+// letGo is when no shim of an earlier run has the root any more.
+const letGo = time.Minute

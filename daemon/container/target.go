@@ -36,7 +36,7 @@ func (s *Service) Target(ref string) (Target, error) {
 
 // LookupUser resolves a user, and the container's additional groups, in its files.
 func (s *Service) LookupUser(ctx context.Context, c *Snapshot, user string) (specs.User, string, error) {
-	mounts, err := s.Images.Mounts(ctx, c.ID)
+	mounts, err := s.rootMounts(ctx, c)
 	if err != nil {
 		return specs.User{}, "", err
 	}

@@ -156,7 +156,7 @@ func (s *Service) dress(ctx context.Context, c *Snapshot, root *rootfs.Root, w *
 type openFunc = func([]mount.Mount) (*rootfs.Root, error)
 
 func (s *Service) dressStopped(ctx context.Context, c *Snapshot, open openFunc, w *writing) (*view, error) {
-	mounts, err := s.Images.Mounts(ctx, c.ID)
+	mounts, err := s.rootMounts(ctx, c)
 	if err != nil {
 		return nil, err
 	}

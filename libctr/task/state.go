@@ -11,6 +11,7 @@ import (
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 
 	"gantry/api/errdefs"
+	"gantry/api/reqctx"
 	"gantry/libctr/core/task"
 )
 
@@ -18,10 +19,12 @@ import (
 const stuckTimeout = 200 * time.Millisecond
 
 // Get asks the shim for a process's state. A shim that does not answer within 2 s,
-// or at once when it did not the last time, gives StatusUnknown.
+// or at once when it did not the last time, gives StatusUnknown. NotFound of a task that
+// was deleted just now comes when its shim has let go of the root.
 func (m *Manager) Get(ctx context.Context, id, execID string) (task.State, error) {
 	s, err := m.get(ctx, id)
 	if err != nil {
+		m.awaitLeft(ctx, key{reqctx.Namespace(ctx), id})
 		return task.State{}, err
 	}
 	return s.state(ctx, execID)
