@@ -306,6 +306,9 @@ func (e *Engine) close() {
 	if e.cmd == nil || e.cmd.Process == nil {
 		return
 	}
+	if e.t.Failed() && errors.Is(syscall.Kill(e.cmd.Process.Pid, 0), syscall.ESRCH) {
+		_ = e.TryLaunch() // to take away what the one that is gone has left
+	}
 	if syscall.Kill(e.cmd.Process.Pid, 0) == nil {
 		e.Clean(e.t)
 		e.Terminate()
