@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"fmt"
@@ -83,23 +84,37 @@ func readHost() (*host, error) {
 	if err != nil {
 		return nil, err
 	}
-	mi, err := os.ReadFile("/proc/self/mountinfo")
+	mi, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
-	return parseHost(cgroupLines(mi), bytes.NewReader(cg))
+	defer mi.Close()
+	lines, err := cgroupLines(mi)
+	if err != nil {
+		return nil, err
+	}
+	return parseHost(lines, bytes.NewReader(cg))
 }
 
 // cgroupLines leaves the lines of mountinfo out that can't be a cgroup file system's:
-// a host has hundreds, which take long to parse.
-func cgroupLines(mountInfo []byte) io.Reader {
-	var few bytes.Buffer
-	for line := range bytes.Lines(mountInfo) {
-		if bytes.Contains(line, []byte(" - cgroup")) {
+// a host has hundreds, which take long to parse, and memory to hold. One that is longer
+// than the reader's buffer is none of them.
+func cgroupLines(mountInfo io.Reader) (io.Reader, error) {
+	few := new(bytes.Buffer)
+	r := bufio.NewReaderSize(mountInfo, 4<<10)
+	for whole := true; ; {
+		line, err := r.ReadSlice('\n')
+		if whole && bytes.Contains(line, []byte(" - cgroup")) {
 			few.Write(line)
 		}
+		whole = err == nil
+		if err == io.EOF {
+			return few, nil
+		}
+		if err != nil && err != bufio.ErrBufferFull {
+			return nil, fmt.Errorf("read mountinfo: %w", err)
+		}
 	}
-	return &few
 }
 
 // parseHost joins the two files' knowledge: what is mounted where, and which of

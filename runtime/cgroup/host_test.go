@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"errors"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
@@ -110,5 +111,19 @@ func TestThisHost(t *testing.T) {
 	t.Logf("mode %v", Mode())
 	if Mode() == 0 {
 		t.Fatal("no cgroups found")
+	}
+}
+
+// TestCgroupLines: a long line and what looks like a mount in the midst of it are passed over.
+func TestCgroupLines(t *testing.T) {
+	long := "50 23 0:40 / /data rw - overlay overlay rw,lowerdir=" + strings.Repeat("/layer:", 2000) + " - cgroup\n"
+	r, err := cgroupLines(strings.NewReader(long + hybridMounts + long + v2Mounts))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(r)
+	_, want, _ := strings.Cut(hybridMounts, "\n") // the first is a tmpfs
+	if err != nil || string(got) != want+v2Mounts {
+		t.Errorf("%q, %v", got, err)
 	}
 }

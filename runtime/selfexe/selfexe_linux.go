@@ -8,11 +8,12 @@
 package selfexe
 
 import (
+	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,17 +97,23 @@ func readonlyDetached(fd int) bool {
 
 // attached says whether the mount is in our mount namespace.
 func attached(id uint64) bool {
-	b, err := os.ReadFile("/proc/self/mountinfo")
+	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return true
 	}
-	prefix := fmt.Sprintf("%d ", id)
-	for line := range strings.Lines(string(b)) {
-		if strings.HasPrefix(line, prefix) {
+	defer f.Close()
+	prefix := fmt.Appendf(nil, "%d ", id)
+	r := bufio.NewReaderSize(f, 4<<10)
+	for start := true; ; {
+		line, err := r.ReadSlice('\n')
+		if start && bytes.HasPrefix(line, prefix) {
 			return true
 		}
+		start = err == nil
+		if err != nil && err != bufio.ErrBufferFull {
+			return err != io.EOF
+		}
 	}
-	return false
 }
 
 func bind() (*os.File, error) {
