@@ -12,11 +12,13 @@ import (
 
 const (
 	// udpIdle is how long a client's way back stays open without traffic.
-	udpIdle = 90 * time.Second
-	// maxSessions bounds the clients of one port; beyond, new ones are not served.
-	maxSessions = 4096
+	udpIdle     = 90 * time.Second
 	maxDatagram = 64 << 10
 )
+
+// maxSessions bounds the clients of one port; beyond, the one that has been silent for
+// the longest time makes room.
+var maxSessions = 4096
 
 // udpRelay gives each client a socket of its own towards the container, so that
 // answers find their way.
@@ -27,8 +29,14 @@ type udpRelay struct {
 	wg    sync.WaitGroup
 
 	mu       sync.Mutex
-	closed   bool                            // guarded by mu
-	sessions map[netip.AddrPort]*net.UDPConn // guarded by mu
+	closed   bool                           // guarded by mu
+	sessions map[netip.AddrPort]*udpSession // guarded by mu
+}
+
+// udpSession is a client's way to the container and back.
+type udpSession struct {
+	*net.UDPConn
+	heard time.Time // when the client was last heard; guarded by udpRelay.mu
 }
 
 func relayUDP(f *os.File, to string, log *slog.Logger) (holder, error) {
@@ -40,7 +48,7 @@ func relayUDP(f *os.File, to string, log *slog.Logger) (holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &udpRelay{front: pc.(*net.UDPConn), to: addr, log: log, sessions: map[netip.AddrPort]*net.UDPConn{}}
+	r := &udpRelay{front: pc.(*net.UDPConn), to: addr, log: log, sessions: map[netip.AddrPort]*udpSession{}}
 	r.wg.Go(r.forward)
 	return r, nil
 }
@@ -76,32 +84,52 @@ func (r *udpRelay) forward() {
 	}
 }
 
-var errFull = errors.New("too many clients")
-
 // session returns the client's socket, a new one if need be.
-func (r *udpRelay) session(client netip.AddrPort) (*net.UDPConn, error) {
+func (r *udpRelay) session(client netip.AddrPort) (*udpSession, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if c := r.sessions[client]; c != nil {
+		c.heard = time.Now()
 		return c, nil
 	}
-	if r.closed || len(r.sessions) >= maxSessions {
-		return nil, errFull
+	if r.closed {
+		return nil, net.ErrClosed
 	}
-	c, err := net.DialUDP("udp", nil, r.to)
+	if len(r.sessions) >= maxSessions {
+		r.dropOldest()
+	}
+	conn, err := net.DialUDP("udp", nil, r.to)
 	if err != nil {
 		return nil, err
 	}
+	c := &udpSession{UDPConn: conn, heard: time.Now()}
 	r.sessions[client] = c
 	r.wg.Go(func() { r.backward(client, c) })
 	return c, nil
 }
 
+// dropOldest ends the session whose client has been silent longest. Called with mu held.
+func (r *udpRelay) dropOldest() {
+	var oldest netip.AddrPort
+	var at time.Time
+	for client, c := range r.sessions {
+		if at.IsZero() || c.heard.Before(at) {
+			oldest, at = client, c.heard
+		}
+	}
+	if c := r.sessions[oldest]; c != nil {
+		delete(r.sessions, oldest)
+		c.Close() // ends backward
+	}
+}
+
 // backward carries answers until the client has been idle.
-func (r *udpRelay) backward(client netip.AddrPort, c *net.UDPConn) {
+func (r *udpRelay) backward(client netip.AddrPort, c *udpSession) {
 	defer func() {
 		r.mu.Lock()
-		delete(r.sessions, client)
+		if r.sessions[client] == c {
+			delete(r.sessions, client)
+		}
 		r.mu.Unlock()
 		c.Close()
 	}()
