@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -53,8 +54,14 @@ func TestFailPoints(t *testing.T) {
 				if s == nil {
 					s = newSite(t, reg)
 				}
-				if !t.Run(points[i], func(t *testing.T) { s.crash(t, points[i]) }) {
+				if !t.Run(points[i], func(t *testing.T) { s.crash(t, points[i], false) }) {
 					s = nil // nobody knows what it has
+				}
+				if s == nil || scale(1, 0) == 0 || !strings.HasPrefix(points[i], "shim/") {
+					continue
+				}
+				if !t.Run(points[i]+" and the engine", func(t *testing.T) { s.crash(t, points[i], true) }) {
+					s = nil
 				}
 			}
 		})
@@ -148,8 +155,9 @@ func newSite(t *testing.T, reg *registrytest.Registry) *site {
 	return s
 }
 
-// crash lets the process die at the point, in the midst of what reaches it.
-func (s *site) crash(t *testing.T, point string) {
+// crash lets the process die at the point, in the midst of what reaches it; with both,
+// a shim and the engine at once.
+func (s *site) crash(t *testing.T, point string, both bool) {
 	act := actOf(acts, point)
 	if act == nil {
 		t.Fatal("nothing is known that reaches it")
@@ -164,14 +172,23 @@ func (s *site) crash(t *testing.T, point string) {
 	}
 	s.e.Kill()
 	err := s.e.TryLaunch(failpoint.Variable+"="+point+"=kill", failpoint.Mark+"="+mark)
+	marked := func() bool { _, err := os.Lstat(mark); return err == nil }
+	var wg sync.WaitGroup
+	if both {
+		wg.Go(func() {
+			if becomesTrue(time.Minute, marked) {
+				syscall.Kill(s.e.PID(), syscall.SIGKILL)
+			}
+		})
+	}
 	if err == nil {
 		err = act(s)
 	}
-	reached := becomesTrue(5*time.Second, func() bool { _, err := os.Lstat(mark); return err == nil })
-	if !reached {
+	if !becomesTrue(5*time.Second, marked) {
 		t.Fatalf("not reached: %v\n%s", err, s.e.Log())
 	}
-	if strings.HasPrefix(point, "shim/") { // the engine must do without
+	wg.Wait()
+	if strings.HasPrefix(point, "shim/") && !both { // the engine must do without
 		s.settled(t, false)
 	} else {
 		select {
