@@ -82,6 +82,7 @@ func TestStatesOfFullDisk(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * flushEvery)
+		synctest.Wait() // nobody is at the store
 		full := new(atomic.Bool)
 		full.Store(true)
 		s.store.durable, s.store.runtime = fullDisk{w.durable, full}, fullDisk{w.runtime, full}
