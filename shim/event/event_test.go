@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -89,7 +90,8 @@ func TestOrderAcrossRestarts(t *testing.T) {
 	p.Close(context.Background())
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if got := fmt.Sprint(r.ids); got != "[0 1 2 3 4 5 6 7 8 9]" {
+	// One whose answer was lost with the engine is sent again.
+	if got := fmt.Sprint(slices.Compact(r.ids)); got != "[0 1 2 3 4 5 6 7 8 9]" {
 		t.Errorf("got %s", got)
 	}
 }
