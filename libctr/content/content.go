@@ -71,6 +71,18 @@ func New(root string) (*Store, error) {
 	return &Store{root: root, disk: realDisk, locked: make(map[string]time.Time)}, nil
 }
 
+// torn says whether an ingest lacks a file, or what is to be in it.
+func torn(dir string) bool {
+	ref, err := os.ReadFile(filepath.Join(dir, "ref"))
+	if err == nil && len(ref) > 0 {
+		_, err = readStatus(dir, string(ref))
+	} else if err == nil {
+		return true
+	}
+	var date *time.ParseError
+	return errors.Is(err, fs.ErrNotExist) || errdefs.IsNotFound(err) || errors.As(err, &date)
+}
+
 func dropTorn(ingests string) error {
 	entries, err := os.ReadDir(ingests)
 	if err != nil {
@@ -78,11 +90,7 @@ func dropTorn(ingests string) error {
 	}
 	for _, e := range entries {
 		dir := filepath.Join(ingests, e.Name())
-		ref, err := os.ReadFile(filepath.Join(dir, "ref"))
-		if err == nil {
-			_, err = readStatus(dir, string(ref))
-		}
-		if !errors.Is(err, fs.ErrNotExist) && !errdefs.IsNotFound(err) {
+		if !torn(dir) {
 			continue
 		}
 		if err := os.RemoveAll(dir); err != nil {

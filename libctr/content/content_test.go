@@ -34,13 +34,17 @@ func TestTornIngests(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Close()
-	for name, files := range map[string][]string{"empty": nil, "named": {"ref"}, "dated": {"startedat"}} {
+	const date = "2026-01-02T03:04:05Z"
+	for name, files := range map[string]map[string]string{
+		"empty": nil, "named": {"ref": "x"}, "dated": {"startedat": date},
+		"no name": {"ref": "", "startedat": date}, "no date": {"ref": "x", "startedat": ""},
+	} {
 		dir := filepath.Join(root, "ingest", name)
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		for _, f := range files {
-			if err := os.WriteFile(filepath.Join(dir, f), []byte("x"), 0o644); err != nil {
+		for f, text := range files {
+			if err := os.WriteFile(filepath.Join(dir, f), []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
