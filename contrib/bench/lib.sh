@@ -35,14 +35,16 @@ make_rootfs() {
 
 netns=() groups=() daemons=()
 
-# room makes the directory and the network namespace of one daemon.
+# room makes the directory and the network namespace of one daemon. Its exec root is in
+# memory, as /run is.
 room() {
 	local tag
 	tag=$(basename "$dir")-$1
 	ip netns add "$tag"
 	netns+=("$tag")
 	ip -n "$tag" link set lo up
-	mkdir "$dir/$1"
+	mkdir -p "$dir/$1/exec"
+	mount -t tmpfs -o mode=711 tmpfs "$dir/$1/exec"
 	echo '{}' >"$dir/$1/daemon.json"
 }
 
