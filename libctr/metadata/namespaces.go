@@ -92,7 +92,7 @@ func (s namespaceStore) Delete(ctx context.Context, name string) error {
 	if name == "" {
 		return errdefs.InvalidArgument("namespace must not be empty")
 	}
-	if ofBoot, err := (containerStore{s.db}).ofBoot(name); err != nil || ofBoot {
+	if ofBoot, err := containerStore(s).ofBoot(name); err != nil || ofBoot {
 		return cmp.Or(err, errdefs.FailedPrecondition("namespace %q is not empty: it has %s", name, bucketContainers))
 	}
 	return s.db.update(ctx, func(tx *bbolt.Tx) error {
