@@ -6,6 +6,9 @@ import (
 	"os"
 	"slices"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,66 +23,72 @@ const (
 // the last rule to the first, each access bit is decided by the first rule that
 // speaks of it; what no rule allows is denied. Four to seven instructions a rule.
 // A verdict that nothing leads to is left out: the kernel refuses dead code.
-func deviceProgram(rules []deviceRule) ([]insn, error) {
-	const context, kind, want, major, minor, tmp reg = 1, 2, 3, 4, 5, 6
-	a := newAssembler()
-	a.load(kind, context, ctxAccess)
-	a.move(want, kind)
-	a.alu(unix.BPF_AND, kind, 0xffff)
-	a.alu(unix.BPF_RSH, want, 16)
-	a.load(major, context, ctxMajor)
-	a.load(minor, context, ctxMinor)
+func deviceProgram(rules []deviceRule) asm.Instructions {
+	const kind, want, major, minor, tmp = asm.R2, asm.R3, asm.R4, asm.R5, asm.R6
+	prog := asm.Instructions{
+		asm.LoadMem(kind, asm.R1, ctxAccess, asm.Word),
+		asm.Mov.Reg(want, kind),
+		asm.And.Imm(kind, 0xffff),
+		asm.RSh.Imm(want, 16),
+		asm.LoadMem(major, asm.R1, ctxMajor, asm.Word),
+		asm.LoadMem(minor, asm.R1, ctxMinor, asm.Word),
+	}
+	label, reached := "", map[string]bool{}
+	add := func(in asm.Instruction) {
+		reached[in.Reference()] = true
+		if label != "" {
+			in = in.WithSymbol(label)
+			label = ""
+		}
+		prog = append(prog, in)
+	}
 	open := true // the last rule may leave something undecided
 	for i, r := range slices.Backward(rules) {
 		next := fmt.Sprintf("rule%d", i-1)
 		if i == 0 {
 			next = "deny"
 		}
-		if r.kind == 'a' && r.major == anyNumber && r.minor == anyNumber && r.access == mayAll {
-			a.jump(unix.BPF_JA, 0, 0, verdict(r.allow)) // decides all that is left; no earlier rule is reached
+		whole := r.kind == 'a' && r.major == anyNumber && r.minor == anyNumber && r.access == mayAll
+		if whole { // decides all that is left; no earlier rule is reached
+			verdict := "deny"
+			if r.allow {
+				verdict = "allow"
+			}
+			add(asm.Ja.Label(verdict))
 			open = false
 			break
 		}
 		switch r.kind {
 		case 'b':
-			a.jump(unix.BPF_JNE, kind, unix.BPF_DEVCG_DEV_BLOCK, next)
+			add(asm.JNE.Imm(kind, unix.BPF_DEVCG_DEV_BLOCK, next))
 		case 'c':
-			a.jump(unix.BPF_JNE, kind, unix.BPF_DEVCG_DEV_CHAR, next)
+			add(asm.JNE.Imm(kind, unix.BPF_DEVCG_DEV_CHAR, next))
 		}
 		if r.major != anyNumber {
-			a.jump(unix.BPF_JNE, major, int32(r.major), next)
+			add(asm.JNE.Imm(major, int32(r.major), next))
 		}
 		if r.minor != anyNumber {
-			a.jump(unix.BPF_JNE, minor, int32(r.minor), next)
+			add(asm.JNE.Imm(minor, int32(r.minor), next))
 		}
 		if r.allow {
-			a.alu(unix.BPF_AND, want, int32(mayAll&^r.access))
-			a.jump(unix.BPF_JEQ, want, 0, "allow")
+			add(asm.And.Imm(want, int32(mayAll&^r.access)))
+			add(asm.JEq.Imm(want, 0, "allow"))
 		} else {
-			a.move(tmp, want)
-			a.alu(unix.BPF_AND, tmp, int32(r.access))
-			a.jump(unix.BPF_JNE, tmp, 0, "deny")
+			add(asm.Mov.Reg(tmp, want))
+			add(asm.And.Imm(tmp, int32(r.access)))
+			add(asm.JNE.Imm(tmp, 0, "deny"))
 		}
 		if i > 0 {
-			a.label(next)
+			label = next
 		}
 	}
-	if open || a.reached("deny") {
-		a.label("deny")
-		a.exit(0)
+	if open || reached["deny"] {
+		prog = append(prog, asm.Mov.Imm(asm.R0, 0).WithSymbol("deny"), asm.Return())
 	}
-	if a.reached("allow") {
-		a.label("allow")
-		a.exit(1)
+	if reached["allow"] {
+		prog = append(prog, asm.Mov.Imm(asm.R0, 1).WithSymbol("allow"), asm.Return())
 	}
-	return a.link()
-}
-
-func verdict(allow bool) string {
-	if allow {
-		return "allow"
-	}
-	return "deny"
+	return prog
 }
 
 // attachDevices makes rules the device rules of a v2 directory, in place of those
@@ -91,34 +100,61 @@ func attachDevices(dir string, rules []deviceRule) error {
 		return err
 	}
 	defer d.Close()
-	code, err := deviceProgram(rules)
-	if err != nil {
-		return fmt.Errorf("compile the device filter: %w", err)
-	}
-	prog, err := loadProgram("gantry_devices", code)
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "gantry_devices", Type: ebpf.CGroupDevice, License: "Apache-2.0",
+		Instructions: deviceProgram(rules),
+	})
 	if err != nil {
 		return fmt.Errorf("load the device filter: %w", err)
 	}
 	defer prog.Close() // attached, the kernel keeps it
-	old, err := attached(d)
+	old, err := attached(int(d.Fd()))
 	if err != nil {
 		return err
 	}
 	defer closeAll(old)
-	var replaced *os.File
-	if len(old) == 1 {
-		replaced = old[0]
+	opts := link.RawAttachProgramOptions{
+		Target: int(d.Fd()), Program: prog, Attach: ebpf.AttachCGroupDevice, Flags: unix.BPF_F_ALLOW_MULTI,
 	}
-	if err := attachProgram(d, prog, replaced); err != nil {
+	if len(old) == 1 {
+		opts.Anchor = link.ReplaceProgram(old[0])
+	}
+	if err := link.RawAttachProgram(opts); err != nil {
 		return fmt.Errorf("attach the device filter: %w", err)
 	}
 	if len(old) < 2 {
 		return nil
 	}
 	for _, p := range old {
-		if e := detachProgram(d, p); e != nil {
-			err = errors.Join(err, fmt.Errorf("detach an old device filter: %w", e))
-		}
+		err = errors.Join(err, link.RawDetachProgram(link.RawDetachProgramOptions{
+			Target: int(d.Fd()), Program: p, Attach: ebpf.AttachCGroupDevice,
+		}))
 	}
 	return err
+}
+
+// attached opens the device programs of a directory.
+func attached(dir int) (ps []*ebpf.Program, err error) {
+	res, err := link.QueryPrograms(link.QueryOptions{Target: dir, Attach: ebpf.AttachCGroupDevice})
+	if err != nil {
+		return nil, fmt.Errorf("query device filters: %w", err)
+	}
+	for _, at := range res.Programs {
+		p, err := ebpf.NewProgramFromID(at.ID)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			closeAll(ps)
+			return nil, fmt.Errorf("open a device filter: %w", err)
+		}
+		ps = append(ps, p)
+	}
+	return ps, nil
+}
+
+func closeAll(ps []*ebpf.Program) {
+	for _, p := range ps {
+		p.Close()
+	}
 }

@@ -746,7 +746,7 @@ func TestUnifiedDevices(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	ps, err := attached(r)
+	ps, err := attached(int(r.Fd()))
 	closeAll(ps)
 	if err != nil || len(ps) != 1 {
 		t.Fatalf("%d programs attached: %v", len(ps), err)
