@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -34,7 +33,7 @@ var HasLowerPlus = sync.OnceValue(func() bool {
 	if unix.FsconfigSetString(fs, "no-such-option", "x") == nil {
 		return false
 	}
-	return errors.Is(unix.FsconfigSetString(fs, "lowerdir+", "/proc/no-such-layer"), unix.ENOENT)
+	return unix.FsconfigSetString(fs, "lowerdir+", "/") == nil // a layer that is not there would go to the console
 })
 
 const fsStringMax = 255 // bytes of a value that fsconfig takes
