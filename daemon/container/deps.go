@@ -12,6 +12,7 @@ import (
 	"gantry/api/shimwire"
 	"gantry/daemon/image"
 	"gantry/daemon/network"
+	"gantry/daemon/rootfs"
 	"gantry/daemon/stream"
 	corecontainer "gantry/libctr/core/container"
 	"gantry/libctr/core/event"
@@ -33,13 +34,18 @@ type Deps struct {
 	// The following have working defaults; tests put their own in.
 
 	OpenRoot func(mounts []mount.Mount) (Root, error)
-	Dial     func(ctx context.Context, socket string, h shimwire.Hello) (stream.Process, error)
-	Hold     func(ctx context.Context, socket string, ports []shimwire.Port) error
+	// UserIn looks a user up in a root as Root.LookupUser does, if it can without opening it.
+	UserIn func(mounts []mount.Mount, spec string, groups []string) (user specs.User, home string, err error)
+	Dial   func(ctx context.Context, socket string, h shimwire.Hello) (stream.Process, error)
+	Hold   func(ctx context.Context, socket string, ports []shimwire.Port) error
 }
 
 func (d *Deps) setDefaults() {
 	if d.OpenRoot == nil {
 		d.OpenRoot = openRoot
+	}
+	if d.UserIn == nil {
+		d.UserIn = rootfs.LookupUser
 	}
 	if d.Dial == nil {
 		d.Dial = func(ctx context.Context, socket string, h shimwire.Hello) (stream.Process, error) {

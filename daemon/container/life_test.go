@@ -92,7 +92,6 @@ func TestStartFails(t *testing.T) {
 		bad  bool // InvalidArgument
 	}{
 		{step: "mounts", err: errBroken, code: 128},
-		{step: "open root", err: errBroken, code: 128},
 		{step: "lookup", err: errBroken, code: 128},
 		{step: "allocate", err: errBroken, code: 128, text: "broken"},
 		{step: "mount", err: errBroken, code: 128, text: "error while mounting volume '/volumes/v': broken"},

@@ -124,16 +124,11 @@ func (s *Service) readRoot(ctx context.Context, c *Snapshot, p *prepared, in *sp
 	return err
 }
 
-// lookUpUser looks into the container's root, through a mount that nobody sees.
+// lookUpUser looks into the container's root.
 func (s *Service) lookUpUser(ctx context.Context, c *Snapshot, p *prepared, in *spec.Input) (err error) {
 	_, end := step(ctx, "look up user in the root")
 	defer end(&err)
-	r, err := s.OpenRoot(p.rootfs)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	if in.User, in.Home, err = r.LookupUser(c.Config.User, c.Host.GroupAdd); err != nil {
+	if in.User, in.Home, err = s.UserIn(p.rootfs, c.Config.User, c.Host.GroupAdd); err != nil {
 		return errdefs.WithClass(errdefs.ErrInternal, err)
 	}
 	return nil

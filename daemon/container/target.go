@@ -40,12 +40,7 @@ func (s *Service) LookupUser(ctx context.Context, c *Snapshot, user string) (spe
 	if err != nil {
 		return specs.User{}, "", err
 	}
-	r, err := s.OpenRoot(mounts)
-	if err != nil {
-		return specs.User{}, "", err
-	}
-	defer r.Close()
-	return r.LookupUser(user, c.Host.GroupAdd)
+	return s.UserIn(mounts, user, c.Host.GroupAdd)
 }
 
 // Snapshot returns a container as it is; reads need no lock.

@@ -94,6 +94,9 @@ func (w *world) service() *Service {
 		Containers: fakeContainers{w}, Tasks: fakeTasks{w}, Images: fakeImages{w}, Volumes: fakeVolumes{w},
 		Networks: fakeNetworks{w}, Events: w, Dial: w.dial, Hold: w.hold,
 		OpenRoot: func([]mount.Mount) (Root, error) { return fakeRoot{w}, w.step("open root", "") },
+		UserIn: func(_ []mount.Mount, spec string, groups []string) (specs.User, string, error) {
+			return fakeRoot{w}.LookupUser(spec, groups)
+		},
 	}, w.durable, w.runtime, slog.New(slog.DiscardHandler))
 	if err != nil {
 		w.t.Fatal(err)

@@ -70,16 +70,24 @@ func openIn(root *os.File, path string, flags int) (*os.File, error) {
 	if path == "" {
 		path = "."
 	}
+	fd, err := openat2(int(root.Fd()), path, &how)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+func openat2(dir int, path string, how *unix.OpenHow) (int, error) {
 	for range tries {
-		fd, err := unix.Openat2(int(root.Fd()), path, &how)
-		switch {
-		case err == nil:
-			return os.NewFile(uintptr(fd), path), nil
-		case !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR):
-			return nil, &fs.PathError{Op: "openat2", Path: path, Err: err}
+		fd, err := unix.Openat2(dir, path, how)
+		if err == nil {
+			return fd, nil
+		}
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			return -1, &fs.PathError{Op: "openat2", Path: path, Err: err}
 		}
 	}
-	return nil, &fs.PathError{Op: "openat2", Path: path, Err: unix.EAGAIN}
+	return -1, &fs.PathError{Op: "openat2", Path: path, Err: unix.EAGAIN}
 }
 
 // ReadFile reads a regular file of at most limit bytes; a longer one is cut there.

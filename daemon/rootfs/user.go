@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"gantry/api/errdefs"
+	"gantry/libctr/core/mount"
 )
 
 // maxUserFile bounds what is read of /etc/passwd and /etc/group, in bytes.
@@ -22,7 +23,25 @@ const maxUserFile = 8 << 20
 // has it since 20.10. home is "/" when the user has none. A name that is in no file is
 // InvalidArgument with Docker's words.
 func (r *Root) LookupUser(spec string, groups []string) (u specs.User, home string, err error) {
-	passwd, group := r.userFile("/etc/passwd"), r.userFile("/etc/group")
+	return lookup(r.userFile("/etc/passwd"), r.userFile("/etc/group"), spec, groups)
+}
+
+// LookupUser does the same for what a snapshotter gave out, and mounts it only when the
+// files can't be read from its layers.
+func LookupUser(mounts []mount.Mount, spec string, groups []string) (u specs.User, home string, err error) {
+	files, err := readUnmounted(mounts, "etc", []string{"passwd", "group"}, maxUserFile)
+	if err == nil {
+		return lookup(files[0], files[1], spec, groups)
+	}
+	r, err := Open(mounts)
+	if err != nil {
+		return u, "", err
+	}
+	defer r.Close()
+	return r.LookupUser(spec, groups)
+}
+
+func lookup(passwd, group []byte, spec string, groups []string) (u specs.User, home string, err error) {
 	found, err := user.GetExecUser(spec, nil, reader(passwd), reader(group))
 	if err != nil {
 		return u, "", errdefs.WithClass(errdefs.ErrInvalidArgument, err)
