@@ -339,6 +339,9 @@ func TestUnmounted(t *testing.T) {
 			})
 		}},
 		{why: "volatile", options: []string{"volatile"}, want: []string{"image", "image"}, upper: func(*stack) {}},
+		{why: "copied up without its data", options: []string{"redirect_dir=on", "metacopy=on"}, upper: func(s *stack) {
+			s.through(func(root string) { s.must(os.Chmod(root+"/etc/passwd", 0o600)) })
+		}},
 		{why: "directory removed", upper: func(s *stack) {
 			s.through(func(root string) { s.must(os.RemoveAll(root + "/etc")) })
 		}},
