@@ -238,7 +238,7 @@ func TestUnmountedAsMergedByHand(t *testing.T) {
 			if prefix == "user.overlay." {
 				options = []string{"userxattr"}
 			}
-			sure, total := 0, 600
+			sure, total := 0, 300
 			for seed := range uint64(total) {
 				s := newStack(t, options...)
 				random := rand.New(rand.NewPCG(seed, 2))
