@@ -67,7 +67,11 @@ func (s *stack) mounts() []mount.Mount {
 // through runs f on the root as a container has it, and leaves the layer behind.
 func (s *stack) through(f func(root string)) {
 	s.t.Helper()
-	r, err := OpenWritable(s.mounts())
+	mounts := s.mounts()
+	if m := &mounts[0]; m.Type == "overlay" { // spares the sync when it goes
+		m.Options = append(m.Options, "volatile")
+	}
+	r, err := OpenWritable(mounts)
 	s.must(err)
 	f(fmt.Sprintf("/proc/self/fd/%d", r.FD()))
 	s.must(r.Close())
@@ -198,7 +202,7 @@ func TestUnmountedAsMerged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			sure, total := 0, 0
-			for seed := range uint64(40) {
+			for seed := range uint64(16) {
 				s := newStack(t, options...)
 				random := rand.New(rand.NewPCG(seed, 1))
 				history := fmt.Sprintf(" seed %d", seed)
@@ -238,7 +242,7 @@ func TestUnmountedAsMergedByHand(t *testing.T) {
 			if prefix == "user.overlay." {
 				options = []string{"userxattr"}
 			}
-			sure, total := 0, 300
+			sure, total := 0, 120
 			for seed := range uint64(total) {
 				s := newStack(t, options...)
 				random := rand.New(rand.NewPCG(seed, 2))
