@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"gantry/runtime/selfexe"
+	"gantry/api/selfexe"
 )
 
 func main() {

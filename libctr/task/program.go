@@ -5,12 +5,14 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"gantry/api/selfexe"
 )
 
-// programs keeps a file of each shim's program that can't be written, since a
-// container can reach the one that its shim runs from: a read-only mount of the
-// program that is attached nowhere. Those who run from it share the text in memory.
-// The zero value is ready; safe for concurrent use.
+// programs keeps a file of each shim's program that can't be written (see selfexe),
+// since a container can reach the one that its shim runs from. All shims of a program
+// run from the same and share its text in memory. The zero value is ready; safe for
+// concurrent use.
 type programs struct {
 	mu    sync.Mutex
 	known map[string]program // guarded by mu; by path
@@ -25,8 +27,7 @@ type program struct {
 const lowestFD = 16
 
 // open returns a descriptor of the program, which execve closes, and otherwise the
-// caller. Where the kernel makes no such mount it is the file itself, and our shim
-// executes itself anew from a protected one.
+// caller.
 func (p *programs) open(path string) (int, error) {
 	id, err := identify(path)
 	if err != nil {
@@ -36,7 +37,7 @@ func (p *programs) open(path string) (int, error) {
 	defer p.mu.Unlock()
 	have := p.known[path]
 	if have.File == nil || have.of != id {
-		f, err := readOnly(path)
+		f, err := selfexe.Open(path)
 		if err != nil {
 			return -1, err
 		}
@@ -59,17 +60,4 @@ func (p *programs) close() {
 		f.Close()
 	}
 	clear(p.known)
-}
-
-func readOnly(path string) (*os.File, error) {
-	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return os.Open(path)
-	}
-	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID, Propagation: unix.MS_PRIVATE}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
-		unix.Close(fd)
-		return os.Open(path)
-	}
-	return os.NewFile(uintptr(fd), path), nil
 }

@@ -20,7 +20,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"gantry/api/failpoint"
-	"gantry/runtime/selfexe"
+	"gantry/api/selfexe"
 	"gantry/shim/event"
 	"gantry/shim/process"
 	"gantry/shim/reaper"

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/api/failpoint"
+	"gantry/api/selfexe"
 	"gantry/api/shimwire"
-	"gantry/runtime/selfexe"
 )
 
 // start makes the socket and the serving process, and prints the address.
@@ -121,7 +121,7 @@ func (a args) spawn(l *net.UnixListener, address, bundle string) (*os.Process, e
 		return nil, err
 	}
 	defer f.Close()
-	exe, err := selfexe.Open() // containers are cloned from the serving process
+	exe, err := selfexe.Open(selfexe.Self) // containers are cloned from the serving process
 	if err != nil {
 		return nil, err
 	}

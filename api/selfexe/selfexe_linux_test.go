@@ -2,18 +2,33 @@ package selfexe_test
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
-	"gantry/runtime/selfexe"
+	"gantry/api/selfexe"
 )
 
 // TestMain plays the program when asked to.
 func TestMain(m *testing.M) {
-	if os.Getenv("PLAY") == "" {
+	switch os.Getenv("PLAY") {
+	case "":
 		os.Exit(m.Run())
+	case "protected":
+		fmt.Println(selfexe.Protected())
+		os.Exit(0)
+	case "wait":
+		fmt.Println(selfexe.Protected())
+		io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	case "attack":
+		if err := attack(); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	if err := selfexe.Ensure(); err != nil {
 		fmt.Println(err)
