@@ -31,7 +31,15 @@ CGO_ENABLED=1 go test -race -tags failpoint -v ./api/failpoint >>"$log" 2>&1 || 
 grep -E '^(ok|FAIL|panic:|---? FAIL|\?)' "$log" | grep -v 'no test files' || true
 if [ $status -ne 0 ]; then
 	echo "----- output of what failed"
-	grep -vE '^(=== |ok |\?|--- (PASS|SKIP)|    --- PASS)' "$log" | tail -n 400
+	# What a test printed before its own verdict, the last lines of it; of a panic, what follows.
+	awk -v most=250 'function show(  i) { for (i = (n > most ? n - most : 0); i < n; i++) print line[i] }
+		/^=== RUN +[^\/]+$/ { n = 0 }
+		{ line[n++] = $0 }
+		/^--- FAIL/ { show(); n = 0 }
+		/^--- (PASS|SKIP)/ { n = 0 }
+		/^# |^panic: |^WARNING: DATA RACE|^fatal error: / { loud = 1 }
+		/^FAIL\t/ { if (loud) show(); loud = n = 0 }
+		/^ok  \t/ { n = 0 }' "$log"
 fi
 echo "----- skipped"
 awk '/^=== RUN|^=== CONT/ { name = $3 }
