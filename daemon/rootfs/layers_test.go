@@ -346,6 +346,9 @@ func TestUnmounted(t *testing.T) {
 		{why: "copied up without its data", options: []string{"redirect_dir=on", "metacopy=on"}, upper: func(s *stack) {
 			s.through(func(root string) { s.must(os.Chmod(root+"/etc/passwd", 0o600)) })
 		}},
+		{why: "directory of other whiteouts", upper: func(s *stack) {
+			s.must(errors.Join(mkdir(s.upper+"/etc"), unix.Setxattr(s.upper+"/etc", "trusted.overlay.opaque", []byte("x"), 0)))
+		}},
 		{why: "directory removed", upper: func(s *stack) {
 			s.through(func(root string) { s.must(os.RemoveAll(root + "/etc")) })
 		}},
