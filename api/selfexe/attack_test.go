@@ -19,6 +19,9 @@ import (
 	"gantry/internal/testutil/need"
 )
 
+// noSleep keeps the race detector from waiting a second at the end of a process.
+const noSleep = "GORACE=atexit_sleep_ms=0"
+
 // copied is a program of the test's own, a copy of this one.
 func copied(t *testing.T) string {
 	t.Helper()
@@ -39,8 +42,7 @@ func waiting(t *testing.T, f *os.File) (pid int, exe *os.File, end func()) {
 	t.Helper()
 	cmd := exec.Command(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()))
 	cmd.Env = []string{"PLAY=wait"}
-	in, err := cmd.StdinPipe()
-	if err != nil {
+	if _, err := cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
 	}
 	out, err := cmd.StdoutPipe()
@@ -50,7 +52,7 @@ func waiting(t *testing.T, f *os.File) (pid int, exe *os.File, end func()) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	end = func() { in.Close(); cmd.Wait() }
+	end = func() { cmd.Process.Kill(); cmd.Wait() }
 	t.Cleanup(end)
 	line := make([]byte, 64)
 	n, _ := out.Read(line)
@@ -94,7 +96,7 @@ func attackFromUserNamespace(t *testing.T, exe *os.File) string {
 	t.Helper()
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 65536}} // the file is its root's
 	cmd := exec.Command(selfexe.Self)
-	cmd.Env = []string{"PLAY=attack"}
+	cmd.Env = []string{"PLAY=attack", noSleep}
 	cmd.ExtraFiles = []*os.File{exe}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS, UidMappings: ids, GidMappings: ids}
 	out, err := cmd.CombinedOutput()
@@ -121,7 +123,7 @@ func TestAttackWorks(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 	cmd := exec.Command(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd), "word")
-	cmd.Env = []string{"PLAY=protected"}
+	cmd.Env = []string{"PLAY=protected", noSleep}
 	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "false\n" {
 		t.Errorf("counts as protected: %s, %v", out, err)
 	}
@@ -131,7 +133,7 @@ func TestAttackWorks(t *testing.T) {
 func TestAttached(t *testing.T) {
 	need.Root(t, "makes mounts")
 	cmd := exec.Command("sh", "-ec", `mount --bind "$0" "$0"; mount -o remount,bind,ro,nosuid "$0"; exec "$0"`, copied(t))
-	cmd.Env = append(os.Environ(), "PLAY=protected")
+	cmd.Env = append(os.Environ(), "PLAY=protected", noSleep)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "false\n" {
 		t.Errorf("counts as protected: %s, %v", out, err)
