@@ -54,7 +54,7 @@ var Aims = []Aim{
 	atLeast("parallel_bridge", "throughput", "8 clients, bridge", 8),
 	atMost("list_stopped", "request", "list of stopped", 5),
 	atMost("list_running", "request", "list of running", 5),
-	atMost("inspect", "request", "inspect", 2),
+	atMost("inspect", "request", "inspect", 1),
 	atLeast("rate/_ping_c1", "requests", "_ping, 1 client", 1),
 	atLeast("rate/_ping_c16", "requests", "_ping, 16 clients", 1),
 	atLeast("rate/version_c1", "requests", "/version, 1 client", 1),

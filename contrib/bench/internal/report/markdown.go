@@ -14,7 +14,7 @@ func (d Document) Markdown(w io.Writer, source string) error {
 	p := &printer{w: w}
 	p.line("# Figures")
 	p.line("")
-	p.line("Made by `%s`; do not edit. Raw figures: [%s](%s).", d.Command, source, source)
+	p.line("Made by `%s`; do not edit. Raw figures: [%s](%s). What is missed, and where the time goes: [NOTES.md](NOTES.md).", d.Command, source, source)
 	p.line("")
 	p.line("A ratio is ours over the peer's, the median over neighbouring repetitions of both with its quartiles in parentheses; of times and memory less is better, of rates more. The other figures are medians. CPU is that of daemon, helpers, runtime and container together.")
 	p.line("")
