@@ -137,7 +137,7 @@ func (m *Manager) bury(s *shim) {
 	select {
 	case e = <-told:
 	case <-time.After(exitWithin):
-		e, waiting = task.Exit{Code: unknownStatus, At: time.Now().UTC()}, true
+		e, waiting = task.Exit{Code: s.guess(), At: time.Now().UTC()}, true
 	}
 	if m.life.Err() != nil {
 		return // the next start finds the bundle
@@ -196,12 +196,21 @@ func (m *Manager) exitByBinary(ctx context.Context, s *shim) task.Exit {
 	}
 	if err != nil {
 		s.log.ErrorContext(ctx, "clean up after dead shim", "err", err)
-		e = task.Exit{Code: unknownStatus}
+		e = task.Exit{Code: s.guess()}
 	}
 	if e.At.IsZero() || e.At.Unix() <= 0 {
 		e.At = time.Now().UTC()
 	}
 	return e
+}
+
+// guess is how the init of a dead shim ended when nobody tells. Our own delete call
+// kills it.
+func (s *shim) guess() uint32 {
+	if s.boot.OneTask {
+		return killedStatus
+	}
+	return unknownStatus
 }
 
 func (m *Manager) publish(ctx context.Context, s *shim, topic string, ev any) {
