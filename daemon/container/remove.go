@@ -12,6 +12,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	timetypes "github.com/docker/docker/api/types/time"
+	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
@@ -117,7 +118,7 @@ func (s *Service) removeParts(ctx context.Context, e *entry, volumes bool) error
 	}
 	failpoint.Hit("daemon/container.remove.snapshot")
 	s.unmountShm(e.id)
-	if err := os.RemoveAll(s.dir(e.id)); err != nil {
+	if err := removeDir(s.dir(e.id)); err != nil {
 		return wrap("unable to remove filesystem", err)
 	}
 	failpoint.Hit("daemon/container.remove.directory")
@@ -128,6 +129,18 @@ func (s *Service) removeParts(ctx context.Context, e *entry, volumes bool) error
 	}
 	failpoint.Hit("daemon/container.remove.volumes")
 	return s.store.remove(e.id)
+}
+
+// removeDir removes a container's directory. The shim of a start that was broken off may
+// write its log into it until the core has ended it.
+func removeDir(path string) error {
+	for wait := time.Millisecond; ; wait *= 2 {
+		err := os.RemoveAll(path)
+		if !errors.Is(err, unix.ENOTEMPTY) || wait > time.Second {
+			return err
+		}
+		time.Sleep(wait)
+	}
 }
 
 var pruneFilters = map[string]bool{"label": true, "label!": true, "until": true}
