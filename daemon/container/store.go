@@ -4,9 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"reflect"
-	"strings"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -50,10 +48,13 @@ var (
 
 func openStore(durable, runtime database.Records, boot string) (*store, error) {
 	st := &store{durable: durable, runtime: runtime}
+	var err error
 	if boot == "" {
-		boot = bootID()
+		if boot, err = database.BootID(); err != nil {
+			return nil, fmt.Errorf("open container store: %w", err)
+		}
 	}
-	err := durable.Update(func(tx *bolt.Tx) error { return makeBuckets(tx, records, states) })
+	err = durable.Update(func(tx *bolt.Tx) error { return makeBuckets(tx, records, states) })
 	if err == nil {
 		err = runtime.Update(func(tx *bolt.Tx) error { return forBoot(tx, boot) })
 	}
@@ -84,11 +85,6 @@ func forBoot(tx *bolt.Tx, boot string) error {
 		return err
 	}
 	return tx.Bucket(bucket).Put(bootKey, []byte(boot))
-}
-
-func bootID() string {
-	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(b))
 }
 
 // load returns every container.
