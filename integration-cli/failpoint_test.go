@@ -387,15 +387,7 @@ func (s *site) lose() error {
 		return err
 	}
 	s.said.up = false
-	text, err := s.call("GET", "/containers/fp/json", nil)
-	if err != nil {
-		return err
-	}
-	var in containertypes.InspectResponse
-	if err := json.Unmarshal([]byte(text), &in); err != nil {
-		return err
-	}
-	shim, err := parentOf(in.State.Pid)
+	shim, err := s.shim()
 	if err != nil {
 		return err
 	}
@@ -416,21 +408,26 @@ func (s *site) cutLoad() error {
 	return nil
 }
 
+// shim is the pid of the running container's shim.
+func (s *site) shim() (int, error) {
+	text, err := s.call("GET", "/containers/fp/json", nil)
+	if err != nil {
+		return 0, err
+	}
+	var in containertypes.InspectResponse
+	if err := json.Unmarshal([]byte(text), &in); err != nil {
+		return 0, err
+	}
+	return parentOf(in.State.Pid)
+}
+
 // orphan kills the shim of a running container.
 func (s *site) orphan() error {
 	if err := s.begin(sleeper("bridge")); err != nil {
 		return err
 	}
 	s.said.up = false
-	text, err := s.call("GET", "/containers/fp/json", nil)
-	if err != nil {
-		return err
-	}
-	var in containertypes.InspectResponse
-	if err := json.Unmarshal([]byte(text), &in); err != nil {
-		return err
-	}
-	shim, err := parentOf(in.State.Pid)
+	shim, err := s.shim()
 	if err != nil {
 		return err
 	}
@@ -439,6 +436,7 @@ func (s *site) orphan() error {
 	}
 	id := s.said.container
 	if !becomesTrue(5*time.Second, func() bool {
+		var text string
 		_, text, err = ask(s.e, "GET", "/containers/fp/json", nil)
 		return err != nil || strings.Contains(text, `"Status":"exited"`)
 	}) {
