@@ -10,14 +10,13 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
-	"strconv"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
+	"gantry/api/unixsocket"
 )
 
 // maxChunk is the size of one Stdin frame in bytes.
@@ -156,12 +155,9 @@ func answer(caller context.Context, conn *net.UnixConn, r io.Reader, send func()
 	return f, nil
 }
 
-// maxSocketPath is what fits sun_path with its zero.
-const maxSocketPath = 107
-
 // dialUnix connects to a socket at a path of any length.
 func dialUnix(ctx context.Context, path string) (*net.UnixConn, error) {
-	short, release, err := shortPath(path)
+	short, release, err := unixsocket.Near(path)
 	if err != nil {
 		return nil, errdefs.Unavailable("connect to shim: %w", err)
 	}
@@ -176,7 +172,7 @@ func dialUnix(ctx context.Context, path string) (*net.UnixConn, error) {
 // Listen makes the stream socket at a path of any length, in place of one that
 // is there. Only its owner may connect: mode 0600.
 func Listen(path string) (*net.UnixListener, error) {
-	short, release, err := shortPath(path)
+	short, release, err := unixsocket.Near(path)
 	if err != nil {
 		return nil, fmt.Errorf("listen at %s: %w", path, err)
 	}
@@ -219,19 +215,6 @@ func private(path string) (*net.UnixListener, error) {
 		return nil, err
 	}
 	return l.(*net.UnixListener), nil
-}
-
-// shortPath returns a path to the same file that fits a socket address, good
-// until release.
-func shortPath(path string) (short string, release func(), err error) {
-	if len(path) <= maxSocketPath {
-		return path, func() {}, nil
-	}
-	dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", nil, &os.PathError{Op: "open", Path: filepath.Dir(path), Err: err}
-	}
-	return "/proc/self/fd/" + strconv.Itoa(dir) + "/" + filepath.Base(path), func() { unix.Close(dir) }, nil
 }
 
 // errno takes the bare cause out of a net error, whose text names a short path.

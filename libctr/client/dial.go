@@ -2,27 +2,18 @@ package client
 
 import (
 	"context"
-	"fmt"
 	"net"
-	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"gantry/api/unixsocket"
 )
 
-// maxSocketPath is what fits sun_path with its NUL.
-const maxSocketPath = 107
-
-// dialUnix connects to a unix socket whose path may be longer than sun_path: it
-// is then reached through a descriptor of its directory.
+// dialUnix connects to a unix socket whose path may be longer than a socket address.
 func dialUnix(ctx context.Context, path string) (net.Conn, error) {
-	var d net.Dialer
-	if len(path) <= maxSocketPath {
-		return d.DialContext(ctx, "unix", path)
-	}
-	dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	name, release, err := unixsocket.Near(path)
 	if err != nil {
-		return nil, fmt.Errorf("open directory of %s: %w", path, err)
+		return nil, err
 	}
-	defer unix.Close(dir)
-	return d.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path)))
+	defer release()
+	var d net.Dialer
+	return d.DialContext(ctx, "unix", name)
 }

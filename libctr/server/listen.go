@@ -2,7 +2,6 @@ package server
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,10 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
+	"gantry/api/unixsocket"
 )
-
-// maxSocketPath is what fits sun_path with its NUL.
-const maxSocketPath = 107
 
 // socket is a listening unix socket that knows its file.
 type socket struct {
@@ -71,15 +68,11 @@ func listenUnix(path string, uid, gid int) (_ *socket, err error) {
 // bind listens on a path that may be longer than sun_path, through a descriptor
 // of its directory.
 func bind(path string) (*net.UnixListener, error) {
-	name := path
-	if len(path) > maxSocketPath {
-		dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, err
-		}
-		defer unix.Close(dir)
-		name = fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path))
+	name, release, err := unixsocket.Near(path)
+	if err != nil {
+		return nil, err
 	}
+	defer release()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
 	if err != nil {
 		return nil, err
@@ -105,7 +98,7 @@ func clearStale(path string) error {
 		c.Close()
 		return errdefs.FailedPrecondition("another process listens there")
 	}
-	if errors.Is(err, unix.ECONNREFUSED) || len(path) > maxSocketPath {
+	if errors.Is(err, unix.ECONNREFUSED) || len(path) > unixsocket.MaxPath {
 		return os.Remove(path)
 	}
 	return err

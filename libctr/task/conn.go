@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,14 +17,12 @@ import (
 	"gantry/api/errdefs"
 	"gantry/api/reqctx"
 	"gantry/api/rpcstatus"
+	"gantry/api/unixsocket"
 )
 
 // writeTimeout bounds a write to a shim that no longer reads. A write that
 // exceeds it ends the connection, since part of a frame may be out.
 const writeTimeout = 5 * time.Second
-
-// maxSocketPath is what fits sun_path with its NUL.
-const maxSocketPath = 107
 
 // conn is one connection to a shim. It speaks the task API in the version the
 // shim asked for; 2 and 3 have the same messages under another service name.
@@ -57,15 +54,12 @@ func dialShim(ctx context.Context, address string) (net.Conn, error) {
 	if !ok {
 		return d.DialContext(ctx, "unix", "@"+strings.TrimLeft(address, "@\x00"))
 	}
-	if len(path) <= maxSocketPath {
-		return d.DialContext(ctx, "unix", path)
-	}
-	dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	name, release, err := unixsocket.Near(path)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(dir)
-	return d.DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path)))
+	defer release()
+	return d.DialContext(ctx, "unix", name)
 }
 
 // boundedWrites is a connection whose writes fail, and end it, after writeTimeout.

@@ -17,6 +17,7 @@ import (
 	"gantry/api/failpoint"
 	"gantry/api/shimwire"
 	"gantry/api/undo"
+	"gantry/api/unixsocket"
 )
 
 // own says whether the binary is our own shim, of the same installation, and serves
@@ -78,16 +79,12 @@ func (m *Manager) socketPath() (string, error) {
 // listen makes a socket that only our user may connect to, and that stays when the
 // listener is closed.
 func listen(path string) (*net.UnixListener, error) {
-	address := path
-	if len(path) > maxSocketPath {
-		dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, fmt.Errorf("listen at %s: %w", path, err)
-		}
-		defer unix.Close(dir)
-		address = fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path))
+	name, release, err := unixsocket.Near(path)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: address, Net: "unix"})
+	defer release()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
 	if err != nil {
 		return nil, err
 	}
