@@ -84,7 +84,7 @@ func deviceKind(t string) (uint32, error) {
 // node makes a device, or in a user namespace, where none can be made, shows
 // the host's.
 func (b *builder) node(d specs.LinuxDevice) {
-	if b.ns.user() {
+	if b.bindsDevices() {
 		b.Label("bind device %s", d.Path)
 		src, _ := b.OpenTree("device", program.Cwd, d.Path, unix.OPEN_TREE_CLONE)
 		to, _ := b.MakeFile("to", b.root, d.Path)

@@ -30,14 +30,19 @@ func Exec(spec *specs.Spec, proc *specs.Process, o Options) (*program.Program, e
 	for t := range own.joined {
 		kinds |= cloneFlag[t]
 	}
-	if kinds&unix.CLONE_NEWPID != 0 {
+	pidns, inside := kinds&unix.CLONE_NEWPID, o.Creator.Unprivileged
+	if pidns != 0 && !inside {
 		b.Clone.PidNS = pidfd
+		kinds &^= pidns
 	}
 	b.Label("join the container's namespaces")
-	b.SetNS(pidfd, kinds&^unix.CLONE_NEWPID)
+	b.SetNS(pidfd, kinds)
 	if kinds&unix.CLONE_NEWUSER != 0 {
 		b.becomeRoot()
 		b.undumpable()
+	}
+	if pidns != 0 && inside {
+		b.forkIntoPidNS()
 	}
 	b.Label("enter the container's root")
 	if o.NoPivot {

@@ -16,11 +16,11 @@ import (
 // and the sources of binds, which its root may be unable to reach; and the user
 // namespaces of idmapped mounts.
 func (b *builder) mountInputs() (regs []program.Reg) {
-	if b.ns.user() {
+	if b.handed() {
 		regs = append(regs, b.Input(InRoot))
 	}
 	for i, m := range b.spec.Mounts {
-		if b.ns.user() && IsBind(m) {
+		if b.handed() && IsBind(m) {
 			regs = append(regs, b.Input(InSource(i)))
 		}
 		if len(m.UIDMappings) > 0 {
@@ -107,7 +107,7 @@ func (b *builder) openSources() error {
 		if !IsBind(m) {
 			continue
 		}
-		if b.ns.user() {
+		if b.handed() {
 			b.sources[i] = b.Input(InSource(i))
 			continue
 		}
@@ -132,7 +132,7 @@ func TreeFlags(m specs.Mount) uint {
 // for its root what lies on top of "/".
 func (b *builder) attachRoot() error {
 	attached := false
-	if b.ns.user() {
+	if b.handed() {
 		b.root = b.Input(InRoot)
 	} else {
 		var err error

@@ -104,6 +104,9 @@ func (b *builder) enterNamespaces() {
 // undumpable keeps other processes of the container, if it shares their pid
 // namespace, out of the child's memory and descriptors.
 func (b *builder) undumpable() {
+	if b.o.Creator.Dumpable {
+		return
+	}
 	b.Label("turn undumpable")
 	b.Prctl("SET_DUMPABLE", unix.PR_SET_DUMPABLE, program.Num(0))
 }

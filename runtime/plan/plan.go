@@ -87,6 +87,7 @@ type Options struct {
 	AskTTY   bool // ask whether the console is ready for the process
 
 	Cgroups CgroupMounts
+	Creator Creator
 
 	Process Process
 }

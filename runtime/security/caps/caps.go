@@ -64,16 +64,9 @@ func Names(set uint64) []string {
 
 // Own are the sets of the calling thread.
 func Own() (Sets, error) {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&hdr, &data[0]); err != nil {
-		return Sets{}, fmt.Errorf("capget: %w", err)
-	}
-	join := func(lo, hi uint32) uint64 { return uint64(hi)<<32 | uint64(lo) }
-	s := Sets{
-		Effective:   join(data[0].Effective, data[1].Effective),
-		Permitted:   join(data[0].Permitted, data[1].Permitted),
-		Inheritable: join(data[0].Inheritable, data[1].Inheritable),
+	s, err := held()
+	if err != nil {
+		return Sets{}, err
 	}
 	last, err := Last()
 	if err != nil {
@@ -87,6 +80,28 @@ func Own() (Sets, error) {
 		s.Bounding |= uint64(in&1) << n
 	}
 	return s, nil
+}
+
+// held are the sets but the bounding one, which takes a call for each capability.
+func held() (Sets, error) {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return Sets{}, fmt.Errorf("capget: %w", err)
+	}
+	join := func(lo, hi uint32) uint64 { return uint64(hi)<<32 | uint64(lo) }
+	return Sets{
+		Effective:   join(data[0].Effective, data[1].Effective),
+		Permitted:   join(data[0].Permitted, data[1].Permitted),
+		Inheritable: join(data[0].Inheritable, data[1].Inheritable),
+	}, nil
+}
+
+// Have says whether the calling thread can use a capability, in its own user
+// namespace and those below.
+func Have(number int) bool {
+	s, err := held()
+	return err == nil && s.Effective>>number&1 != 0
 }
 
 // All are all sets full up to last: what a process has in a user namespace that

@@ -1,0 +1,36 @@
+package plan
+
+import "github.com/opencontainers/runtime-spec/specs-go"
+
+// Creator is what the one who runs a program may not do.
+type Creator struct {
+	// Unprivileged: it can neither mount nor join a pid namespace. The child does
+	// both itself, once it is root of its user namespace.
+	Unprivileged bool
+	// InUserNS: it is in a user namespace below the host's, where no device nodes
+	// can be made.
+	InUserNS bool
+	// Dumpable: hooks will join the init's namespaces, which the kernel allows an
+	// unprivileged creator only while the init is dumpable: its memory is the
+	// creator's and stays so up to execve.
+	Dumpable bool
+}
+
+// handed says whether the creator opens root and sources of binds for a child
+// that may be unable to reach them.
+func (b *builder) handed() bool { return b.ns.user() && !b.o.Creator.Unprivileged }
+
+// bindsDevices says whether nodes can't be made, so that the host's are shown.
+func (b *builder) bindsDevices() bool { return b.ns.user() || b.o.Creator.InUserNS }
+
+// HandsRoot says whether a container's root and the sources of its binds are
+// inputs of its program.
+func HandsRoot(spec *specs.Spec, c Creator) bool { return HasUserNS(spec) && !c.Unprivileged }
+
+// forkIntoPidNS goes on in a child that is in the pid namespace which has just
+// been joined.
+func (b *builder) forkIntoPidNS() {
+	b.Label("clone into pid namespace")
+	b.ForkOn(0)
+	b.Ask(TellChild)
+}
