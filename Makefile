@@ -35,7 +35,7 @@ demo: build $(CACHE)/docker
 test: build tools
 	@contrib/test.sh
 
-## test-vm: on Linux 6.1 with cgroup v2 alone, emulated; ARGS: cgroup container smoke cli
+## test-vm: on Linux 6.1 with cgroup v2 alone, emulated; ARGS: steps of contrib/vm/list
 test-vm: build $(CACHE)/docker
 	@contrib/vm/run.sh $(ARGS)
 

@@ -1,22 +1,31 @@
 #!/usr/bin/env bash
-# Boots Debian's kernel in QEMU with cgroup v2 alone and runs there the runtime's
-# root tests and a smoke test of the whole engine; see README.md. It wants bin/ and
-# .build/docker built. Arguments name the steps to run; none means all but cli.
+# Boots Debian's kernel in QEMU with cgroup v2 alone and runs there what `list` lists;
+# see README.md. It wants bin/ and .build/docker built. Arguments name the steps to
+# run; none means those that run always.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export PATH=$PATH:/usr/sbin:/sbin
-vm=$PWD/.build/vm
+here=contrib/vm
+vm=${GANTRY_VM_DIR:-$PWD/.build/vm}
 limit=${GANTRY_VM_TIMEOUT:-840}
-mkdir -p "$vm" && rm -f "$vm/console" "$vm/report"
+mkdir -p "$vm" && rm -f "$vm"/{console,report}*
 
-steps=$(IFS=,; echo "$*")
-steps=${steps:-cgroup,container,smoke}
-wanted() { [[ ,$steps, == *,$1,* ]]; }
+entries() { grep -v '^#' $here/list | grep .; }
+
+# wanted MACHINE: the steps to run on it; nameless ones run when none is named.
+named=$(IFS=,; echo "$*")
+wanted() {
+	entries | awk -v machine="$1" -v named="$named" \
+		'$2 == machine && (named == "" ? $4 == "always" : index("," named ",", "," $1 ","))'
+}
+for step in "$@"; do
+	entries | awk -v s="$step" '$1 == s {found = 1} END {exit !found}' || { echo "no step $step in $here/list"; exit 2; }
+done
 
 # The emulator and what makes the disk, installed where they lack.
 programs() {
 	local missing=() pair
-	for pair in qemu-system-x86_64:qemu-system-x86 cpio:cpio modprobe:kmod mkfs.ext4:e2fsprogs busybox:busybox-static; do
+	for pair in qemu-system-x86_64:qemu-system-x86 cpio:cpio modprobe:kmod mkfs.ext4:e2fsprogs busybox:busybox-static mmdebstrap:mmdebstrap; do
 		command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 	done
 	[ ${#missing[@]} -gt 0 ] || return 0
@@ -46,53 +55,102 @@ ramdisk() {
 	cp "$(command -v busybox)" "$tree/bin/busybox"
 	while read -r name; do
 		modprobe -d "$vm/kernel" -S "$release" --show-depends "$name" | awk '$1 == "insmod" {print $2}'
-	done <contrib/vm/modules | awk '!seen[$0]++' | while read -r file; do
+	done <$here/modules | awk '!seen[$0]++' | while read -r file; do
 		cp "$file" "$tree/modules/$n-$(basename "$file")"
 		n=$((n + 1))
 	done
-	install -m 755 contrib/vm/init-ramdisk "$tree/init"
+	install -m 755 $here/init-ramdisk "$tree/init"
 	(cd "$tree" && find . | cpio -o -H newc --quiet | gzip -1 >"$vm/initrd.gz")
 }
 
-# The second root: busybox and its links, our binaries, the docker CLI, the tests.
+# The disk's root on each machine.
+busybox_root() {
+	mkdir -p "$1"/{bin,sbin,proc,sys,dev,tmp,run,root,etc,var/lib}
+	cp "$(command -v busybox)" "$1/bin/busybox"
+	busybox --list | grep -vx busybox | while read -r name; do ln -s busybox "$1/bin/$name"; done
+	printf 'root:x:0:0:root:/root:/bin/sh\n' >"$1/etc/passwd"
+	printf 'root:x:0:\n' >"$1/etc/group"
+	printf '127.0.0.1 localhost\n' >"$1/etc/hosts"
+	printf 'hosts: files\n' >"$1/etc/nsswitch.conf"
+}
+
+# Debian's is kept as an archive for as long as the packages are the same.
+debian_root() {
+	local packages archive
+	packages=$(grep -v '^#' $here/packages | sort | paste -sd,)
+	archive=$vm/debian-$(echo "$packages" | sha256sum | cut -c-12).tar
+	if [ ! -e "$archive" ]; then
+		echo "making Debian's root"
+		rm -rf "$vm"/debian-*
+		mmdebstrap --quiet --mode=root --variant=minbase --include="$packages" \
+			--aptopt='Acquire::Languages "none"' \
+			--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+			--dpkgopt='path-exclude=/usr/share/locale/*' \
+			bookworm "${archive%.tar}-new.tar" 'deb http://deb.debian.org/debian bookworm main' \
+			'deb http://deb.debian.org/debian-security bookworm-security main'
+		mv "${archive%.tar}-new.tar" "$archive"
+	fi
+	tar -C "$1" -xf "$archive" --exclude='./dev/*'
+	# What a machine for one hour without a network can do without.
+	ln -sf /dev/null "$1/etc/systemd/system/serial-getty@ttyS0.service"
+	ln -sf /dev/null "$1/etc/systemd/system/getty@tty1.service"
+	for unit in apt-daily apt-daily-upgrade dpkg-db-backup e2scrub_all fstrim; do
+		ln -sf /dev/null "$1/etc/systemd/system/$unit.timer"
+	done
+	install -D -m 644 $here/steps.service "$1/etc/systemd/system/steps.service"
+	ln -s ../steps.service "$1/etc/systemd/system/multi-user.target.wants/steps.service"
+	printf '127.0.0.1 localhost vm\n' >"$1/etc/hosts"
+	echo vm >"$1/etc/hostname"
+}
+
+# disk MACHINE: its root with our binaries, the docker CLI, this directory and the
+# tests that its steps want.
 disk() {
 	local tree=$vm/tree package
-	rm -rf "$tree" && mkdir -p "$tree"/{bin,sbin,proc,sys,dev,tmp,run,root,etc,var/lib,gantry}
-	cp "$(command -v busybox)" "$tree/bin/busybox"
-	busybox --list | grep -vx busybox | while read -r name; do ln -s busybox "$tree/bin/$name"; done
-	printf 'root:x:0:0:root:/root:/bin/sh\n' >"$tree/etc/passwd"
-	printf 'root:x:0:\n' >"$tree/etc/group"
-	printf '127.0.0.1 localhost\n' >"$tree/etc/hosts"
-	printf 'hosts: files\n' >"$tree/etc/nsswitch.conf"
-	cp "${GANTRY_BIN:-bin}"/* .build/docker "$tree/bin/"
-	for package in runtime/cgroup:cgroup runtime/container:container integration-cli:cli; do
-		wanted "${package#*:}" || continue
-		CGO_ENABLED=0 go test -c -o "$tree/gantry/${package#*:}.test" "./${package%:*}"
+	rm -rf "$tree" && mkdir -p "$tree/gantry"/{bin,tests}
+	"$1_root" "$tree"
+	cp "${GANTRY_BIN:-bin}"/* .build/docker "$tree/gantry/bin/"
+	wanted "$1" | awk '$5 == "test" {print $6}' | sort -u | while read -r package; do
+		CGO_ENABLED=0 go test -c -o "$tree/gantry/tests/${package//\//-}" "./$package"
 	done
-	install -m 755 contrib/vm/{init,steps,smoke} "$tree/gantry/"
-	rm -f "$vm/disk.img" && truncate -s 2G "$vm/disk.img"
+	cp $here/* "$tree/gantry/"
+	rm -f "$vm/disk.img" && truncate -s 3G "$vm/disk.img"
 	mkfs.ext4 -q -F -E lazy_itable_init=1 -d "$tree" "$vm/disk.img"
 }
 
+# boot MACHINE INIT: runs its steps.
 boot() {
-	timeout -k 5 "$limit" nice -n 5 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -m 2048 -smp 2 \
-		-display none -serial "file:$vm/console" -monitor none -no-reboot -nic none \
+	local steps
+	steps=$(wanted "$1" | awk '{print $1}' | paste -sd,)
+	timeout -k 5 $((limit - SECONDS)) nice -n 5 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -m 2048 -smp 2 \
+		-display none -serial "file:$vm/console-$1" -monitor none -no-reboot -nic none \
 		-kernel "$vm/kernel/boot/vmlinuz-$release" -initrd "$vm/initrd.gz" \
 		-drive "file=$vm/disk.img,if=virtio,format=raw,cache=unsafe" \
-		-append "console=ttyS0 quiet panic=-1 gantry.steps=$1" </dev/null &
+		-append "console=ttyS0 quiet panic=-1 gantry.init=$2 gantry.steps=$steps systemd.show_status=0" </dev/null &
 	trap "kill $! 2>/dev/null || true" EXIT
 	wait $! || echo "the machine ended with $?"
+}
+
+# machine MACHINE INIT: counts in failed when a step failed.
+machine() {
+	[ -n "$(wanted "$1")" ] || return 0
+	echo "the machine $1"
+	disk "$1"
+	boot "$1" "$2"
+	# What a step prints stands between its marks; a terminal's line ends go.
+	tr -d '\r' <"$vm/console-$1" | sed -n '/^VM-/,$p' | tee "$vm/report-$1" |
+		grep -E '^VM-|^ *(--- (FAIL|SKIP)|FAIL|panic)|^(PASS|ok|not ok)' || true
+	grep -q '^VM-DONE 0$' "$vm/report-$1" && return
+	echo "the whole console: $vm/console-$1"
+	tail -n 60 "$vm/report-$1"
+	failed=$((failed + 1))
 }
 
 programs
 kernel
 ramdisk
-disk
-boot "$steps"
-# What a step prints stands between its marks; a terminal's line ends go.
-tr -d '\r' <"$vm/console" | sed -n '/^VM-/,$p' | tee "$vm/report" | grep -E '^VM-|^ *(--- (FAIL|SKIP)|FAIL|panic)|^(PASS|ok|not ok)' || true
-if ! grep -q '^VM-DONE 0$' "$vm/report"; then
-	echo "the whole console: $vm/console"
-	tail -n 60 "$vm/report"
-	exit 1
-fi
+SECONDS=0 # the limit is without what was downloaded
+failed=0
+machine busybox /gantry/init
+machine debian /sbin/init
+exit $failed
