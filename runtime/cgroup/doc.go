@@ -13,7 +13,8 @@
 // # Paths
 //
 // An absolute path starts at each hierarchy's mount point, a relative one at the
-// cgroup this process is in. Paths are cleaned first, so none leaves its mount.
+// cgroup this process is in, on v2 at the one above that, which can hand
+// controllers on. Paths are cleaned first, so none leaves its mount.
 // Manager.Paths is keyed by controller ("cpu", "memory"), by "name=systemd" for
 // a named hierarchy and by "" for the unified one; controllers mounted together
 // share a value. Load takes the same map, so that a state file can keep it.

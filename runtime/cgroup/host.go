@@ -202,7 +202,7 @@ func (h *host) dirs(path string) ([]dir, error) {
 	for _, m := range h.mounts {
 		base := m.point
 		if !filepath.IsAbs(path) {
-			base = filepath.Join(m.point, h.ownBelow(m))
+			base = filepath.Join(m.point, h.beside(m))
 		}
 		ds = append(ds, dir{m, filepath.Join(base, inner)})
 	}
@@ -212,6 +212,16 @@ func (h *host) dirs(path string) ([]dir, error) {
 
 func sortDirs(ds []dir) {
 	slices.SortFunc(ds, func(a, b dir) int { return cmp.Compare(a.mount.keys[0], b.mount.keys[0]) })
+}
+
+// beside is the cgroup that relative paths begin at: ours, or on v2 the one above
+// it. Ours has processes, so the kernel would hand no controllers on from it.
+func (h *host) beside(m mount) string {
+	own := h.ownBelow(m)
+	if h.kind == V2 {
+		return filepath.Dir(own)
+	}
+	return own
 }
 
 // ownBelow is this process's cgroup as seen below the mount point; the mount

@@ -122,6 +122,11 @@ func (c *legacy) set(res *specs.LinuxResources, first bool) ([]Warning, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.rootless && first {
+		var left []Warning
+		ss, left = possible(ss, c.dirOf)
+		warnings = append(warnings, left...)
+	}
 	dev, err := c.planDevices(res, first)
 	if err != nil {
 		return nil, err

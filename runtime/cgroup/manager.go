@@ -21,7 +21,8 @@ type Options struct {
 	// implemented yet.
 	Systemd bool
 	// Rootless tolerates EACCES, EPERM and EROFS on hierarchies that this process
-	// may not write, as long as no limit needs them.
+	// may not write; limits that need them are left out with a warning. When there
+	// is none that it may write, Create makes the Manager an Absent one.
 	Rootless bool
 }
 
@@ -37,8 +38,9 @@ type Stats struct {
 // Manager is one container's cgroup. What the host has mounted is read when it is
 // made, and not again.
 type Manager struct {
-	host *host
-	drv  driver
+	host     *host
+	drv      driver
+	rootless bool
 }
 
 // driver is what v1 (with hybrid) and v2 do differently.
@@ -70,6 +72,9 @@ func New(path string, opts Options) (*Manager, error) {
 		return nil, fmt.Errorf("cgroup %q: the systemd driver: %w", path, errdefs.ErrNotImplemented)
 	}
 	host, err := readHost()
+	if opts.Rootless && errdefs.IsUnavailable(err) {
+		return Absent(), nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +82,7 @@ func New(path string, opts Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Manager{host: host, drv: newDriver(host, dirs, opts.Rootless)}, nil
+	return &Manager{host: host, rootless: opts.Rootless, drv: newDriver(host, dirs, opts.Rootless)}, nil
 }
 
 // Load takes up a cgroup made earlier, by what its Paths gave. The directories
@@ -103,7 +108,14 @@ func newDriver(h *host, dirs []dir, rootless bool) driver {
 
 // Create makes the directories; those that exist are taken over as they are.
 // What was made is removed again on error.
-func (m *Manager) Create() error { return m.drv.create() }
+func (m *Manager) Create() error {
+	err := m.drv.create()
+	if m.rootless && (denied(err) || errdefs.IsPermissionDenied(err)) {
+		m.drv = absent{m.host.kind}
+		return nil
+	}
+	return err
+}
 
 // Set applies all limits and the device rules; call it before the first process
 // joins. The devices that every container has (null, zero, full, random,
@@ -183,13 +195,19 @@ type Hierarchy struct {
 	Path    string   // the directory
 }
 
-// Hierarchies gives the v1 hierarchies in the order of the host's mounts.
+// Hierarchies gives the v1 hierarchies in the order of the host's mounts; where
+// the cgroup has no directory, that of this process.
 func (m *Manager) Hierarchies() (list []Hierarchy) {
 	paths := m.drv.paths()
 	for _, at := range m.host.mounts {
-		if path := paths[at.keys[0]]; path != "" && !at.unified {
-			list = append(list, Hierarchy{Name: filepath.Base(at.point), Options: at.options(), Path: path})
+		if at.unified {
+			continue
 		}
+		path := paths[at.keys[0]]
+		if path == "" {
+			path = filepath.Join(at.point, m.host.ownBelow(at))
+		}
+		list = append(list, Hierarchy{Name: filepath.Base(at.point), Options: at.options(), Path: path})
 	}
 	return list
 }

@@ -86,6 +86,11 @@ func (c *unified) set(res *specs.LinuxResources, first bool) ([]Warning, error) 
 	if err != nil {
 		return nil, err
 	}
+	if c.rootless && first {
+		var left []Warning
+		ss, left = possible(ss, c.dirOf)
+		warnings = append(warnings, left...)
+	}
 	if first || res != nil && len(res.Devices) > 0 {
 		rules, err := deviceRules(specDevices(res), true)
 		if err != nil {
@@ -93,7 +98,7 @@ func (c *unified) set(res *specs.LinuxResources, first bool) ([]Warning, error) 
 		}
 		err = attachDevices(c.path, rules)
 		if c.rootless && denied(err) {
-			warnings, err = append(warnings, "device rules can't be set: left out"), nil
+			err = nil // device nodes can't be made by who may not set rules
 		}
 		if err != nil {
 			return nil, err
