@@ -66,7 +66,7 @@ func (l *launchFlags) create(ctx context.Context, r *request, id string, detach 
 		spec.Process.Env = append(spec.Process.Env, env...)
 	}
 	return l.createWith(ctx, r, container.CreateOptions{
-		ID: id, Bundle: bundle, Root: r.global.root, Spec: spec,
+		ID: id, Bundle: bundle, Root: r.global.root, Spec: spec, Rootless: r.global.isRootless(),
 		Stdin: io.in, Stdout: io.out, Stderr: io.err, ExtraFiles: files, Warn: r.log.warn,
 		SystemdCgroup: r.global.systemdCgroup, NoPivot: l.noPivot, NoNewKeyring: l.noNewKeyring,
 	})

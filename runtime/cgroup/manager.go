@@ -164,13 +164,17 @@ func (m *Manager) Kill(ctx context.Context) error { return m.drv.kill(ctx) }
 // Signal sends sig to every process here and below, and says how many got it.
 // No cgroup, no processes: no error.
 func (m *Manager) Signal(sig unix.Signal) (int, error) {
-	list := func() ([]int, error) {
+	return SignalAll(func() ([]int, error) {
 		pids, err := m.Pids()
 		if errdefs.IsNotFound(err) {
 			return nil, nil
 		}
 		return pids, err
-	}
+	}, sig)
+}
+
+// SignalAll sends sig to every process that list gives, and says how many got it.
+func SignalAll(list func() ([]int, error), sig unix.Signal) (int, error) {
 	pids, err := list()
 	if err != nil {
 		return 0, err

@@ -45,6 +45,7 @@ type CreateOptions struct {
 	ExtraFiles            []*os.File // file descriptors 3 and up of the process
 
 	Warn          func(msg string) // told what was clamped or left out; may be nil
+	Rootless      bool             // pass over cgroups that may not be written, with a warning for each limit
 	SystemdCgroup bool             // linux.cgroupsPath is "slice:prefix:name"
 	NoPivot       bool             // move the root mount instead of pivot_root, for an initramfs
 	NoNewKeyring  bool             // keep the caller's session keyring

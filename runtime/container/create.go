@@ -17,6 +17,7 @@ import (
 	"gantry/runtime/cgroup"
 	"gantry/runtime/hooks"
 	"gantry/runtime/hop"
+	"gantry/runtime/idmap"
 	"gantry/runtime/plan"
 	"gantry/runtime/program"
 	"gantry/runtime/validate"
@@ -88,11 +89,14 @@ func (k *creation) prepare(ctx context.Context) error {
 		ID: k.ID, Created: time.Now().UTC(), Bundle: dir, Rootfs: k.Spec.Root.Path,
 		Owner: os.Getuid(), NoPivot: k.NoPivot, Keyring: !k.NoNewKeyring, Spec: k.Spec, Config: k.Config,
 	}}
-	if k.cg, err = cgroup.New(cgroupPath(k.Spec, k.ID), cgroup.Options{Systemd: k.SystemdCgroup}); err != nil {
+	if err := checkRootless(k.Spec, creator(k.Spec.Hooks)); err != nil {
 		return err
 	}
-	k.c.rec.Cgroups = k.cg.Paths()
-	k.c.cg = k.cg
+	m, err := k.newCgroup()
+	if err != nil {
+		return err
+	}
+	k.setCgroup(m)
 	if err := k.makeDir(); err != nil {
 		return err
 	}
@@ -163,11 +167,18 @@ func (k *creation) makeDir() error {
 	return nil
 }
 
-func cgroupPath(s *specs.Spec, id string) string {
-	if s.Linux.CgroupsPath == "" {
-		return "/" + id
+// newCgroup names the cgroup. Without privileges one beside our own is the
+// likeliest to be allowed.
+func (o *CreateOptions) newCgroup() (*cgroup.Manager, error) {
+	path := o.Spec.Linux.CgroupsPath
+	switch {
+	case path != "":
+	case o.Rootless:
+		path = o.ID
+	default:
+		path = "/" + o.ID
 	}
-	return s.Linux.CgroupsPath
+	return cgroup.New(path, cgroup.Options{Systemd: o.SystemdCgroup, Rootless: o.Rootless})
 }
 
 func (k *creation) makeCgroup(ctx context.Context) error {
@@ -176,6 +187,8 @@ func (k *creation) makeCgroup(ctx context.Context) error {
 	if err := k.cg.Create(); err != nil {
 		return err
 	}
+	k.setCgroup(k.cg) // less what was passed over
+	k.warnUnbound()
 	k.undo = append(k.undo, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), killWait)
 		defer cancel()
@@ -195,7 +208,7 @@ func (k *creation) run(ctx context.Context) error {
 		return err
 	}
 	_, end := hop.Begin(ctx, "clone init")
-	proc, err := program.Start(p, k.files.byName)
+	proc, err := k.start(ctx, p)
 	end()
 	if err != nil {
 		return err
@@ -205,7 +218,7 @@ func (k *creation) run(ctx context.Context) error {
 	err = k.converse(waiting, proc)
 	end()
 	if err != nil {
-		return err
+		return explain(err, k.Spec, creator(nil))
 	}
 	for _, n := range proc.Notes() {
 		k.Warn(fmt.Sprintf("%s: %v", n.Label, n.Errno))
@@ -291,7 +304,7 @@ func (k *creation) whyDied(err error) error {
 func (k *creation) answer(ctx context.Context, proc *program.Process, code byte) error {
 	switch code {
 	case plan.AskMaps:
-		return writeMaps(proc.Pid, k.Spec.Linux.UIDMappings, k.Spec.Linux.GIDMappings)
+		return idmap.Write(proc.Pid, idmap.Maps{UIDs: k.Spec.Linux.UIDMappings, GIDs: k.Spec.Linux.GIDMappings})
 	case plan.TellChild:
 		return proc.Adopt()
 	case plan.AskHooks:

@@ -101,6 +101,10 @@ func hear(ctx context.Context, proc *program.Process, ready func(*os.File) error
 			return tty, nil
 		case ev.Kind == program.Told && ev.Code == plan.TellTTY:
 			tty = ev.File
+		case ev.Kind == program.Asked && ev.Code == plan.TellChild:
+			if err := errors.Join(proc.Adopt(), proc.Answer()); err != nil {
+				return tty, err
+			}
 		case ev.Kind == program.Asked && ev.Code == plan.TellTTY:
 			if err := errors.Join(ready(tty), proc.Answer()); err != nil {
 				return tty, err
@@ -115,7 +119,7 @@ func (c *Container) execOptions(fs *files, o ExecOptions) (po plan.Options, err 
 	if err := fs.stdio(o.Process.Terminal, o.Stdin, o.Stdout, o.Stderr, o.ExtraFiles); err != nil {
 		return po, err
 	}
-	po = plan.Options{ID: c.id, Extra: len(o.ExtraFiles), AskTTY: o.Console != nil, NoPivot: c.rec.NoPivot, Keyring: c.rec.Keyring}
+	po = plan.Options{ID: c.id, Extra: len(o.ExtraFiles), AskTTY: o.Console != nil, NoPivot: c.rec.NoPivot, Keyring: c.rec.Keyring, Creator: creator(nil)}
 	if err := c.place(fs); err != nil {
 		return po, err
 	}

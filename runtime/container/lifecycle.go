@@ -60,6 +60,9 @@ func (c *Container) killAll(ctx context.Context, sig unix.Signal) error {
 	if err != nil {
 		return err
 	}
+	if m.Absent() {
+		return c.signalAll(ctx, sig)
+	}
 	if sig == unix.SIGKILL {
 		return m.Kill(ctx)
 	}

@@ -135,7 +135,7 @@ func (k *creation) planOptions() (o plan.Options, err error) {
 	o = plan.Options{
 		ID: k.ID, RootPath: k.Spec.Root.Path, Rootfs: k.Rootfs, Extra: len(k.ExtraFiles),
 		Start: true, Hooks: hasEarlyHooks(k.Spec.Hooks), NoPivot: k.NoPivot, Keyring: !k.NoNewKeyring,
-		Host: hostOptions(k.Spec.Root.Path), Cgroups: cgroupMounts(k.cg),
+		Host: hostOptions(k.Spec.Root.Path), Cgroups: cgroupMounts(k.cg), Creator: creator(k.Spec.Hooks),
 	}
 	o.Process, err = processOptions(k.Spec, k.Spec.Process, k.filter, k.OOMScoreAdj, k.Warn)
 	return o, err

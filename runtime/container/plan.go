@@ -3,7 +3,6 @@ package container
 import (
 	"path/filepath"
 
-	"gantry/runtime/cgroup"
 	"gantry/runtime/plan"
 	"gantry/runtime/program"
 )
@@ -22,7 +21,7 @@ func Plan(o CreateOptions) (_ *program.Program, err error) {
 	k := &creation{CreateOptions: o}
 	k.Spec = normal(o.Spec, bundle)
 	k.filter = compiler(k.Spec.Linux.Seccomp)
-	if k.cg, err = cgroup.New(cgroupPath(k.Spec, o.ID), cgroup.Options{Systemd: o.SystemdCgroup}); err != nil {
+	if k.cg, err = k.newCgroup(); err != nil {
 		return nil, err
 	}
 	po, err := k.planOptions()

@@ -41,6 +41,9 @@ type record struct {
 	Spec      *specs.Spec       `json:"-"`                 // with absolute paths: see normal
 }
 
+// hasCgroup says whether the container has one; see CreateOptions.Rootless.
+func (r *record) hasCgroup() bool { return len(r.Cgroups) > 0 }
+
 // save lets the record appear whole.
 func (r *record) save(dir string) error {
 	b, err := r.encode()

@@ -92,7 +92,7 @@ func (c *Container) cgroup() (*cgroup.Manager, error) {
 	if m != nil {
 		return m, nil
 	}
-	m, err := cgroup.Load(c.rec.Cgroups)
+	m, err := c.loadCgroup()
 	if err != nil {
 		return nil, err
 	}
@@ -100,6 +100,13 @@ func (c *Container) cgroup() (*cgroup.Manager, error) {
 	defer c.mu.Unlock()
 	c.cg = m
 	return m, nil
+}
+
+func (c *Container) loadCgroup() (*cgroup.Manager, error) {
+	if !c.rec.hasCgroup() {
+		return cgroup.Absent(), nil
+	}
+	return cgroup.Load(c.rec.Cgroups)
 }
 
 // Spec is the container's configuration; not to be changed.
@@ -115,11 +122,15 @@ func (c *Container) Rootfs() string { return c.rec.Rootfs }
 // Owner: see Bundle.
 func (c *Container) Owner() int { return c.rec.Owner }
 
-// Pids are the processes of the container's cgroup, in our pid namespace.
+// Pids are the processes of the container's cgroup, in our pid namespace; without
+// a cgroup those of its pid namespace.
 func (c *Container) Pids() ([]int, error) {
 	m, err := c.cgroup()
 	if err != nil {
 		return nil, err
+	}
+	if m.Absent() {
+		return c.pidsOf()
 	}
 	pids, err := m.Pids()
 	if errdefs.IsNotFound(err) {

@@ -4,45 +4,19 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"gantry/runtime/idmap"
 	"gantry/runtime/plan"
 	"gantry/runtime/program"
 )
 
-// writeMaps gives the user namespace of pid its ids.
-func writeMaps(pid int, uids, gids []specs.LinuxIDMapping) error {
-	if os.Geteuid() != 0 { // an unprivileged map of groups needs this
-		if err := os.WriteFile(fmt.Sprintf("/proc/%d/setgroups", pid), []byte("deny"), 0); err != nil {
-			return fmt.Errorf("deny setgroups: %w", err)
-		}
-	}
-	for _, m := range []struct {
-		file string
-		list []specs.LinuxIDMapping
-	}{{"uid_map", uids}, {"gid_map", gids}} {
-		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, m.file), []byte(mapText(m.list)), 0); err != nil {
-			return fmt.Errorf("write %s: %w", m.file, err)
-		}
-	}
-	return nil
-}
-
-func mapText(list []specs.LinuxIDMapping) string {
-	var b strings.Builder
-	for _, m := range list {
-		fmt.Fprintf(&b, "%d %d %d\n", m.ContainerID, m.HostID, m.Size)
-	}
-	return b.String()
-}
-
 // openMounts opens what a user namespace's root could not reach, and the user
 // namespaces of idmapped mounts.
 func (k *creation) openMounts() error {
-	userns := plan.HasUserNS(k.Spec)
+	userns := plan.HandsRoot(k.Spec, creator(nil))
 	for i, m := range k.Spec.Mounts {
 		if userns && plan.IsBind(m) {
 			fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, plan.TreeFlags(m)|unix.OPEN_TREE_CLOEXEC)
@@ -86,7 +60,7 @@ func userNamespace(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 	if _, err := proc.Next(context.Background()); err != nil {
 		return nil, err
 	}
-	if err := writeMaps(proc.Pid, uids, gids); err != nil {
+	if err := idmap.Write(proc.Pid, idmap.Maps{UIDs: uids, GIDs: gids}); err != nil {
 		return nil, err
 	}
 	return os.Open(fmt.Sprintf("/proc/%d/ns/user", proc.Pid))

@@ -204,7 +204,7 @@ func (b *builder) attach(src program.Reg, dest string, f rootfs.Flags) {
 // mountNew mounts a new filesystem. A read-only tmpfs turns so at the end, for
 // other mounts and devices may go into it.
 func (b *builder) mountNew(m specs.Mount, f rootfs.Flags) error {
-	b.Label("mount %s on %s", m.Type, m.Destination)
+	b.Label("%s", MountLabel(m))
 	late := m.Type == "tmpfs" && f.ReadOnly()
 	if late {
 		f.Attr.Set &^= unix.MOUNT_ATTR_RDONLY

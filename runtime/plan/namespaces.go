@@ -210,6 +210,16 @@ func (b *builder) openAttrs() {
 	}
 }
 
+// HasNew says whether the container gets a new namespace of that type.
+func HasNew(spec *specs.Spec, t specs.LinuxNamespaceType) bool {
+	for _, n := range spec.Linux.Namespaces {
+		if n.Type == t {
+			return n.Path == ""
+		}
+	}
+	return false
+}
+
 // HasUserNS says whether the container has a user namespace beside ours.
 func HasUserNS(spec *specs.Spec) bool {
 	for _, n := range spec.Linux.Namespaces {

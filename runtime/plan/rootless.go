@@ -1,6 +1,10 @@
 package plan
 
-import "github.com/opencontainers/runtime-spec/specs-go"
+import (
+	"fmt"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
 
 // Creator is what the one who runs a program may not do.
 type Creator struct {
@@ -26,6 +30,9 @@ func (b *builder) bindsDevices() bool { return b.ns.user() || b.o.Creator.InUser
 // HandsRoot says whether a container's root and the sources of its binds are
 // inputs of its program.
 func HandsRoot(spec *specs.Spec, c Creator) bool { return HasUserNS(spec) && !c.Unprivileged }
+
+// MountLabel is what the ops of a mount of a new file system are labelled.
+func MountLabel(m specs.Mount) string { return fmt.Sprintf("mount %s on %s", m.Type, m.Destination) }
 
 // forkIntoPidNS goes on in a child that is in the pid namespace which has just
 // been joined.

@@ -1,0 +1,167 @@
+package container
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/sys/userns"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"gantry/runtime/cgroup"
+	"gantry/runtime/plan"
+	"gantry/runtime/program"
+	"gantry/runtime/security/caps"
+)
+
+// creator is what this process may not do.
+func creator(h *specs.Hooks) plan.Creator {
+	c := plan.Creator{Unprivileged: !caps.Have(unix.CAP_SYS_ADMIN), InUserNS: userns.RunningInUserNS()}
+	c.Dumpable = c.Unprivileged && h != nil && len(h.CreateContainer)+len(h.StartContainer) > 0
+	return c
+}
+
+// checkRootless refuses what nobody without privileges can have, in words that
+// say more than the kernel's.
+func checkRootless(s *specs.Spec, c plan.Creator) error {
+	if !c.Unprivileged {
+		return nil
+	}
+	if !plan.HasUserNS(s) {
+		return fmt.Errorf("rootless container requires user namespaces: %w", errdefs.ErrInvalidArgument)
+	}
+	if pathOf(s, specs.UserNamespace) != "" {
+		return nil // its ids are not the spec's
+	}
+	l := s.Linux
+	if len(l.UIDMappings) == 0 || len(l.GIDMappings) == 0 {
+		return fmt.Errorf("rootless container requires at least one UID and one GID mapping: %w", errdefs.ErrInvalidArgument)
+	}
+	own := len(l.GIDMappings) == 1 && l.GIDMappings[0].Size == 1 && int(l.GIDMappings[0].HostID) == os.Getegid()
+	if own && len(s.Process.User.AdditionalGids) > 0 {
+		return errNoGroups
+	}
+	return nil
+}
+
+// errNoGroups has runc's words: one's own group alone is mapped only by denying
+// setgroups.
+var errNoGroups = fmt.Errorf("cannot set any additional groups in a rootless container: %w", errdefs.ErrInvalidArgument)
+
+func pathOf(s *specs.Spec, kind specs.LinuxNamespaceType) string {
+	for _, n := range s.Linux.Namespaces {
+		if n.Type == kind {
+			return n.Path
+		}
+	}
+	return ""
+}
+
+// start clones the init. A user's own cgroup can be one that his processes can't
+// be moved to, when the cgroup above both is not his: then it stays where we are.
+func (k *creation) start(ctx context.Context, p *program.Program) (*program.Process, error) {
+	proc, err := program.Start(p, k.files.byName)
+	if !k.Rootless || !errors.Is(err, unix.EACCES) || k.cg.Absent() {
+		return proc, err
+	}
+	k.Warn(fmt.Sprintf("no process can be moved to cgroup %s, which is left out with its limits: the cgroup above it and us belongs to somebody else", unifiedDir(k.cg)))
+	if err := k.cg.Delete(ctx); err != nil {
+		return nil, err
+	}
+	k.setCgroup(cgroup.Absent())
+	k.warnUnbound()
+	if p, err = k.compile(ctx); err != nil {
+		return nil, err
+	}
+	return program.Start(p, k.files.byName)
+}
+
+// setCgroup notes where the container is, for those who load it.
+func (k *creation) setCgroup(m *cgroup.Manager) {
+	k.cg, k.c.cg, k.c.rec.Cgroups = m, m, m.Paths()
+}
+
+func (k *creation) warnUnbound() {
+	if k.cg.Absent() && !plan.HasNew(k.Spec, specs.PIDNamespace) {
+		k.Warn("without a cgroup and a pid namespace of the container's own not all its processes can be found to be killed")
+	}
+}
+
+// explain adds to what the kernel says of a mount that it refuses in user
+// namespaces.
+func explain(err error, s *specs.Spec, c plan.Creator) error {
+	failed, ok := errors.AsType[*program.Error](err)
+	if !ok || failed.Errno != unix.EPERM || !(c.InUserNS || plan.HasUserNS(s)) {
+		return err
+	}
+	for _, m := range s.Mounts {
+		if failed.Label != plan.MountLabel(m) {
+			continue
+		}
+		switch m.Type {
+		case "proc":
+			return fmt.Errorf("%w (in a user namespace it takes a pid namespace of the container's own, and a /proc outside of which no part is covered)", err)
+		case "sysfs":
+			return fmt.Errorf("%w (in a user namespace it takes a network namespace of the container's own; /sys can be bound instead)", err)
+		case "mqueue":
+			return fmt.Errorf("%w (in a user namespace it takes an ipc namespace of the container's own)", err)
+		}
+	}
+	return err
+}
+
+// pidsOf finds the processes of a container that has no cgroup: those in the pid
+// namespace of its init, if that is not ours.
+func (c *Container) pidsOf() ([]int, error) {
+	ns, err := pidNamespace(strconv.Itoa(c.Pid()))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if own, err := pidNamespace("self"); err != nil || own == ns {
+		return nil, fmt.Errorf("find processes: the container has neither a cgroup nor a pid namespace of its own: %w", errdefs.ErrUnavailable)
+	}
+	all, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, e := range all {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if at, err := pidNamespace(e.Name()); err == nil && at == ns {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+func pidNamespace(proc string) (string, error) {
+	return os.Readlink(filepath.Join("/proc", proc, "ns/pid"))
+}
+
+// signalAll is Kill of all processes without a cgroup. The end of a pid
+// namespace's first process is that of all.
+func (c *Container) signalAll(ctx context.Context, sig unix.Signal) error {
+	if sig == unix.SIGKILL {
+		return c.Kill(ctx, sig, false)
+	}
+	pids, err := c.pidsOf()
+	if err != nil {
+		return err
+	}
+	n, err := cgroup.SignalAll(c.pidsOf, sig)
+	if err == nil && n == 0 || len(pids) == 0 {
+		return errNotRunning
+	}
+	return err
+}
