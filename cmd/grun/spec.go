@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/pflag"
@@ -91,23 +93,22 @@ func namespaces(types ...specs.LinuxNamespaceType) (list []specs.LinuxNamespace)
 }
 
 // makeRootless maps one user and leaves out what needs more: a network of its
-// own, sysfs (which wants that network), devpts's group, limits.
+// own, sysfs (which wants that network), owners of mounts, limits.
 func makeRootless(s *specs.Spec, uid, gid int) {
-	s.Linux.Namespaces = namespaces(specs.PIDNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.MountNamespace, specs.CgroupNamespace, specs.UserNamespace)
+	s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: uint32(uid), Size: 1}}
 	s.Linux.GIDMappings = []specs.LinuxIDMapping{{HostID: uint32(gid), Size: 1}}
 	s.Linux.Resources = nil
-	mounts := s.Mounts[:0]
-	for _, m := range s.Mounts {
-		switch m.Destination {
-		case "/dev/pts":
-			m.Options = m.Options[:len(m.Options)-1]
-		case "/sys":
-			m = specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
-		case "/sys/fs/cgroup":
-			continue
+	for i, m := range s.Mounts {
+		s.Mounts[i].Options = slices.DeleteFunc(m.Options, isOwner)
+		if m.Destination == "/sys" {
+			s.Mounts[i] = specs.Mount{Destination: "/sys", Type: "none", Source: "/sys", Options: []string{"rbind", "nosuid", "noexec", "nodev", "ro"}}
 		}
-		mounts = append(mounts, m)
 	}
-	s.Mounts = mounts
+}
+
+// isOwner says whether a mount option names an id, which would have to be mapped.
+func isOwner(option string) bool {
+	return strings.HasPrefix(option, "uid=") || strings.HasPrefix(option, "gid=")
 }
