@@ -20,6 +20,7 @@ import (
 type legacy struct {
 	dirs     []dir // ordered by key; create drops those it may not make (rootless)
 	rootless bool
+	before   before
 }
 
 func (c *legacy) paths() map[string]string { return keyed(c.dirs) }
@@ -127,7 +128,16 @@ func (c *legacy) set(res *specs.LinuxResources, first bool) ([]Warning, error) {
 		ss, left = possible(ss, c.dirOf)
 		warnings = append(warnings, left...)
 	}
-	dev, err := c.planDevices(res, first)
+	rules, err := c.deviceRules(res, first)
+	if err != nil {
+		return nil, err
+	}
+	if c.before != nil {
+		if ss, err = c.before(ss, rules); err != nil {
+			return nil, err
+		}
+	}
+	dev, err := c.planDevices(rules)
 	if err != nil {
 		return nil, err
 	}
@@ -169,20 +179,24 @@ func (c *legacy) state() (now v1State) {
 	return now
 }
 
-func (c *legacy) planDevices(res *specs.LinuxResources, first bool) ([]setting, error) {
-	if !first && (res == nil || len(res.Devices) == 0) {
+// deviceRules are those to be set; none if those in force stay.
+func (c *legacy) deviceRules(res *specs.LinuxResources, first bool) ([]deviceRule, error) {
+	if !first && len(specDevices(res)) == 0 {
 		return nil, nil
 	}
-	dir, ok := c.dirOf("devices")
-	if !ok { // rules that can't be enforced are refused, unless nobody wrote any
-		if c.rootless || res == nil || len(res.Devices) == 0 {
+	if _, ok := c.dirOf("devices"); !ok { // rules that can't be enforced are refused, unless nobody wrote any
+		if c.rootless || len(specDevices(res)) == 0 {
 			return nil, nil
 		}
 		return nil, fmt.Errorf("set device rules: the cgroup controller \"devices\" is not available: %w", errdefs.ErrUnavailable)
 	}
-	rules, err := deviceRules(specDevices(res), true)
-	if err != nil {
-		return nil, err
+	return deviceRules(specDevices(res), true)
+}
+
+func (c *legacy) planDevices(rules []deviceRule) ([]setting, error) {
+	dir, ok := c.dirOf("devices")
+	if !ok || rules == nil {
+		return nil, nil
 	}
 	want, err := listOf(rules)
 	if err != nil {

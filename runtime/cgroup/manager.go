@@ -3,7 +3,6 @@ package cgroup
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -13,13 +12,19 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"gantry/runtime/cgroup/systemd"
 )
 
 // Options say how a new cgroup is made.
 type Options struct {
-	// Systemd asks systemd for a scope instead of making directories; not
-	// implemented yet.
+	// Systemd asks systemd for a scope instead of making directories; the path is
+	// "slice:prefix:name", empty for a scope of the container's ID. With Rootless it
+	// is the user's systemd, which takes v2.
 	Systemd bool
+	// ID is the container's, and Annotations its spec's; for systemd.
+	ID          string
+	Annotations map[string]string
 	// Rootless tolerates EACCES, EPERM and EROFS on hierarchies that this process
 	// may not write; limits that need them are left out with a warning. When there
 	// is none that it may write, Create makes the Manager an Absent one.
@@ -64,13 +69,10 @@ type driver interface {
 }
 
 // New names the cgroup at path (a spec's linux.cgroupsPath); nothing is made
-// before Create. An empty path is refused: the caller chooses a default.
-// Classes: InvalidArgument, NotImplemented (Systemd), Unavailable (no cgroups
-// are mounted).
+// before Create. An empty path is refused without Systemd: the caller chooses a
+// default. Classes: InvalidArgument, Unavailable (no cgroups are mounted, or no
+// systemd is there).
 func New(path string, opts Options) (*Manager, error) {
-	if opts.Systemd {
-		return nil, fmt.Errorf("cgroup %q: the systemd driver: %w", path, errdefs.ErrNotImplemented)
-	}
 	host, err := readHost()
 	if opts.Rootless && errdefs.IsUnavailable(err) {
 		return Absent(), nil
@@ -78,11 +80,38 @@ func New(path string, opts Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	var sc *scope
+	if opts.Systemd {
+		if sc, path, err = newScope(host, path, opts); err != nil {
+			return nil, err
+		}
+	}
 	dirs, err := host.dirs(path)
 	if err != nil {
 		return nil, err
 	}
-	return &Manager{host: host, rootless: opts.Rootless, drv: newDriver(host, dirs, opts.Rootless)}, nil
+	drv := newDriver(host, dirs, opts.Rootless)
+	if sc != nil {
+		drv = sc.over(drv)
+	}
+	return &Manager{host: host, rootless: opts.Rootless, drv: drv}, nil
+}
+
+// LoadScope is Load for a cgroup that systemd keeps, as Unit gave it.
+func LoadScope(paths map[string]string, unit systemd.Unit) (*Manager, error) {
+	m, err := Load(paths)
+	if err == nil {
+		m.drv = loadScope(m.host, unit).over(m.drv)
+	}
+	return m, err
+}
+
+// Unit is the one that systemd keeps the cgroup as; nil without systemd.
+func (m *Manager) Unit() *systemd.Unit {
+	if s, ok := m.drv.(*scope); ok {
+		return &s.unit
+	}
+	return nil
 }
 
 // Load takes up a cgroup made earlier, by what its Paths gave. The directories
@@ -123,6 +152,16 @@ func (m *Manager) Create() error {
 // everything else is denied unless res allows it. Nil sets the device rules only.
 // Classes: InvalidArgument, Unavailable (a limit's controller is not there).
 func (m *Manager) Set(res *specs.LinuxResources) ([]Warning, error) { return m.drv.set(res, true) }
+
+// Joined says that the container's first process is in. Call it once after Set;
+// Delete does when that is not to come. It may lower a limit that left room for what
+// was there before.
+func (m *Manager) Joined() error {
+	if s, ok := m.drv.(*scope); ok {
+		return s.joined()
+	}
+	return nil
+}
 
 // Update applies what res sets and leaves the rest, the device rules too unless
 // res has some, which then replace the old ones without a gap for what both

@@ -28,6 +28,10 @@ type setting struct {
 	optional bool
 }
 
+// before is told of settings right before they are written, and of device rules
+// unless they stay; what it gives is written in the settings' place.
+type before func(ss []setting, rules []deviceRule) ([]setting, error)
+
 // apply carries settings out. dirOf gives a controller's directory; false: the
 // host has no such controller.
 func apply(ss []setting, dirOf func(controller string) (string, bool)) error {

@@ -20,6 +20,7 @@ type unified struct {
 	mount    mount
 	path     string
 	rootless bool
+	before   before
 }
 
 func (c *unified) paths() map[string]string    { return map[string]string{"": c.path} }
@@ -91,11 +92,18 @@ func (c *unified) set(res *specs.LinuxResources, first bool) ([]Warning, error) 
 		ss, left = possible(ss, c.dirOf)
 		warnings = append(warnings, left...)
 	}
+	var rules []deviceRule
 	if first || res != nil && len(res.Devices) > 0 {
-		rules, err := deviceRules(specDevices(res), true)
-		if err != nil {
+		if rules, err = deviceRules(specDevices(res), true); err != nil {
 			return nil, err
 		}
+	}
+	if c.before != nil {
+		if ss, err = c.before(ss, rules); err != nil {
+			return nil, err
+		}
+	}
+	if rules != nil {
 		err = attachDevices(c.path, rules)
 		if c.rootless && denied(err) {
 			err = nil // device nodes can't be made by who may not set rules
