@@ -172,13 +172,15 @@ func (k *creation) makeDir() error {
 func (o *CreateOptions) newCgroup() (*cgroup.Manager, error) {
 	path := o.Spec.Linux.CgroupsPath
 	switch {
-	case path != "":
+	case path != "" || o.SystemdCgroup:
 	case o.Rootless:
 		path = o.ID
 	default:
 		path = "/" + o.ID
 	}
-	return cgroup.New(path, cgroup.Options{Systemd: o.SystemdCgroup, Rootless: o.Rootless})
+	return cgroup.New(path, cgroup.Options{
+		Systemd: o.SystemdCgroup, Rootless: o.Rootless, ID: o.ID, Annotations: o.Spec.Annotations,
+	})
 }
 
 func (k *creation) makeCgroup(ctx context.Context) error {
@@ -222,6 +224,9 @@ func (k *creation) run(ctx context.Context) error {
 	}
 	for _, n := range proc.Notes() {
 		k.Warn(fmt.Sprintf("%s: %v", n.Label, n.Errno))
+	}
+	if err := k.cg.Joined(); err != nil {
+		return fmt.Errorf("let go of the cgroup: %w", err)
 	}
 	k.setInit(proc)
 	_, end = hop.Begin(ctx, "save state")

@@ -185,9 +185,6 @@ func (c *Container) destroy(ctx context.Context) error {
 }
 
 func emptyAndDelete(ctx context.Context, m *cgroup.Manager) error {
-	if !m.Exists() {
-		return nil
-	}
 	if pids, err := m.Pids(); err == nil && len(pids) > 0 {
 		if err := m.Kill(ctx); err != nil {
 			return err

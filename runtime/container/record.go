@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/runtime/bundle"
+	"gantry/runtime/cgroup/systemd"
 )
 
 const (
@@ -35,6 +36,7 @@ type record struct {
 	Rootfs    string            `json:"rootfs"` // spec.root.path, absolute
 	Owner     int               `json:"owner"`  // uid of the one who created it
 	Cgroups   map[string]string `json:"cgroup_paths"`
+	Scope     *systemd.Unit     `json:"systemd_unit,omitempty"` // that systemd keeps them as
 	NoPivot   bool              `json:"no_pivot,omitempty"`
 	Keyring   bool              `json:"keyring,omitempty"` // has a session keyring of its own
 	Config    json.RawMessage   `json:"config"`            // the spec, as bundle.Parse reads it; nil: Spec is encoded

@@ -83,7 +83,7 @@ func (k *creation) start(ctx context.Context, p *program.Program) (*program.Proc
 
 // setCgroup notes where the container is, for those who load it.
 func (k *creation) setCgroup(m *cgroup.Manager) {
-	k.cg, k.c.cg, k.c.rec.Cgroups = m, m, m.Paths()
+	k.cg, k.c.cg, k.c.rec.Cgroups, k.c.rec.Scope = m, m, m.Paths(), m.Unit()
 }
 
 func (k *creation) warnUnbound() {

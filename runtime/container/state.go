@@ -106,6 +106,9 @@ func (c *Container) loadCgroup() (*cgroup.Manager, error) {
 	if !c.rec.hasCgroup() {
 		return cgroup.Absent(), nil
 	}
+	if c.rec.Scope != nil {
+		return cgroup.LoadScope(c.rec.Cgroups, *c.rec.Scope)
+	}
 	return cgroup.Load(c.rec.Cgroups)
 }
 
