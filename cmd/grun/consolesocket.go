@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"gantry/api/unixsocket"
 )
 
 // isOpen says whether fd is an open descriptor.
@@ -15,34 +17,64 @@ func isOpen(fd int) bool {
 	return err == nil
 }
 
-// dialConsole connects to the socket that wants the terminal. A path that is too
-// long for an address is reached through a descriptor.
-func dialConsole(path string) (*net.UnixConn, error) {
-	addr := path
-	if len(addr) >= 108 { // sun_path of unix(7)
-		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil, fmt.Errorf("console socket %s: %w", path, err)
-		}
-		defer unix.Close(fd)
-		addr = "/proc/self/fd/" + strconv.Itoa(fd)
+// dial connects to a socket that wants a file of us; nil for none.
+func dial(what, path string) (*net.UnixConn, error) {
+	if path == "" {
+		return nil, nil
 	}
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: addr, Net: "unix"})
+	name, release, err := address(path)
 	if err != nil {
-		return nil, fmt.Errorf("console socket: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	defer release()
+	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: name, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	return conn, nil
 }
 
-// sendConsole gives the terminal's master away: its name as data, itself beside
-// it, as every receiver of runc's consoles expects.
+// address is the name to connect to a socket by: one that is too long is reached
+// through a descriptor, which release closes.
+func address(path string) (name string, release func(), err error) {
+	if len(path) <= unixsocket.MaxPath {
+		return path, func() {}, nil
+	}
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return "/proc/self/fd/" + strconv.Itoa(fd), func() { unix.Close(fd) }, nil
+}
+
+func closeConn(conn *net.UnixConn) {
+	if conn != nil {
+		conn.Close()
+	}
+}
+
+// sendConsole gives the terminal's master away, if somebody wants it.
 func sendConsole(conn *net.UnixConn, master *os.File) error {
-	if master == nil {
+	if conn != nil && master == nil {
 		return fmt.Errorf("console socket: the process has no terminal")
 	}
-	_, _, err := conn.WriteMsgUnix([]byte(master.Name()), unix.UnixRights(int(master.Fd())), nil)
-	if err != nil {
-		return fmt.Errorf("send terminal: %w", err)
+	if conn == nil {
+		return nil
+	}
+	return send(conn, master.Name(), master)
+}
+
+// send gives a file away: its name as data, itself beside it, as every receiver
+// of runc's files expects. No connection, nothing to do.
+func send(conn *net.UnixConn, name string, f *os.File) error {
+	if conn == nil {
+		return nil
+	}
+	if f == nil {
+		return fmt.Errorf("send %s: the process has ended", name)
+	}
+	if _, _, err := conn.WriteMsgUnix([]byte(name), unix.UnixRights(int(f.Fd())), nil); err != nil {
+		return fmt.Errorf("send %s: %w", name, err)
 	}
 	return nil
 }

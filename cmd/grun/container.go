@@ -37,31 +37,40 @@ func initError(err error) error {
 	return fmt.Errorf("unable to start container process: %w", err)
 }
 
-// preservedFiles are the descriptors from 3 up that the process inherits: those
-// of socket activation (LISTEN_FDS), then n more. env is what it is told of them.
-func preservedFiles(n int) (files []*os.File, env []string, err error) {
-	if n < 0 {
-		return nil, nil, fmt.Errorf("--preserve-fds: %d is negative", n)
+// listening are the descriptors of socket activation, from 3 up, if they are meant
+// for us, and what the process is told of them.
+func listening() (n int, env []string) {
+	pid, err := strconv.Atoi(os.Getenv("LISTEN_PID"))
+	if err != nil || pid != os.Getpid() {
+		return 0, nil
 	}
-	listen := os.Getenv("LISTEN_FDS")
-	if listen != "" {
-		k, err := strconv.Atoi(listen)
-		if err != nil || k < 0 || k > 1<<16 {
-			return nil, nil, fmt.Errorf("LISTEN_FDS: %q is no number of descriptors", listen)
-		}
-		n += k
-		env = []string{"LISTEN_FDS=" + listen, "LISTEN_PID=1"}
-		if names := os.Getenv("LISTEN_FDNAMES"); names != "" {
-			env = append(env, "LISTEN_FDNAMES="+names)
-		}
+	fds := os.Getenv("LISTEN_FDS")
+	if n, err = strconv.Atoi(fds); err != nil || n <= 0 || n > maxPreserved {
+		return 0, nil
 	}
-	for fd := 3; fd < 3+n; fd++ {
+	env = []string{"LISTEN_FDS=" + fds, "LISTEN_PID=1"}
+	if names := os.Getenv("LISTEN_FDNAMES"); names != "" {
+		env = append(env, "LISTEN_FDNAMES="+names)
+	}
+	return n, env
+}
+
+const maxPreserved = 1 << 16
+
+// preserved are the descriptors from 3 up that the process inherits: those of
+// socket activation, then more.
+func preserved(listening, more int) (files []*os.File, err error) {
+	if more < 0 || more > maxPreserved {
+		return nil, fmt.Errorf("--preserve-fds: %d is not within 0 and %d", more, maxPreserved)
+	}
+	end := 3 + listening + more
+	for fd := 3; fd < end; fd++ {
 		if !isOpen(fd) {
-			return nil, nil, fmt.Errorf("preserve descriptor %d: it is not open", fd)
+			return nil, fmt.Errorf("preserve descriptor %d: it is not open", fd)
 		}
 	}
-	for fd := 3; fd < 3+n; fd++ { // now that all are there: a file that is dropped gets closed
+	for fd := 3; fd < end; fd++ { // now that all are there: a file that is dropped gets closed
 		files = append(files, os.NewFile(uintptr(fd), "preserved "+strconv.Itoa(fd)))
 	}
-	return files, env, nil
+	return files, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -18,17 +17,18 @@ import (
 )
 
 type execFlags struct {
-	consoleSocket, pidFile, process, cwd, user string
-	label, apparmor, cgroup                    string
-	env, caps                                  []string
-	groups                                     []uint
-	tty, detach, noNewPrivs, ignorePaused      bool
-	preserveFDs                                int
-	set                                        func(flag string) bool
+	consoleSocket, pidfdSocket, pidFile   string
+	process, cwd, user, label, apparmor   string
+	env, caps, cgroups                    []string
+	groups                                []uint
+	tty, detach, noNewPrivs, ignorePaused bool
+	preserveFDs                           int
+	set                                   func(flag string) bool
 }
 
 func (o *execFlags) declare(f *pflag.FlagSet) {
 	f.StringVar(&o.consoleSocket, "console-socket", "", "unix socket that gets the terminal's master")
+	f.StringVar(&o.pidfdSocket, "pidfd-socket", "", "unix socket that gets a descriptor of the process")
 	f.StringVar(&o.cwd, "cwd", "", "working directory in the container")
 	f.StringArrayVarP(&o.env, "env", "e", nil, "set a variable, NAME=VALUE")
 	f.BoolVarP(&o.tty, "tty", "t", false, "give it a terminal")
@@ -42,13 +42,14 @@ func (o *execFlags) declare(f *pflag.FlagSet) {
 	f.BoolVar(&o.noNewPrivs, "no-new-privs", false, "no new privileges")
 	f.StringArrayVarP(&o.caps, "cap", "c", nil, "add a capability")
 	f.IntVar(&o.preserveFDs, "preserve-fds", 0, "hand N more descriptors to the process, from 3 up")
-	f.StringVar(&o.cgroup, "cgroup", "", "not implemented")
-	f.BoolVar(&o.ignorePaused, "ignore-paused", false, "also in a paused container")
+	f.StringArrayVar(&o.cgroups, "cgroup", nil, "run it in a cgroup below the container's, which exists: [controller[,controller...]:]path")
+	f.BoolVar(&o.ignorePaused, "ignore-paused", false, "also in a paused container, where it waits for the container's resume")
 	o.set = f.Changed
 }
 
 var execCommand = command{
-	name: "exec", args: "<container-id> <command> [argument...]", about: "run a further process in a container", min: 1, max: -1, strict: true,
+	name: "exec", args: "<container-id> <command> [command options]  || -p process.json <container-id>", about: "run a further process in a container", min: 1, max: -1, strict: true,
+	text: "The process is that of a file, or it takes after the one in the bundle's config.json,\nwith the command and what the flags say in place of its own.",
 	prepare: func(f *pflag.FlagSet) func(context.Context, *request, []string) error {
 		var o execFlags
 		o.declare(f)
@@ -56,20 +57,17 @@ var execCommand = command{
 			err := o.run(ctx, r, args)
 			var status exitStatus
 			if err != nil && !errors.As(err, &status) {
-				return fmt.Errorf("exec failed: %w", err)
+				return failure{execFailed, fmt.Errorf("exec failed: %w", err)}
 			}
 			return err
 		}
 	},
 }
 
+// execFailed is the exit status of an exec whose process did not come to be.
+const execFailed = 255
+
 func (o *execFlags) run(ctx context.Context, r *request, args []string) error {
-	if o.cgroup != "" && o.cgroup != "/" {
-		return errors.New("--cgroup is not implemented")
-	}
-	if o.process == "" && len(args) < 2 {
-		return errors.New("process args cannot be empty")
-	}
 	c, err := r.load(args[0])
 	if err != nil {
 		return err
@@ -80,6 +78,9 @@ func (o *execFlags) run(ctx context.Context, r *request, args []string) error {
 	}
 	if err := o.allowed(st.Status); err != nil {
 		return err
+	}
+	if o.process == "" && len(args) < 2 {
+		return errors.New("exec args cannot be empty")
 	}
 	p, err := o.build(st.Bundle, args[1:])
 	if err != nil {
@@ -152,7 +153,11 @@ func (o *execFlags) addCapabilities(p *specs.Process) {
 	if p.Capabilities == nil {
 		p.Capabilities = &specs.LinuxCapabilities{}
 	}
-	for _, set := range []*[]string{&p.Capabilities.Bounding, &p.Capabilities.Effective, &p.Capabilities.Permitted} {
+	sets := []*[]string{&p.Capabilities.Bounding, &p.Capabilities.Effective, &p.Capabilities.Permitted}
+	if p.Capabilities.Inheritable != nil { // else none can be ambient
+		sets = append(sets, &p.Capabilities.Ambient)
+	}
+	for _, set := range sets {
 		for _, name := range o.caps {
 			if !slices.Contains(*set, name) {
 				*set = append(*set, name)
@@ -182,17 +187,45 @@ func setUser(u *specs.User, text string) error {
 }
 
 func (o *execFlags) launch(ctx context.Context, r *request, c *container.Container, p *specs.Process) error {
-	files, env, err := preservedFiles(o.preserveFDs)
+	files, err := preserved(0, o.preserveFDs)
 	if err != nil {
 		return err
 	}
-	p.Env = append(p.Env, env...)
-	opts := container.ExecOptions{Process: p, ExtraFiles: files, Warn: r.log.warn}
-	if o.detach {
-		io := r.inherited()
-		opts.Stdin, opts.Stdout, opts.Stderr = io.in, io.out, io.err
-		return o.background(ctx, c, opts)
+	opts := container.ExecOptions{Process: p, ExtraFiles: files, Warn: r.log.warn, IgnorePaused: o.ignorePaused}
+	if opts.Cgroup, err = subCgroups(o.cgroups); err != nil {
+		return err
 	}
+	console, err := dial("console socket", o.consoleSocket)
+	if err != nil {
+		return err
+	}
+	defer closeConn(console)
+	pidfd, err := dial("pidfd socket", o.pidfdSocket)
+	if err != nil {
+		return err
+	}
+	defer closeConn(pidfd)
+	made := func(proc *container.Process) error {
+		return errors.Join(send(pidfd, "setns", proc.PidFD), writePid(o.pidFile, proc.Pid))
+	}
+	if !o.detach {
+		return foregroundExec(ctx, r, c, opts, made)
+	}
+	io := r.inherited()
+	opts.Stdin, opts.Stdout, opts.Stderr = io.in, io.out, io.err
+	proc, err := c.Exec(ctx, opts)
+	if err != nil {
+		return execError(err)
+	}
+	defer closeFile(proc.Console)
+	if err = errors.Join(sendConsole(console, proc.Console), made(proc)); err != nil {
+		killProcess(proc.PidFD)
+	}
+	return err
+}
+
+// foregroundExec waits for the process; made is told of it once it exists.
+func foregroundExec(ctx context.Context, r *request, c *container.Container, opts container.ExecOptions, made func(*container.Process) error) error {
 	f, err := newForeground(r)
 	if err != nil {
 		return err
@@ -204,8 +237,7 @@ func (o *execFlags) launch(ctx context.Context, r *request, c *container.Contain
 	if err != nil {
 		return execError(err)
 	}
-	err = errors.Join(f.attach(proc.Console), writePid(o.pidFile, proc.Pid))
-	if err != nil {
+	if err := errors.Join(f.attach(proc.Console), made(proc)); err != nil {
 		killProcess(proc.PidFD)
 		f.wait(proc.Pid, proc.PidFD)
 		return err
@@ -213,29 +245,29 @@ func (o *execFlags) launch(ctx context.Context, r *request, c *container.Contain
 	return exited(f.wait(proc.Pid, proc.PidFD))
 }
 
-func (o *execFlags) background(ctx context.Context, c *container.Container, opts container.ExecOptions) (err error) {
-	var conn *net.UnixConn
-	if o.consoleSocket != "" {
-		if conn, err = dialConsole(o.consoleSocket); err != nil {
-			return err
-		}
-		defer conn.Close()
-	}
-	proc, err := c.Exec(ctx, opts)
-	if err != nil {
-		return execError(err)
-	}
-	defer closeFile(proc.Console)
-	if conn != nil {
-		err = sendConsole(conn, proc.Console)
-	}
-	if err == nil {
-		err = writePid(o.pidFile, proc.Pid)
-	}
-	if err != nil {
-		killProcess(proc.PidFD)
-	}
-	return err
-}
-
 func execError(err error) error { return fmt.Errorf("unable to start container process: %w", err) }
+
+// subCgroups reads the values of --cgroup: paths by controller, or one path for all
+// under "". "/" is the container's own cgroup and no other.
+func subCgroups(values []string) (map[string]string, error) {
+	paths := map[string]string{}
+	for _, v := range values {
+		controllers, path, by := strings.Cut(v, ":")
+		if !by {
+			if len(values) != 1 {
+				return nil, fmt.Errorf("invalid --cgroup argument: %s (missing <controller>: prefix)", v)
+			}
+			return map[string]string{"": v}, nil
+		}
+		for name := range strings.SplitSeq(controllers, ",") {
+			if name == "" {
+				return nil, fmt.Errorf("invalid --cgroup argument: %s (empty <controller> prefix)", v)
+			}
+			if _, twice := paths[name]; twice {
+				return nil, fmt.Errorf("invalid --cgroup argument(s): controller %s specified multiple times", name)
+			}
+			paths[name] = path
+		}
+	}
+	return paths, nil
+}

@@ -37,7 +37,7 @@ func TestConsoleSocket(t *testing.T) {
 		os.Mkdir(dir, 0o700)
 		path := filepath.Join(dir, name)
 		l := listen(t, dir, name)
-		conn, err := dialConsole(path)
+		conn, err := dial("socket", path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func TestConsoleSocket(t *testing.T) {
 		unix.Close(fds[0])
 		peer.Close()
 	}
-	if _, err := dialConsole("/no/socket"); err == nil {
+	if _, err := dial("socket", "/no/socket"); err == nil {
 		t.Error("no error for a socket that is missing")
 	}
 }
@@ -114,19 +114,14 @@ func TestCopyEndsWithProcess(t *testing.T) {
 	}
 }
 
-func TestPreservedFiles(t *testing.T) {
-	t.Setenv("LISTEN_FDS", "")
-	if files, env, err := preservedFiles(0); err != nil || files != nil || env != nil {
-		t.Error(files, env, err)
+func TestPreserved(t *testing.T) {
+	if files, err := preserved(0, 0); err != nil || files != nil {
+		t.Error(files, err)
 	}
-	if _, _, err := preservedFiles(-1); err == nil {
+	if _, err := preserved(0, -1); err == nil {
 		t.Error("a negative number is taken")
 	}
-	if _, _, err := preservedFiles(100000); err == nil {
+	if _, err := preserved(10, 10000); err == nil {
 		t.Error("descriptors that are not open are taken")
-	}
-	t.Setenv("LISTEN_FDS", "x")
-	if _, _, err := preservedFiles(0); err == nil {
-		t.Error("LISTEN_FDS=x is taken")
 	}
 }

@@ -76,8 +76,7 @@ func (f *foreground) attachConsole(master *os.File) error {
 	if err := keepLineEnds(control); err != nil {
 		return err
 	}
-	// our own may be none: output goes where it goes, input is taken as it is
-	if tty, err := console.ConsoleFromFile(f.r.stdin); err == nil {
+	if tty := f.r.terminal(); tty != nil {
 		f.master.ResizeFrom(tty)
 		if err := tty.SetRaw(); err != nil {
 			return fmt.Errorf("terminal: %w", err)
@@ -86,6 +85,17 @@ func (f *foreground) attachConsole(master *os.File) error {
 	}
 	go copyFile(stream, f.r.stdin) // ends with our stdin or with us
 	f.carry(f.r.stdout, stream)
+	return nil
+}
+
+// terminal is our own, nil for none: then output goes where it goes, and input is
+// taken as it is.
+func (r *request) terminal() console.Console {
+	for _, f := range []*os.File{r.stderr, r.stdout, r.stdin} {
+		if tty, err := console.ConsoleFromFile(f); err == nil {
+			return tty
+		}
+	}
 	return nil
 }
 
@@ -130,8 +140,10 @@ func (f *foreground) wait(pid int, pidfd *os.File) int {
 		}
 		s := (<-f.signals).(syscall.Signal)
 		switch {
-		case s == unix.SIGWINCH && f.tty != nil:
-			f.master.ResizeFrom(f.tty)
+		case s == unix.SIGWINCH:
+			if f.tty != nil {
+				f.master.ResizeFrom(f.tty)
+			}
 		case forwarded(s):
 			unix.PidfdSendSignal(int(pidfd.Fd()), s, nil, 0)
 		}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"net"
 	"os"
 
 	"github.com/spf13/pflag"
@@ -14,14 +13,18 @@ import (
 
 // launchFlags are shared by create and run.
 type launchFlags struct {
-	bundle, consoleSocket, pidFile string
-	noPivot, noNewKeyring          bool
-	preserveFDs                    int
+	bundle, consoleSocket, pidfdSocket, pidFile string
+	noPivot, noNewKeyring                       bool
+	preserveFDs                                 int
+
+	// make makes the container; nil is createInit.
+	make func(context.Context, container.CreateOptions) (*container.Container, error)
 }
 
 func (l *launchFlags) declare(f *pflag.FlagSet) {
 	f.StringVarP(&l.bundle, "bundle", "b", ".", "directory of config.json")
 	f.StringVar(&l.consoleSocket, "console-socket", "", "unix socket that gets the terminal's master")
+	f.StringVar(&l.pidfdSocket, "pidfd-socket", "", "unix socket that gets a descriptor of the process")
 	f.StringVar(&l.pidFile, "pid-file", "", "file to write the process id to")
 	f.BoolVar(&l.noPivot, "no-pivot", false, "move the root mount instead of pivot_root, for a root on an initramfs")
 	f.BoolVar(&l.noNewKeyring, "no-new-keyring", false, "keep the caller's session keyring")
@@ -58,44 +61,62 @@ func (l *launchFlags) create(ctx context.Context, r *request, id string, detach 
 	if err := checkConsole(spec.Process != nil && spec.Process.Terminal, detach, l.consoleSocket); err != nil {
 		return nil, err
 	}
-	files, env, err := preservedFiles(l.preserveFDs)
+	if spec.Process == nil {
+		return nil, errors.New("process property must not be empty")
+	}
+	n, env := listening()
+	files, err := preserved(n, l.preserveFDs)
 	if err != nil {
 		return nil, err
 	}
-	if spec.Process != nil {
-		spec.Process.Env = append(spec.Process.Env, env...)
+	spec.Process.Env = append(spec.Process.Env, env...)
+	notify := os.Getenv("NOTIFY_SOCKET") != ""
+	if notify {
+		showNotifySocket(spec, container.NotifyDir(r.global.root, id))
 	}
-	return l.createWith(ctx, r, container.CreateOptions{
+	return l.createWith(ctx, container.CreateOptions{
 		ID: id, Bundle: bundle, Root: r.global.root, Spec: spec, Rootless: r.global.isRootless(),
 		Stdin: io.in, Stdout: io.out, Stderr: io.err, ExtraFiles: files, Warn: r.log.warn,
-		SystemdCgroup: r.global.systemdCgroup, NoPivot: l.noPivot, NoNewKeyring: l.noNewKeyring,
+		SystemdCgroup: r.global.systemdCgroup, NoPivot: l.noPivot, NoNewKeyring: l.noNewKeyring, Notify: notify,
 	})
 }
 
-func (l *launchFlags) createWith(ctx context.Context, r *request, o container.CreateOptions) (_ *container.Container, err error) {
-	var conn *net.UnixConn
-	if l.consoleSocket != "" {
-		if conn, err = dialConsole(l.consoleSocket); err != nil {
-			return nil, err
-		}
-		defer conn.Close()
-	}
-	c, err := container.Create(ctx, o)
+func (l *launchFlags) createWith(ctx context.Context, o container.CreateOptions) (_ *container.Container, err error) {
+	console, err := dial("console socket", l.consoleSocket)
 	if err != nil {
-		return nil, initError(err)
+		return nil, err
+	}
+	defer closeConn(console)
+	pidfd, err := dial("pidfd socket", l.pidfdSocket)
+	if err != nil {
+		return nil, err
+	}
+	defer closeConn(pidfd)
+	make := l.make
+	if make == nil {
+		make = createInit
+	}
+	c, err := make(ctx, o)
+	if err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
 			c.Delete(context.WithoutCancel(ctx), true)
 		}
 	}()
-	if conn != nil {
+	if console != nil {
 		defer closeFile(c.Console())
-		if err := sendConsole(conn, c.Console()); err != nil {
-			return nil, err
-		}
 	}
-	return c, writePid(l.pidFile, c.Pid())
+	return c, errors.Join(sendConsole(console, c.Console()), send(pidfd, "standard", c.PidFD()), writePid(l.pidFile, c.Pid()))
+}
+
+func createInit(ctx context.Context, o container.CreateOptions) (*container.Container, error) {
+	c, err := container.Create(ctx, o)
+	if err != nil {
+		return nil, initError(err)
+	}
+	return c, nil
 }
 
 func closeFile(f *os.File) {

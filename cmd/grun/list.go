@@ -3,14 +3,16 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/pflag"
-
-	"gantry/runtime/container"
 )
 
 var listCommand = command{
@@ -19,24 +21,44 @@ var listCommand = command{
 		format := formatFlag(f)
 		quiet := f.BoolP("quiet", "q", false, "print ids only")
 		return func(_ context.Context, r *request, _ []string) error {
-			if err := checkFormat(*format); err != nil {
-				return err
+			if !*quiet {
+				if err := checkFormat(*format); err != nil {
+					return err
+				}
 			}
-			all, err := container.List(r.global.root)
+			states, err := r.describeAll()
 			if err != nil {
 				return err
-			}
-			states := []*containerState{}
-			for _, c := range all {
-				if s, err := r.describe(c); err == nil {
-					states = append(states, s)
-				} else { // it may be going right now
-					r.log.debugf("container %s: %v", c.ID(), err)
-				}
 			}
 			return printList(r.stdout, states, *format, *quiet)
 		}
 	},
+}
+
+// describeAll leaves out, and names on standard error, what can't be described.
+func (r *request) describeAll() ([]*containerState, error) {
+	entries, err := os.ReadDir(r.global.root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	states := []*containerState{}
+	for _, e := range entries {
+		if !e.IsDir() || strings.HasPrefix(e.Name(), ".new-") { // nothing, or one that is just being made
+			continue
+		}
+		c, err := r.load(e.Name())
+		if err != nil {
+			fmt.Fprintf(r.stderr, "load container %s: %v\n", e.Name(), err)
+			continue
+		}
+		s, err := r.describe(c)
+		if err != nil {
+			fmt.Fprintf(r.stderr, "state for %s: %v\n", e.Name(), err)
+			continue
+		}
+		states = append(states, s)
+	}
+	return states, nil
 }
 
 func formatFlag(f *pflag.FlagSet) *string {
@@ -45,7 +67,7 @@ func formatFlag(f *pflag.FlagSet) *string {
 
 func checkFormat(s string) error {
 	if s != "table" && s != "json" {
-		return fmt.Errorf("invalid format option %q", s)
+		return errors.New("invalid format option")
 	}
 	return nil
 }

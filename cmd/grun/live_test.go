@@ -238,7 +238,7 @@ func TestPreserveFDs(t *testing.T) {
 	write.WriteString("through 4\n")
 	write.Close()
 	null, _ := os.Open(os.DevNull)
-	cmd := h.cmd("run", "--preserve-fds", "1", "-b", h.b, h.n)
+	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" --root "$1" run --preserve-fds 1 -b "$2" "$3"`, h.grun, h.root, h.b, h.n)
 	cmd.ExtraFiles = []*os.File{null, read}
 	cmd.Env = append(os.Environ(), "LISTEN_FDS=1")
 	out, err := cmd.CombinedOutput()
@@ -282,7 +282,7 @@ func TestLifecycle(t *testing.T) {
 	h.want(h.call("", "exec", h.n, "sh", "-c", "kill -9 $$"), result{status: 137})
 	h.want(h.call("", "exec", "-t", h.n, "tty"), result{0, "/dev/pts/0\n", ""})
 	h.want(h.call("", "exec", "-u", "7:8", "-e", "A=b", "--cwd", "/bin", h.n, "sh", "-c", "id -u; id -g; echo $A $PWD"), result{0, "7\n8\nb /bin\n", ""})
-	if got := h.call("", "exec", h.n, "nope"); got.status != 1 || !strings.Contains(got.stderr, `exec failed: unable to start container process: exec: \"nope\": executable file not found in $PATH`) {
+	if got := h.call("", "exec", h.n, "nope"); got.status != 255 || !strings.Contains(got.stderr, `exec failed: unable to start container process: exec: \"nope\": executable file not found in $PATH`) {
 		t.Errorf("%+v", got)
 	}
 	h.want(h.call("", "list", "-q"), result{0, h.n + "\n", ""})
@@ -291,7 +291,7 @@ func TestLifecycle(t *testing.T) {
 	}
 	h.want(h.call("", "pause", h.n), ok)
 	status("paused")
-	h.want(h.call("", "exec", h.n, "ls").class(), result{status: 1})
+	h.want(h.call("", "exec", h.n, "ls").class(), result{status: 255})
 	h.want(h.call("", "resume", h.n), ok)
 	h.want(h.call(`{"pids":{"limit":77}}`, "update", "--resources=-", h.n), ok)
 	h.want(h.call("", "update", "--memory", "64m", h.n), ok)

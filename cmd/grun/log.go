@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -26,11 +28,11 @@ func newLogger(stderr io.Writer) *logger { return &logger{stderr: stderr, least:
 // configure sends the log to a file, by its name, and sets format and level.
 func (l *logger) configure(file, format string, debug bool) error {
 	switch format {
-	case "text":
+	case "", "text":
 	case "json":
 		l.json = true
 	default:
-		return fmt.Errorf("--log-format: %q is neither text nor json", format)
+		return fmt.Errorf("invalid log-format: %s", format)
 	}
 	if debug {
 		l.least = slog.LevelDebug
@@ -40,7 +42,7 @@ func (l *logger) configure(file, format string, debug bool) error {
 	}
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND|os.O_SYNC, 0o644)
 	if err != nil {
-		return fmt.Errorf("--log: %w", err)
+		return err
 	}
 	l.file = f
 	return nil
@@ -84,7 +86,7 @@ var levelNames = map[slog.Level]string{
 func (l *logger) line(level slog.Level, msg string, at time.Time) []byte {
 	stamp := at.Format(time.RFC3339)
 	if !l.json {
-		return fmt.Appendf(nil, "time=%q level=%s msg=%q\n", stamp, levelNames[level], msg)
+		return fmt.Appendf(nil, "time=%q level=%s msg=%s\n", stamp, levelNames[level], quoted(msg))
 	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -95,4 +97,15 @@ func (l *logger) line(level slog.Level, msg string, at time.Time) []byte {
 		Time  string `json:"time"`
 	}{levelNames[level], msg, stamp})
 	return b.Bytes()
+}
+
+// quoted puts a text in quotes unless it is one plain word.
+func quoted(s string) string {
+	plain := func(r rune) bool {
+		return r < 0x80 && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._/@^+", r))
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return strconv.Quote(s)
 }

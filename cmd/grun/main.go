@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 
@@ -44,6 +43,10 @@ func execute(ctx context.Context, args []string, stdin, stdout, stderr *os.File)
 		return int(status)
 	}
 	r.log.fatal(err)
+	var f failure
+	if errors.As(err, &f) {
+		return f.status
+	}
 	return 1
 }
 
@@ -51,6 +54,14 @@ func execute(ctx context.Context, args []string, stdin, stdout, stderr *os.File)
 type exitStatus int
 
 func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+
+// failure is an error with an exit status other than 1.
+type failure struct {
+	status int
+	error
+}
+
+func (f failure) Unwrap() error { return f.error }
 
 // request is one call of grun.
 type request struct {
@@ -62,6 +73,7 @@ type request struct {
 // command is one of grun's commands.
 type command struct {
 	name, args, about string
+	text              string // further help
 	// prepare declares flags and returns what runs once they are parsed.
 	prepare func(f *pflag.FlagSet) func(ctx context.Context, r *request, args []string) error
 	min     int  // arguments
@@ -77,51 +89,92 @@ func commands() []command {
 	}
 }
 
-func (r *request) dispatch(ctx context.Context, args []string) error {
+func (r *request) dispatch(ctx context.Context, words []string) error {
 	flags := r.global.flags()
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			usage(r.stdout, flags)
-			return nil
-		}
+	args, err := parse(flags, words, true)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		usage(r.stdout, flags)
+		return nil
+	case err != nil:
+		fmt.Fprintf(r.stdout, "Incorrect Usage. %v\n\n", err)
+		usage(r.stdout, flags)
 		return err
-	}
-	if r.global.version {
+	case r.global.version:
 		printVersion(r.stdout)
 		return nil
 	}
-	if err := r.global.check(); err != nil {
+	if err := r.global.check(flags.Changed("root")); err != nil {
 		return err
 	}
 	if err := r.log.configure(r.global.logFile, r.global.logFormat, r.global.debug); err != nil {
 		return err
 	}
-	args = flags.Args()
-	if len(args) == 0 || args[0] == "help" {
+	if len(args) == 0 {
 		usage(r.stdout, flags)
 		return nil
 	}
-	for _, c := range commands() {
-		if c.name == args[0] {
-			return c.run(ctx, r, args[1:])
-		}
+	if args[0] == "help" || args[0] == "h" {
+		return r.help(flags, args[1:])
 	}
-	return fmt.Errorf("no command %q", args[0])
+	c, err := find(args[0])
+	if err != nil {
+		return err
+	}
+	return c.run(ctx, r, args[1:])
 }
 
-func (c command) run(ctx context.Context, r *request, args []string) error {
-	flags := pflag.NewFlagSet(c.name, pflag.ContinueOnError)
-	flags.SetInterspersed(!c.strict)
-	flags.SetOutput(io.Discard)
-	run := c.prepare(flags)
-	if err := flags.Parse(args); err != nil {
-		if errors.Is(err, pflag.ErrHelp) {
-			fmt.Fprintf(r.stdout, "grun %s - %s\n\nusage: grun %s [flags] %s\n\n%s", c.name, c.about, c.name, c.args, flags.FlagUsages())
-			return nil
+func find(name string) (command, error) {
+	for _, c := range commands() {
+		if c.name == name {
+			return c, nil
 		}
-		return fmt.Errorf("%s: %w", c.name, err)
 	}
-	n := flags.NArg()
+	return command{}, failure{3, fmt.Errorf("No help topic for '%s'", name)} //nolint:staticcheck // runc's words
+}
+
+func (r *request) help(global *pflag.FlagSet, args []string) error {
+	if len(args) == 0 {
+		usage(r.stdout, global)
+		return nil
+	}
+	c, err := find(args[0])
+	if err != nil {
+		return err
+	}
+	flags, _ := c.flags()
+	c.help(r.stdout, flags)
+	return nil
+}
+
+// flags declares the command's flags, and gives what runs once they are set.
+func (c command) flags() (*pflag.FlagSet, func(context.Context, *request, []string) error) {
+	flags := pflag.NewFlagSet(c.name, pflag.ContinueOnError)
+	flags.SortFlags = false
+	return flags, c.prepare(flags)
+}
+
+func (c command) run(ctx context.Context, r *request, words []string) error {
+	flags, run := c.flags()
+	args, err := parse(flags, words, c.strict)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		c.help(r.stdout, flags)
+		return nil
+	case err != nil:
+		fmt.Fprintf(r.stdout, "Incorrect Usage: %v\n\n", err)
+	default:
+		if err = c.count(len(args)); err == nil {
+			return run(ctx, r, args)
+		}
+		fmt.Fprint(r.stdout, "Incorrect Usage.\n\n")
+	}
+	c.help(r.stdout, flags)
+	return err
+}
+
+// count checks the number of arguments.
+func (c command) count(n int) error {
 	switch {
 	case c.max == c.min && n != c.min:
 		return fmt.Errorf("grun: %q requires exactly %d argument(s)", c.name, c.min)
@@ -130,13 +183,5 @@ func (c command) run(ctx context.Context, r *request, args []string) error {
 	case c.max >= 0 && n > c.max:
 		return fmt.Errorf("grun: %q requires a maximum of %d argument(s)", c.name, c.max)
 	}
-	return run(ctx, r, flags.Args())
-}
-
-func usage(w io.Writer, flags *pflag.FlagSet) {
-	fmt.Fprint(w, "grun - run containers of the OCI runtime specification\n\nusage: grun [global flags] command [flags] [argument...]\n\ncommands:\n")
-	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-12s %s\n", c.name, c.about)
-	}
-	fmt.Fprintf(w, "\nglobal flags:\n%s", flags.FlagUsages())
+	return nil
 }

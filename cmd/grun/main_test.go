@@ -3,8 +3,11 @@ package main
 import (
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +17,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"gantry/runtime/cgroup"
 	"gantry/runtime/validate"
@@ -53,45 +57,43 @@ func TestErrors(t *testing.T) {
 	call(t, "", "spec", "--bundle", terminal)
 	long := strings.Repeat("a", 1025)
 	for _, c := range []struct{ line, want string }{
-		{"bogus", `no command "bogus"`},
-		{"--bogus list", "unknown flag: --bogus"},
-		{"--log-format xml list", `--log-format: "xml" is neither text nor json`},
+		{"bogus", `No help topic for 'bogus'`},
+		{"help bogus", `No help topic for 'bogus'`},
+		{"--bogus list", "flag provided but not defined: -bogus"},
+		{"--root / list", "Option --root argument should not be set to /"},
+		{"--log-format xml list", `invalid log-format: xml`},
 		{"--rootless maybe list", `--rootless: "maybe" is neither true nor false nor auto`},
-		{"run --bogus x", "run: unknown flag: --bogus"},
+		{"run --bogus x", "flag provided but not defined: -bogus"},
+		{"run --bundle", "flag needs an argument: -bundle"},
+		{"run --preserve-fds x y", `invalid value "x" for flag -preserve-fds: parse error`},
+		{"run --keep=x y", `invalid boolean value "x" for -keep: parse error`},
+		{"run ---keep y", `bad flag syntax: ---keep`},
+		{"exec -dt x ls", "flag provided but not defined: -dt"},
 		{"create", `grun: "create" requires exactly 1 argument(s)`},
 		{"create a b", `grun: "create" requires exactly 1 argument(s)`},
 		{"kill", `grun: "kill" requires a minimum of 1 argument(s)`},
 		{"kill a b c", `grun: "kill" requires a maximum of 2 argument(s)`},
 		{"list x", `grun: "list" requires exactly 0 argument(s)`},
-		{"list --format yaml", `invalid format option "yaml"`},
-		{"ps --format yaml x", `invalid format option "yaml"`},
-		{"ps x -ef", "options of ps are not supported, the table is our own"},
+		{"list --format yaml", `invalid format option`},
+		{"ps --format yaml x", `container does not exist`},
 		{"state nope", "container does not exist"},
 		{"state ..", "invalid container ID format"},
 		{"state " + long, "invalid container ID format"},
 		{"start nope", "container does not exist"},
 		{"kill nope", "container does not exist"},
-		{"kill nope SIGFOO", `unknown signal "SIGFOO"`},
-		{"kill nope 0", `unknown signal "0"`},
+		{"kill nope SIGFOO", `container does not exist`},
 		{"delete nope", "container does not exist"},
 		{"pause nope", "container does not exist"},
 		{"resume nope", "container does not exist"},
 		{"exec nope ls", "exec failed: container does not exist"},
-		{"exec nope", "exec failed: process args cannot be empty"},
-		{"exec --cgroup sub nope ls", "exec failed: --cgroup is not implemented"},
+		{"exec nope", "exec failed: container does not exist"},
 		{"events --interval 0s nope", "duration interval must be greater than 0"},
 		{"events nope", "container does not exist"},
-		{"update --cpu-share x nope", `--cpu-share: "x" is not a number that fits`},
-		{"update --l3-cache-schema x nope", "--l3-cache-schema: not implemented"},
-		{"update --blkio-weight 5 nope", "resources.blockIO.weight: 5 is not within 10 and 1000"},
-		{"update --resources=/no/file nope", "open /no/file: no such file or directory"},
+		{"update --cpu-share x nope", `container does not exist`},
 		{"create --bundle " + empty + " x", "grun create failed: JSON specification file " + empty + "/config.json not found"},
 		{"create --bundle " + terminal + " x", "grun create failed: " + errConsoleWanted.Error()},
 		{"run --detach --bundle " + terminal + " x", "grun run failed: " + errConsoleWanted.Error()},
 		{"run --console-socket /s --bundle " + terminal + " x", "grun run failed: " + errConsoleUnwanted.Error()},
-		{"checkpoint --help", "checkpoint is not implemented"},
-		{"checkpoint --image-path /d --work-path /d x", "checkpoint is not implemented"},
-		{"restore x", "restore is not implemented"},
 		{"spec --bundle " + terminal, "file " + terminal + "/config.json exists, remove it first"},
 	} {
 		t.Run(c.line, func(t *testing.T) {
@@ -100,6 +102,7 @@ func TestErrors(t *testing.T) {
 			got := call(t, "", args...)
 			var line struct{ Level, Msg, Time string }
 			b, _ := os.ReadFile(log)
+			status := statusOf(c.line)
 			if strings.HasPrefix(c.line, "--") { // the log is not yet configured, or was refused
 				if got.status != 1 || !strings.Contains(got.stderr, "msg=") || !strings.Contains(strings.ReplaceAll(got.stderr, `\"`, `"`), c.want) {
 					t.Errorf("%+v, want %q", got, c.want)
@@ -112,10 +115,34 @@ func TestErrors(t *testing.T) {
 			if _, err := time.Parse(time.RFC3339, line.Time); err != nil || line.Level != "error" || line.Msg != c.want {
 				t.Errorf("log %+v, want %q", line, c.want)
 			}
-			if got.status != 1 || got.stderr != c.want+"\n" {
-				t.Errorf("%+v, want status 1 and %q", got, c.want)
+			if got.status != status || got.stderr != c.want+"\n" {
+				t.Errorf("%+v, want status %d and %q", got, status, c.want)
 			}
 		})
+	}
+}
+
+// statusOf is the exit status of a command line that fails.
+func statusOf(line string) int {
+	switch {
+	case strings.HasSuffix(line, "bogus"):
+		return 3
+	case strings.HasPrefix(line, "exec nope"):
+		return 255
+	}
+	return 1
+}
+
+// TestIncorrectUsage: help on standard output goes with an error of the command line.
+func TestIncorrectUsage(t *testing.T) {
+	for line, want := range map[string]string{
+		"--bogus":     "Incorrect Usage. flag provided but not defined: -bogus\n\nNAME:\n   grun - ",
+		"run --bogus": "Incorrect Usage: flag provided but not defined: -bogus\n\nNAME:\n   grun run - ",
+		"create":      "Incorrect Usage.\n\nNAME:\n   grun create - ",
+	} {
+		if got := call(t, "", strings.Fields(line)...); got.status != 1 || !strings.HasPrefix(got.out, want) {
+			t.Errorf("%s: %+v", line, got)
+		}
 	}
 }
 
@@ -132,6 +159,9 @@ func TestDeleteForceOfNone(t *testing.T) {
 func TestLogLines(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	l := newLogger(nil)
+	if got := string(l.line(slog.LevelError, "one-word/a.b", at)); got != `time="2026-01-02T03:04:05Z" level=error msg=one-word/a.b`+"\n" {
+		t.Errorf("text %s", got)
+	}
 	if got := string(l.line(slog.LevelError, "a \"b\"\n<c>", at)); got != `time="2026-01-02T03:04:05Z" level=error msg="a \"b\"\n<c>"`+"\n" {
 		t.Errorf("text %s", got)
 	}
@@ -147,21 +177,103 @@ func TestVersionAndHelp(t *testing.T) {
 	if got.status != 0 || !strings.HasPrefix(lines[0], "grun version ") || lines[2] != "spec: 1.3.0" {
 		t.Errorf("%+v", got)
 	}
-	for _, args := range [][]string{{}, {"--help"}, {"help"}, {"run", "--help"}, {"exec", "-h"}} {
-		if got := call(t, "", args...); got.status != 0 || !strings.Contains(got.out, "usage: grun") || got.stderr != "" {
+	for _, args := range [][]string{{}, {"--help"}, {"-h"}, {"help"}, {"h"}, {"help", "kill"}, {"run", "--help"}, {"run", "x", "-help"}, {"exec", "-h"}} {
+		if got := call(t, "", args...); got.status != 0 || !strings.Contains(got.out, "USAGE:\n   grun ") || got.stderr != "" {
 			t.Errorf("%q: %+v", args, got)
 		}
 	}
 }
 
 func TestDefaultRoot(t *testing.T) {
-	for _, c := range []struct {
-		uid       int
-		run, want string
-	}{{0, "/run/user/0", "/run/grun"}, {7, "/run/user/7", "/run/user/7/grun"}, {7, "", "/run/grun"}} {
-		if got := defaultRoot(c.uid, c.run); got != c.want {
-			t.Errorf("%v: %s", c, got)
+	for want, callers := range map[string][]caller{
+		"/run/grun":        {{runtimeDir: "/run/user/0"}, {uid: 7}, {userns: true, name: "root", runtimeDir: "/run/user/7"}},
+		"/run/user/7/grun": {{uid: 7, runtimeDir: "/run/user/7"}, {userns: true, name: "me", runtimeDir: "/run/user/7"}},
+	} {
+		for _, c := range callers {
+			if got := defaultRoot(c); got != want {
+				t.Errorf("%+v: %s, want %s", c, got, want)
+			}
 		}
+	}
+}
+
+func TestListening(t *testing.T) {
+	for _, c := range []struct {
+		pid, fds, names string
+		n               int
+		env             []string
+	}{
+		{strconv.Itoa(os.Getpid()), "2", "", 2, []string{"LISTEN_FDS=2", "LISTEN_PID=1"}},
+		{strconv.Itoa(os.Getpid()), "1", "web", 1, []string{"LISTEN_FDS=1", "LISTEN_PID=1", "LISTEN_FDNAMES=web"}},
+		{strconv.Itoa(os.Getpid()), "x", "", 0, nil},
+		{strconv.Itoa(os.Getpid()), "-1", "", 0, nil},
+		{strconv.Itoa(os.Getpid()), "99999999", "", 0, nil},
+		{"1", "2", "", 0, nil}, // meant for another process
+		{"", "2", "", 0, nil},
+	} {
+		t.Setenv("LISTEN_PID", c.pid)
+		t.Setenv("LISTEN_FDS", c.fds)
+		t.Setenv("LISTEN_FDNAMES", c.names)
+		if n, env := listening(); n != c.n || !slices.Equal(env, c.env) {
+			t.Errorf("%+v: %d, %q", c, n, env)
+		}
+	}
+}
+
+func TestSubCgroups(t *testing.T) {
+	for _, c := range []struct {
+		values []string
+		want   map[string]string // nil: refused
+	}{
+		{nil, map[string]string{}},
+		{[]string{"a/b"}, map[string]string{"": "a/b"}},
+		{[]string{"/"}, map[string]string{"": "/"}},
+		{[]string{"cpu,memory:a", "pids:b"}, map[string]string{"cpu": "a", "memory": "a", "pids": "b"}},
+		{[]string{"cpu:a", "b"}, nil},
+		{[]string{":a"}, nil},
+		{[]string{"cpu,:a"}, nil},
+		{[]string{"cpu:a", "cpu:b"}, nil},
+	} {
+		got, err := subCgroups(c.values)
+		if (err == nil) != (c.want != nil) || err == nil && !maps.Equal(got, c.want) {
+			t.Errorf("%q: %q, %v", c.values, got, err)
+		}
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	for in, want := range map[string]string{
+		"READY=1": "READY=1", "STATUS=up\nREADY=1\nX=y": "READY=1", "STATUS=up": "", "XREADY=1": "", "": "",
+	} {
+		if got := string(readiness([]byte(in))); got != want {
+			t.Errorf("%q: %q", in, got)
+		}
+	}
+}
+
+func TestParseSignal(t *testing.T) {
+	for in, want := range map[string]unix.Signal{
+		"9": 9, "0": 0, "KILL": 9, "SIGKILL": 9, "sigkill": 9, "term": 15, "64": 64, "RTMIN+1": 35,
+	} {
+		if got, err := parseSignal(in); got != want || err != nil {
+			t.Errorf("%s: %d, %v", in, got, err)
+		}
+	}
+	for _, bad := range []string{"SIGFOO", "", "9x"} {
+		if _, err := parseSignal(bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+func TestPsOfOwn(t *testing.T) {
+	var b strings.Builder
+	table := "UID  PID CMD\nroot   7 a b\nroot  77 c\nshort\n"
+	if err := printOwn(&b, []byte(table), []int{7}); err != nil || b.String() != "UID  PID CMD\nroot   7 a b\n" {
+		t.Errorf("%q, %v", b.String(), err)
+	}
+	if err := printOwn(&b, []byte("UID CMD\n"), nil); err == nil {
+		t.Error("a table without pids is taken")
 	}
 }
 
@@ -221,7 +333,7 @@ func TestUpdateFlags(t *testing.T) {
 	f := pflag.NewFlagSet("update", pflag.ContinueOnError)
 	updateCommand.prepare(f)
 	line := "--memory 64m --memory-swap -1 --memory-reservation 1024 --cpu-quota -1 --cpu-period 1000 --cpu-share 2 --cpu-burst 3 --cpu-idle 1 --cpuset-cpus 0-1 --cpuset-mems 0 --pids-limit -1 --blkio-weight 500 --cpu-rt-period 4 --cpu-rt-runtime 5"
-	if err := f.Parse(strings.Fields(line)); err != nil {
+	if _, err := parse(f, strings.Fields(line), false); err != nil {
 		t.Fatal(err)
 	}
 	var r specs.LinuxResources
@@ -233,10 +345,10 @@ func TestUpdateFlags(t *testing.T) {
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	for _, bad := range []string{"--memory=x", "--blkio-weight=65536", "--cpu-share=-1", "--cpu-period=1.5"} {
+	for _, bad := range []string{"--memory=x", "--l3-cache-schema=L3:0=f", "--blkio-weight=65536", "--cpu-share=-1", "--cpu-period=1.5"} {
 		f := pflag.NewFlagSet("update", pflag.ContinueOnError)
 		updateCommand.prepare(f)
-		f.Parse([]string{bad})
+		parse(f, []string{bad}, false)
 		if applyLimits(f, &specs.LinuxResources{}) == nil {
 			t.Errorf("%s is taken", bad)
 		}
@@ -248,13 +360,13 @@ func TestExecProcess(t *testing.T) {
 	call(t, "", "spec", "-b", dir)
 	build := func(line string) (*specs.Process, error) {
 		f := pflag.NewFlagSet("exec", pflag.ContinueOnError)
-		f.SetInterspersed(false)
 		var o execFlags
 		o.declare(f)
-		if err := f.Parse(strings.Fields(line)); err != nil {
+		args, err := parse(f, strings.Fields(line), true)
+		if err != nil {
 			t.Fatal(err)
 		}
-		return o.build(dir, f.Args())
+		return o.build(dir, args)
 	}
 	p, err := build("-e A=b --env C=d,e -t -u 12:34 -g 5,6 -g 7 --cwd /tmp --cap CAP_KILL -c CAP_SYS_ADMIN --no-new-privs=false --apparmor prof ls -l -t")
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/spf13/pflag"
 
@@ -12,6 +13,7 @@ import (
 type runFlags struct {
 	launchFlags
 	detach, keep, noSubreaper bool
+	started                   bool // by its making: it was restored
 }
 
 var runCommand = command{
@@ -36,16 +38,29 @@ func (o *runFlags) background(ctx context.Context, r *request, id string) error 
 	if err != nil {
 		return fmt.Errorf("grun run failed: %w", err)
 	}
-	return o.start(ctx, c)
+	n, err := o.start(ctx, r, c)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	if err := n.relay(c.Pid(), c.PidFD()); err != nil {
+		r.log.warn(err.Error())
+	}
+	return nil
 }
 
 // start starts a new container, and deletes it when it can't be.
-func (o *runFlags) start(ctx context.Context, c *container.Container) error {
-	if err := c.Start(ctx); err != nil {
-		c.Delete(context.WithoutCancel(ctx), true)
-		return fmt.Errorf("grun run failed: %w", initError(err))
+func (o *runFlags) start(ctx context.Context, r *request, c *container.Container) (*notifier, error) {
+	n, err := listenNotify(os.Getenv("NOTIFY_SOCKET"), container.NotifyDir(r.global.root, c.ID()))
+	if err == nil && !o.started {
+		err = c.Start(ctx)
 	}
-	return nil
+	if err != nil {
+		n.close()
+		c.Delete(context.WithoutCancel(ctx), true)
+		return nil, fmt.Errorf("grun run failed: %w", initError(err))
+	}
+	return n, nil
 }
 
 func (o *runFlags) foreground(ctx context.Context, r *request, id string) error {
@@ -67,9 +82,11 @@ func (o *runFlags) foreground(ctx context.Context, r *request, id string) error 
 		c.Delete(context.WithoutCancel(ctx), true)
 		return err
 	}
-	if err := o.start(ctx, c); err != nil {
+	n, err := o.start(ctx, r, c)
+	if err != nil {
 		return err
 	}
+	defer n.relayBeside(os.Getpid(), c.PidFD())()
 	status := f.wait(c.Pid(), c.PidFD())
 	if !o.keep {
 		if err := c.Delete(context.WithoutCancel(ctx), true); err != nil {

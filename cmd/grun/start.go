@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/pflag"
+
+	"gantry/runtime/container"
 )
 
 var startCommand = command{
@@ -27,6 +30,16 @@ func start(ctx context.Context, r *request, args []string) error {
 		return errors.New("cannot start a container that has stopped")
 	case specs.StateRunning:
 		return errors.New("cannot start an already running container")
+	case statePaused:
+		return errors.New("cannot start a container in the paused state")
 	}
-	return c.Start(ctx)
+	n, err := listenNotify(os.Getenv("NOTIFY_SOCKET"), container.NotifyDir(r.global.root, c.ID()))
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	return n.relay(c.Pid(), c.PidFD())
 }

@@ -2,40 +2,66 @@ package main
 
 import (
 	"os"
+	"strings"
 
 	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
 	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"gantry/runtime/cgroup"
 )
 
-// stats are the data of a "stats" event in runc's shape.
+// stats are the data of a "stats" event in runc's shape, less what is never there:
+// cpuset, whose fields repeat settings, Intel RDT and network interfaces.
 type stats struct {
-	CPU     cpuStats               `json:"cpu"`
-	Memory  memoryStats            `json:"memory"`
-	Pids    pidsStats              `json:"pids"`
-	Blkio   blkioStats             `json:"blkio"`
-	Hugetlb map[string]memoryEntry `json:"hugetlb"` // by page size
+	CPU      cpuStats                `json:"cpu"`
+	Memory   memoryStats             `json:"memory"`
+	Pids     pidsStats               `json:"pids"`
+	Blkio    blkioStats              `json:"blkio"`
+	Hugetlb  map[string]hugetlbStats `json:"hugetlb"` // by page size
+	IntelRdt struct{}                `json:"intel_rdt"`
+	Network  []struct{}              `json:"network_interfaces"`
 }
 
 type cpuStats struct {
 	Usage struct { // nanoseconds
-		Total  uint64   `json:"total"`
+		Total  uint64   `json:"total,omitempty"`
 		Percpu []uint64 `json:"percpu,omitempty"`
 		Kernel uint64   `json:"kernel"`
 		User   uint64   `json:"user"`
 	} `json:"usage"`
 	Throttling struct {
-		Periods          uint64 `json:"periods"`
-		ThrottledPeriods uint64 `json:"throttledPeriods"`
-		ThrottledTime    uint64 `json:"throttledTime"` // nanoseconds
+		Periods          uint64 `json:"periods,omitempty"`
+		ThrottledPeriods uint64 `json:"throttledPeriods,omitempty"`
+		ThrottledTime    uint64 `json:"throttledTime,omitempty"` // nanoseconds
 	} `json:"throttling"`
+	PSI *pressure `json:"psi,omitempty"`
+}
+
+// pressure is how long tasks waited for a resource.
+type pressure struct {
+	Some waits `json:"some"`
+	Full waits `json:"full"`
+}
+
+type waits struct {
+	Avg10  float64 `json:"avg10"` // percent
+	Avg60  float64 `json:"avg60"`
+	Avg300 float64 `json:"avg300"`
+	Total  uint64  `json:"total"` // microseconds
+}
+
+type hugetlbStats struct {
+	Usage   uint64 `json:"usage,omitempty"`
+	Max     uint64 `json:"max,omitempty"`
+	Failcnt uint64 `json:"failcnt"`
 }
 
 // memoryEntry is in bytes.
 type memoryEntry struct {
-	Limit   uint64 `json:"limit,omitempty"`
+	Limit   uint64 `json:"limit"`
 	Usage   uint64 `json:"usage,omitempty"`
 	Max     uint64 `json:"max,omitempty"`
 	Failcnt uint64 `json:"failcnt"`
@@ -48,6 +74,7 @@ type memoryStats struct {
 	Kernel    memoryEntry       `json:"kernel"`
 	KernelTCP memoryEntry       `json:"kernelTCP"`
 	Raw       map[string]uint64 `json:"raw,omitempty"`
+	PSI       *pressure         `json:"psi,omitempty"`
 }
 
 type pidsStats struct {
@@ -63,20 +90,30 @@ type blkioEntry struct {
 }
 
 type blkioStats struct {
-	Bytes []blkioEntry `json:"ioServiceBytesRecursive,omitempty"`
-	Ops   []blkioEntry `json:"ioServicedRecursive,omitempty"`
+	Bytes       []blkioEntry `json:"ioServiceBytesRecursive,omitempty"`
+	Ops         []blkioEntry `json:"ioServicedRecursive,omitempty"`
+	Queued      []blkioEntry `json:"ioQueueRecursive,omitempty"`
+	ServiceTime []blkioEntry `json:"ioServiceTimeRecursive,omitempty"`
+	WaitTime    []blkioEntry `json:"ioWaitTimeRecursive,omitempty"`
+	Merged      []blkioEntry `json:"ioMergedRecursive,omitempty"`
+	Time        []blkioEntry `json:"ioTimeRecursive,omitempty"`
+	Sectors     []blkioEntry `json:"sectorsRecursive,omitempty"`
+	PSI         *pressure    `json:"psi,omitempty"`
 }
 
 func statsOf(s *cgroup.Stats) stats {
+	out := stats{Hugetlb: map[string]hugetlbStats{}}
 	if s.V2 != nil {
-		return statsV2(s.V2)
+		out.fillV2(s.V2)
+	} else {
+		out.fillV1(s.V1)
 	}
-	return statsV1(s.V1)
+	return out
 }
 
 // The getters of messages are those of protobuf: nil gives zeros.
 
-func statsV1(m *v1.Metrics) (s stats) {
+func (s *stats) fillV1(m *v1.Metrics) {
 	u, t := m.GetCPU().GetUsage(), m.GetCPU().GetThrottling()
 	s.CPU.Usage.Total, s.CPU.Usage.Kernel, s.CPU.Usage.User, s.CPU.Usage.Percpu = u.GetTotal(), u.GetKernel(), u.GetUser(), u.GetPerCPU()
 	s.CPU.Throttling.Periods, s.CPU.Throttling.ThrottledPeriods, s.CPU.Throttling.ThrottledTime = t.GetPeriods(), t.GetThrottledPeriods(), t.GetThrottledTime()
@@ -84,20 +121,19 @@ func statsV1(m *v1.Metrics) (s stats) {
 	s.Memory = memoryStats{
 		Cache: mem.GetCache(), Usage: entryV1(mem.GetUsage()), Swap: entryV1(mem.GetSwap()),
 		Kernel: entryV1(mem.GetKernel()), KernelTCP: entryV1(mem.GetKernelTCP()),
-		Raw: map[string]uint64{
-			"cache": mem.GetCache(), "rss": mem.GetRSS(), "mapped_file": mem.GetMappedFile(),
-			"pgfault": mem.GetPgFault(), "pgmajfault": mem.GetPgMajFault(),
-			"inactive_anon": mem.GetInactiveAnon(), "active_anon": mem.GetActiveAnon(),
-			"inactive_file": mem.GetInactiveFile(), "active_file": mem.GetActiveFile(),
-			"total_inactive_file": mem.GetTotalInactiveFile(), "total_rss": mem.GetTotalRSS(), "total_cache": mem.GetTotalCache(),
-		},
+		Raw: raw(mem),
 	}
 	s.Pids = pidsStats{m.GetPids().GetCurrent(), m.GetPids().GetLimit()}
-	s.Blkio = blkioStats{entriesV1(m.GetBlkio().GetIoServiceBytesRecursive()), entriesV1(m.GetBlkio().GetIoServicedRecursive())}
-	for _, h := range m.GetHugetlb() {
-		s.huge(h.GetPagesize(), memoryEntry{Usage: h.GetUsage(), Max: h.GetMax(), Failcnt: h.GetFailcnt()})
+	io := m.GetBlkio()
+	s.Blkio = blkioStats{
+		Bytes: entriesV1(io.GetIoServiceBytesRecursive()), Ops: entriesV1(io.GetIoServicedRecursive()),
+		Queued: entriesV1(io.GetIoQueuedRecursive()), ServiceTime: entriesV1(io.GetIoServiceTimeRecursive()),
+		WaitTime: entriesV1(io.GetIoWaitTimeRecursive()), Merged: entriesV1(io.GetIoMergedRecursive()),
+		Time: entriesV1(io.GetIoTimeRecursive()), Sectors: entriesV1(io.GetSectorsRecursive()),
 	}
-	return s
+	for _, h := range m.GetHugetlb() {
+		s.huge(h.GetPagesize(), hugetlbStats{Usage: h.GetUsage(), Max: h.GetMax(), Failcnt: h.GetFailcnt()})
+	}
 }
 
 func entryV1(e *v1.MemoryEntry) memoryEntry {
@@ -111,7 +147,7 @@ func entriesV1(list []*v1.BlkIOEntry) (out []blkioEntry) {
 	return out
 }
 
-func statsV2(m *v2.Metrics) (s stats) {
+func (s *stats) fillV2(m *v2.Metrics) {
 	const micro = 1000
 	u := m.GetCPU()
 	s.CPU.Usage.Total, s.CPU.Usage.Kernel, s.CPU.Usage.User = u.GetUsageUsec()*micro, u.GetSystemUsec()*micro, u.GetUserUsec()*micro
@@ -121,29 +157,50 @@ func statsV2(m *v2.Metrics) (s stats) {
 		Cache: mem.GetFile(),
 		Usage: memoryEntry{Limit: mem.GetUsageLimit(), Usage: mem.GetUsage(), Max: mem.GetMaxUsage(), Failcnt: m.GetMemoryEvents().GetMax()},
 		Swap:  memoryEntry{Limit: mem.GetSwapLimit(), Usage: mem.GetSwapUsage()},
-		Raw: map[string]uint64{
-			"anon": mem.GetAnon(), "file": mem.GetFile(), "kernel_stack": mem.GetKernelStack(), "slab": mem.GetSlab(),
-			"inactive_anon": mem.GetInactiveAnon(), "active_anon": mem.GetActiveAnon(),
-			"inactive_file": mem.GetInactiveFile(), "active_file": mem.GetActiveFile(),
-			"pgfault": mem.GetPgfault(), "pgmajfault": mem.GetPgmajfault(),
-		},
+		Raw:   raw(mem), PSI: pressureOf(mem.GetPSI()),
 	}
+	s.CPU.PSI, s.Blkio.PSI = pressureOf(u.GetPSI()), pressureOf(m.GetIo().GetPSI())
 	s.Pids = pidsStats{m.GetPids().GetCurrent(), m.GetPids().GetLimit()}
 	for _, e := range m.GetIo().GetUsage() {
 		s.Blkio.Bytes = append(s.Blkio.Bytes, blkioEntry{e.GetMajor(), e.GetMinor(), "Read", e.GetRbytes()}, blkioEntry{e.GetMajor(), e.GetMinor(), "Write", e.GetWbytes()})
 		s.Blkio.Ops = append(s.Blkio.Ops, blkioEntry{e.GetMajor(), e.GetMinor(), "Read", e.GetRios()}, blkioEntry{e.GetMajor(), e.GetMinor(), "Write", e.GetWios()})
 	}
 	for _, h := range m.GetHugetlb() {
-		s.huge(h.GetPagesize(), memoryEntry{Usage: h.GetCurrent(), Limit: h.GetMax()})
+		s.huge(h.GetPagesize(), hugetlbStats{Usage: h.GetCurrent(), Failcnt: h.GetFailcnt()})
 	}
-	return s
 }
 
-func (s *stats) huge(pagesize string, e memoryEntry) {
-	if s.Hugetlb == nil {
-		s.Hugetlb = map[string]memoryEntry{}
-	}
+func (s *stats) huge(pagesize string, e hugetlbStats) {
 	s.Hugetlb[pagesize] = e
+}
+
+// raw gives the fields of a message of memory statistics by the kernel's names of
+// them, less what is told elsewhere.
+func raw(m proto.Message) map[string]uint64 {
+	msg := m.ProtoReflect()
+	if !msg.IsValid() {
+		return nil
+	}
+	all := map[string]uint64{}
+	fields := msg.Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		name := kernelName.Replace(string(f.Name()))
+		if f.Kind() == protoreflect.Uint64Kind && !strings.Contains(name, "usage") && !strings.HasPrefix(name, "swap_") {
+			all[name] = msg.Get(f).Uint()
+		}
+	}
+	return all
+}
+
+var kernelName = strings.NewReplacer("pg_pg_", "pgpg", "pg_fault", "pgfault", "pg_maj_fault", "pgmajfault", "_swap_limit", "_memsw_limit")
+
+func pressureOf(p *v2.PSIStats) *pressure {
+	if p == nil {
+		return nil
+	}
+	of := func(d *v2.PSIData) waits { return waits{d.GetAvg10(), d.GetAvg60(), d.GetAvg300(), d.GetTotal()} }
+	return &pressure{of(p.GetSome()), of(p.GetFull())}
 }
 
 // awaitEnd blocks until the process has ended; nil is one that has.

@@ -15,74 +15,90 @@ import (
 
 var updateCommand = command{
 	name: "update", args: "<container-id>", about: "change the limits of a container; what is not given stays", min: 1, max: 1,
+	text: "The file has the resources as config.json has them under linux.resources:\n\n" +
+		"{\"memory\": {\"limit\": 67108864}, \"cpu\": {\"shares\": 512}, \"pids\": {\"limit\": 100}}\n\n" +
+		"Its rules for devices are passed over: a container keeps those it was created with.",
 	prepare: func(f *pflag.FlagSet) func(context.Context, *request, []string) error {
 		file := f.StringP("resources", "r", "", "file with the resources as JSON, - for standard input; all other flags are then ignored")
 		for _, l := range limits {
 			f.String(l.flag, "", l.about)
+			f.Lookup(l.flag).Hidden = l.hidden
 		}
-		return func(_ context.Context, r *request, args []string) error {
-			res := &specs.LinuxResources{}
-			var err error
-			if *file != "" {
-				err = readJSON(*file, r.stdin, res)
-			} else {
-				err = applyLimits(f, res)
-			}
-			if err == nil {
-				err = validate.Resources(res)
-			}
-			if err != nil {
-				return err
-			}
-			c, err := r.load(args[0])
-			if err != nil {
-				return err
-			}
-			return c.Update(res)
-		}
+		return func(_ context.Context, r *request, args []string) error { return update(r, f, args[0], *file) }
 	},
+}
+
+func update(r *request, f *pflag.FlagSet, id, file string) error {
+	c, err := r.load(id)
+	if err != nil {
+		return err
+	}
+	res := &specs.LinuxResources{}
+	if file != "" {
+		err = readJSON(file, r.stdin, res)
+	} else {
+		err = applyLimits(f, res)
+	}
+	if err != nil {
+		return err
+	}
+	if m := res.Memory; m != nil && (m.Kernel != nil || m.KernelTCP != nil) { //nolint:staticcheck // still sent
+		r.log.warn("Kernel memory settings are ignored and will be removed")
+		m.Kernel, m.KernelTCP = nil, nil //nolint:staticcheck // still sent
+	}
+	res.Devices = nil // others may have added to those in force
+	if err := validate.Resources(res); err != nil {
+		return err
+	}
+	return c.Update(res)
 }
 
 // limit is a flag of update and where its value goes.
 type limit struct {
 	flag, about string
 	put         func(r *specs.LinuxResources, value string) error
+	hidden      bool
 }
 
 var limits = []limit{
-	{"blkio-weight", "weight of block I/O, 10 to 1000", number(func(r *specs.LinuxResources, v uint16) { blockIO(r).Weight = &v })},
-	{"cpu-period", "length of a period, in microseconds", number(func(r *specs.LinuxResources, v uint64) { cpu(r).Period = &v })},
-	{"cpu-quota", "CPU time in a period, in microseconds; -1 is no limit", number(func(r *specs.LinuxResources, v int64) { cpu(r).Quota = &v })},
-	{"cpu-burst", "unused CPU time that may be kept, in microseconds", number(func(r *specs.LinuxResources, v uint64) { cpu(r).Burst = &v })},
-	{"cpu-share", "relative weight", number(func(r *specs.LinuxResources, v uint64) { cpu(r).Shares = &v })},
-	{"cpu-rt-period", "length of a realtime period, in microseconds", number(func(r *specs.LinuxResources, v uint64) { cpu(r).RealtimePeriod = &v })},
-	{"cpu-rt-runtime", "realtime CPU time in a period, in microseconds", number(func(r *specs.LinuxResources, v int64) { cpu(r).RealtimeRuntime = &v })},
-	{"cpuset-cpus", "processors to use, as 0-3,7", text(func(r *specs.LinuxResources, v string) { cpu(r).Cpus = v })},
-	{"cpuset-mems", "memory nodes to use", text(func(r *specs.LinuxResources, v string) { cpu(r).Mems = v })},
-	{"cpu-idle", "1: only idle CPU time", number(func(r *specs.LinuxResources, v int64) { cpu(r).Idle = &v })},
-	{"memory", "memory limit, as 64m; -1 is no limit", size(func(r *specs.LinuxResources, v int64) { memory(r).Limit = &v })},
-	{"memory-reservation", "memory that reclaim leaves alone, as 64m", size(func(r *specs.LinuxResources, v int64) { memory(r).Reservation = &v })},
-	{"memory-swap", "limit of memory and swap together, as 64m; -1 is no limit", size(func(r *specs.LinuxResources, v int64) { memory(r).Swap = &v })},
-	{"pids-limit", "number of processes; -1 is no limit", number(func(r *specs.LinuxResources, v int64) {
+	{flag: "blkio-weight", about: "weight of block I/O, 10 to 1000", put: number(func(r *specs.LinuxResources, v uint16) { blockIO(r).Weight = &v })},
+	{flag: "cpu-period", about: "length of a period, in microseconds", put: number(func(r *specs.LinuxResources, v uint64) { cpu(r).Period = &v })},
+	{flag: "cpu-quota", about: "CPU time in a period, in microseconds; -1 is no limit", put: number(func(r *specs.LinuxResources, v int64) { cpu(r).Quota = &v })},
+	{flag: "cpu-burst", about: "unused CPU time that may be kept, in microseconds", put: number(func(r *specs.LinuxResources, v uint64) { cpu(r).Burst = &v })},
+	{flag: "cpu-share", about: "relative weight", put: number(func(r *specs.LinuxResources, v uint64) { cpu(r).Shares = &v })},
+	{flag: "cpu-rt-period", about: "length of a realtime period, in microseconds", put: number(func(r *specs.LinuxResources, v uint64) { cpu(r).RealtimePeriod = &v })},
+	{flag: "cpu-rt-runtime", about: "realtime CPU time in a period, in microseconds", put: number(func(r *specs.LinuxResources, v int64) { cpu(r).RealtimeRuntime = &v })},
+	{flag: "cpuset-cpus", about: "processors to use, as 0-3,7", put: text(func(r *specs.LinuxResources, v string) { cpu(r).Cpus = v })},
+	{flag: "cpuset-mems", about: "memory nodes to use", put: text(func(r *specs.LinuxResources, v string) { cpu(r).Mems = v })},
+	{flag: "cpu-idle", about: "1: only idle CPU time", put: number(func(r *specs.LinuxResources, v int64) { cpu(r).Idle = &v })},
+	{flag: "memory", about: "memory limit, as 64m; -1 is no limit", put: size(func(r *specs.LinuxResources, v int64) { memory(r).Limit = &v })},
+	{flag: "memory-reservation", about: "memory that reclaim leaves alone, as 64m", put: size(func(r *specs.LinuxResources, v int64) { memory(r).Reservation = &v })},
+	{flag: "memory-swap", about: "limit of memory and swap together, as 64m; -1 is no limit", put: size(func(r *specs.LinuxResources, v int64) { memory(r).Swap = &v })},
+	{flag: "pids-limit", about: "number of processes; -1 is no limit", put: number(func(r *specs.LinuxResources, v int64) {
 		r.Pids = &specs.LinuxPids{Limit: &v}
 	})},
-	{"l3-cache-schema", "not implemented", unsupported},
-	{"mem-bw-schema", "not implemented", unsupported},
+	{flag: "kernel-memory", hidden: true, put: size(func(r *specs.LinuxResources, v int64) { memory(r).Kernel = &v })}, //nolint:staticcheck // still accepted
+	{flag: "kernel-memory-tcp", hidden: true, put: size(func(r *specs.LinuxResources, v int64) { memory(r).KernelTCP = &v })},
+	{flag: "l3-cache-schema", about: "schema of Intel RDT's L3 cache", put: disabled("Intel RDT/CAT: l3 cache schema is not enabled")},
+	{flag: "mem-bw-schema", about: "schema of Intel RDT's memory bandwidth", put: disabled("Intel RDT/MBA: memory bandwidth schema is not enabled")},
 }
 
 func applyLimits(f *pflag.FlagSet, r *specs.LinuxResources) error {
 	for _, l := range limits {
-		if !f.Changed(l.flag) {
+		value := f.Lookup(l.flag).Value.String()
+		if value == "" {
 			continue
 		}
-		if err := l.put(r, f.Lookup(l.flag).Value.String()); err != nil {
-			return fmt.Errorf("--%s: %w", l.flag, err)
+		if err := l.put(r, value); err != nil {
+			return fmt.Errorf("invalid value for %s: %w", l.flag, err)
 		}
 	}
 	return nil
 }
 
-func unsupported(*specs.LinuxResources, string) error { return errors.New("not implemented") }
+func disabled(why string) func(*specs.LinuxResources, string) error {
+	return func(*specs.LinuxResources, string) error { return errors.New(why) }
+}
 
 func text(put func(*specs.LinuxResources, string)) func(*specs.LinuxResources, string) error {
 	return func(r *specs.LinuxResources, v string) error { put(r, v); return nil }

@@ -17,6 +17,7 @@ package container
 
 import (
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -49,8 +50,12 @@ type CreateOptions struct {
 	SystemdCgroup bool             // linux.cgroupsPath is "slice:prefix:name"
 	NoPivot       bool             // move the root mount instead of pivot_root, for an initramfs
 	NoNewKeyring  bool             // keep the caller's session keyring
+	Notify        bool             // make NotifyDir, which a mount of the spec may show to the container
 	OOMScoreAdj   *int             // used when the spec names none: what the caller had before it changed its own
 }
+
+// NotifyDir is a directory beside the state of a container, gone with it.
+func NotifyDir(root, id string) string { return filepath.Join(root, id, notifyName) }
 
 // Container is a created container, by this process or another.
 type Container struct {
@@ -107,6 +112,15 @@ type ExecOptions struct {
 	ExtraFiles            []*os.File
 	Warn                  func(msg string)
 	OOMScoreAdj           *int
+
+	// Cgroup names a cgroup below the container's own that the process is to be in
+	// instead: by controller on v1, or one for all under "". It must exist. Nil is
+	// the container's own, or the init's where that takes no processes.
+	Cgroup map[string]string
+
+	// IgnorePaused lets the call wait, until the container is resumed, where it
+	// would refuse a paused one.
+	IgnorePaused bool
 
 	// Console is given the terminal's master, which is not its, before the process
 	// runs; may be nil.

@@ -151,6 +151,9 @@ func (k *creation) makeDir() error {
 	if err = os.Chmod(tmp, 0o711); err == nil {
 		err = k.c.rec.save(tmp)
 	}
+	if err == nil && k.Notify {
+		err = os.Mkdir(filepath.Join(tmp, notifyName), 0o755)
+	}
 	if err == nil {
 		err = unix.Rename(tmp, k.c.dir()) // os.Rename would not take an empty directory's place
 	}

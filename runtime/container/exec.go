@@ -35,7 +35,9 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (_ *Process, err er
 	case specs.StateStopped, specs.StateCreating:
 		return nil, errStopped
 	case StatePaused:
-		return nil, fmt.Errorf("cannot exec in a paused container: %w", errdefs.ErrFailedPrecondition)
+		if !o.IgnorePaused {
+			return nil, fmt.Errorf("cannot exec in a paused container: %w", errdefs.ErrFailedPrecondition)
+		}
 	}
 	var fs files
 	defer fs.close()
@@ -48,7 +50,7 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (_ *Process, err er
 		return nil, err
 	}
 	p.Timed = hop.Wanted(ctx)
-	proc, err := c.startBeside(p, &fs)
+	proc, err := c.startBeside(p, &fs, len(o.Cgroup) == 0)
 	if err != nil {
 		return nil, c.unlessStopped(err)
 	}
@@ -127,7 +129,7 @@ func (c *Container) execOptions(fs *files, o ExecOptions) (po plan.Options, err 
 	if err != nil {
 		return po, err
 	}
-	if po.Tasks, po.Cgroup, err = fs.cgroup(m); err != nil {
+	if po.Tasks, po.Cgroup, err = fs.execCgroup(m, o.Cgroup); err != nil {
 		return po, err
 	}
 	adj := o.OOMScoreAdj

@@ -12,10 +12,10 @@ import (
 
 // startBeside starts p, an exec's program. When the container has handed its
 // cgroup's controllers to cgroups below, the kernel lets no process into it
-// (EBUSY): then p goes where the init is, as with runc.
-func (c *Container) startBeside(p *program.Program, fs *files) (*program.Process, error) {
+// (EBUSY): then p goes where the init is, as with runc, if the cgroup may be another.
+func (c *Container) startBeside(p *program.Program, fs *files, another bool) (*program.Process, error) {
 	proc, err := program.Start(p, fs.byName)
-	if !errors.Is(err, unix.EBUSY) {
+	if !another || !errors.Is(err, unix.EBUSY) {
 		return proc, err
 	}
 	m, e := c.cgroup()

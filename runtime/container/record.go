@@ -23,6 +23,7 @@ import (
 const (
 	recordName   = "state.json"
 	listenerName = "start.sock"
+	notifyName   = "notify"
 )
 
 // record is state.json: what must be known of a container to go on with it in
