@@ -54,7 +54,7 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (_ *Process, err er
 	if err != nil {
 		return nil, c.unlessStopped(err)
 	}
-	tty, err := hear(ctx, proc, o.Console)
+	tty, err := c.hear(ctx, proc, o.Console)
 	if err != nil {
 		proc.Abort()
 		if tty != nil {
@@ -93,7 +93,7 @@ func (c *Container) unlessStopped(err error) error {
 const dying = 100 * time.Millisecond
 
 // hear listens until execve and takes the terminal.
-func hear(ctx context.Context, proc *program.Process, ready func(*os.File) error) (tty *os.File, err error) {
+func (c *Container) hear(ctx context.Context, proc *program.Process, ready func(*os.File) error) (tty *os.File, err error) {
 	for {
 		ev, err := proc.Next(ctx)
 		switch {
@@ -103,6 +103,10 @@ func hear(ctx context.Context, proc *program.Process, ready func(*os.File) error
 			return tty, nil
 		case ev.Kind == program.Told && ev.Code == plan.TellTTY:
 			tty = ev.File
+		case ev.Kind == program.Told && ev.Code == plan.TellListener:
+			if err := c.handListener(ctx, ev.File, proc.Pid); err != nil {
+				return tty, err
+			}
 		case ev.Kind == program.Asked && ev.Code == plan.TellChild:
 			if err := errors.Join(proc.Adopt(), proc.Answer()); err != nil {
 				return tty, err

@@ -166,20 +166,15 @@ func cgroupMounts(m *cgroup.Manager) plan.CgroupMounts {
 }
 
 // filter is a compiled seccomp profile.
-type filter struct {
-	program  []unix.SockFilter
-	flag     uint
-	warnings []string
-}
+type filter = *security.Filter
 
 // compiler compiles a container's seccomp profile when it is first called: all its
 // processes get the same filter.
 func compiler(s *specs.LinuxSeccomp) func() (filter, error) {
-	return sync.OnceValues(func() (f filter, err error) {
-		var notifies bool
-		f.program, f.flag, notifies, f.warnings, err = security.Seccomp(s)
-		if err == nil && notifies {
-			err = fmt.Errorf("seccomp: a listener of notifications is not supported: %w", errdefs.ErrNotImplemented)
+	return sync.OnceValues(func() (filter, error) {
+		f, err := security.Seccomp(s)
+		if err == nil && len(f.Notify) > 0 && s.ListenerPath == "" {
+			return nil, fmt.Errorf("seccomp listenerPath is not set: %w", errdefs.ErrInvalidArgument)
 		}
 		return f, err
 	})
@@ -213,8 +208,9 @@ func processOptions(spec *specs.Spec, p *specs.Process, compile func() (filter, 
 	if err != nil {
 		return o, err
 	}
-	o.Seccomp, o.SeccompFlag = f.program, f.flag
-	tell(warn, f.warnings)
+	o.Seccomp, o.SeccompFlag = f.Program, f.Flags
+	o.Notify, o.NotifyFlag = f.Notify, f.NotifyFlags
+	tell(warn, f.Warnings)
 	o.MountLabel = security.SELinuxMount(spec.Linux.MountLabel)
 	o.Attrs, err = attrs(p)
 	return o, err

@@ -125,7 +125,7 @@ func (c *Container) release(ctx context.Context) error {
 	case err != nil:
 		return fmt.Errorf("hear from init: %w", err)
 	case len(answer) < 4:
-		return nil
+		return c.unsaid()
 	}
 	label, errno := string(answer[4:]), unix.Errno(binary.NativeEndian.Uint32(answer))
 	if command, ok := strings.CutPrefix(label, "exec "); ok {

@@ -41,6 +41,8 @@ const (
 	TellTTY   = 't' // told, with the console's master; then asked, if Options say so
 	TellChild = 'p' // asked: the init is another process now, adopt it
 	TellRoot  = 'r' // told, with the root's detached mount
+
+	TellListener = 's' // told, with the descriptor of a seccomp filter's listener
 )
 
 // Names of inputs: open files that a program starts with.
@@ -100,6 +102,8 @@ type Process struct {
 	Seccomp     []unix.SockFilter
 	SeccompFlag uint
 	Attrs       []security.Attr // labels for execve
+	Notify      []unix.SockFilter // a filter beside Seccomp that asks a listener, whose descriptor is told
+	NotifyFlag  uint
 	MountLabel  string          // mount option that labels a tmpfs: "context=…"
 	OOMScoreAdj *int
 }

@@ -133,6 +133,10 @@ func TestGolden(t *testing.T) {
 			s.Process.NoNewPrivileges = true
 			o.Process.Seccomp = []unix.SockFilter{{Code: 6, K: 0x7fff0000}}
 		},
+		"seccomp-notify": func(s *specs.Spec, o *plan.Options) {
+			o.Process.Seccomp, o.Process.Notify = []unix.SockFilter{{Code: 6, K: 0x7fff0000}}, []unix.SockFilter{{Code: 6, K: 0x7fff0000}}
+			o.Process.NotifyFlag = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
+		},
 		"hooks-no-pivot": func(s *specs.Spec, o *plan.Options) {
 			o.Hooks, o.NoPivot, o.Host.MountPoint = true, true, "/bundle/rootfs"
 		},

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"unsafe"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -45,6 +44,7 @@ func (b *builder) finish() error {
 	b.Label("look up command")
 	exe, _ := b.LookPath(candidates(b.proc.Args[0], b.proc.Env))
 	b.awaitStart()
+	b.notify()
 	b.Label("unblock signals")
 	b.SignalMask(0, "none")
 	b.confine(o)
@@ -200,12 +200,6 @@ func (b *builder) confine(o Process) {
 	b.seccomp(o)
 	b.Label("set capabilities")
 	b.capset(o.Caps.Effective, o.Caps.Permitted, o.Caps.Inheritable)
-}
-
-func (b *builder) seccomp(o Process) {
-	b.Label("load seccomp filter")
-	raw := unsafe.Slice((*byte)(unsafe.Pointer(&o.Seccomp[0])), len(o.Seccomp)*int(unsafe.Sizeof(o.Seccomp[0])))
-	b.BPFFilter(fmt.Sprintf("%d instructions", len(o.Seccomp)), raw, len(o.Seccomp), o.SeccompFlag)
 }
 
 // candidates are the files that a command may mean: itself if it has a slash,

@@ -377,3 +377,8 @@ func (p *Program) BPFFilter(name string, code []byte, n int, how uint) *Op {
 	return p.Call("seccomp", unix.SYS_SECCOMP, Named(1, "SET_MODE_FILTER"), Num(how),
 		Arg{is: argData, data: prog, text: name})
 }
+	return p.Call("seccomp", unix.SYS_SECCOMP, Named(1, "SET_MODE_FILTER"), Num(how), filterArg(name, code, n))
+}
+
+// filterArg is the address of a struct sock_fprog.
+func filterArg(name string, code []byte, n int) Arg {

@@ -30,6 +30,10 @@ const (
 	opFork
 	opForkOn
 	opReap
+	opLent
+	opShare
+	opJoin
+	opLeave
 	opExit
 )
 
@@ -54,6 +58,7 @@ type shared struct {
 	notes  [maxNotes]note
 }
 
+	lent   uint32 // by NotifyFilter: a descriptor, counted from 1
 const maxNotes = 256
 
 type note struct{ op, errno uint32 }
@@ -72,6 +77,7 @@ type machine struct {
 }
 
 // instruction is an Op as the interpreter reads it.
+	muted   bool    // a seccomp filter has been loaded
 type instruction struct {
 	nr       uintptr
 	args     [6]uintptr
@@ -121,6 +127,7 @@ func run(m *machine) {
 		i++
 		stamp(m, i)
 		if e == errnoNone {
+			m.muted = true
 			if in.out >= 0 {
 				*at[uintptr](m.regs, uintptr(in.out)) = r
 			}
@@ -213,8 +220,8 @@ func fail(m *machine, in *instruction, i uintptr, e syscall.Errno) {
 	s.state = stateFailed
 	if m.conn != 0 {
 		n := uint32(e)
-		syscall.RawSyscall6(unix.SYS_SENDTO, m.conn, uintptr(unsafe.Pointer(&n)), 4, unix.MSG_NOSIGNAL, 0, 0)
-		syscall.RawSyscall6(unix.SYS_SENDTO, m.conn, in.label, in.labelLen, unix.MSG_NOSIGNAL, 0, 0)
+		say(m, uintptr(unsafe.Pointer(&n)), 4)
+		say(m, in.label, in.labelLen)
 	}
 	status := uintptr(1)
 	if in.nr == opExecve {
@@ -230,6 +237,21 @@ func fail(m *machine, in *instruction, i uintptr, e syscall.Errno) {
 //go:norace
 func exit(status uintptr) {
 	for {
+// say sends to the one who asked for the start. Under a filter it writes, which is the
+// call that programs are least often denied, and sends when that is refused.
+//
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func say(m *machine, text, n uintptr) {
+	if m.muted {
+		if _, _, e := syscall.RawSyscall(unix.SYS_WRITE, m.conn, text, n); e == errnoNone {
+			return
+		}
+	}
+	syscall.RawSyscall6(unix.SYS_SENDTO, m.conn, text, n, unix.MSG_NOSIGNAL, 0, 0)
+}
+
 		syscall.RawSyscall(unix.SYS_EXIT_GROUP, status, 0, 0)
 	}
 }
@@ -293,6 +315,14 @@ func pseudo(m *machine, nr uintptr, a *[6]uintptr, i uintptr) (uintptr, syscall.
 func rawcall(nr, a, b, c uintptr) (uintptr, syscall.Errno) {
 	for {
 		r, _, e := syscall.RawSyscall(nr, a, b, c)
+	case opLent:
+		return awaitLent(m, s), errnoNone
+	case opShare:
+		s.lent = uint32(a[0]) + 1
+	case opJoin:
+		return join(m, a[0])
+	case opLeave:
+		exit(0)
 		if e != syscall.EINTR {
 			return r, e
 		}

@@ -141,10 +141,13 @@ func (c *Process) clone(regs []int64) error {
 		defer f.Close()
 		pidns, own = int(regs[how.PidNS]), int(f.Fd())
 	}
-	runtime.LockOSThread()
+	unpin, err := pinned(how.CPUs)
+	if err != nil {
+		return err
+	}
 	pid, step, errno := forkAndRun(m, args, pidns, own)
 	if step != stepBack {
-		runtime.UnlockOSThread()
+		unpin()
 	} // a thread that is not back in its pid namespace ends with its goroutine
 	if pid != 0 {
 		c.Pid, c.PidFD = int(pid), os.NewFile(uintptr(m.pidfd), "pidfd")

@@ -30,10 +30,11 @@ type Program struct {
 
 // Clone says how the child comes into being.
 type Clone struct {
-	Flags  uint64 // CLONE_NEW*
-	Signal int    // sent to the parent at the end; 0 hides the child from waits that don't ask for it with __WALL, until it calls execve
-	Cgroup Reg    // CLONE_INTO_CGROUP; 0 is none
-	PidNS  Reg    // a pidfd or pid namespace that the child is born into; 0 is none
+	Flags  uint64       // CLONE_NEW*
+	Signal int          // sent to the parent at the end; 0 hides the child from waits that don't ask for it with __WALL, until it calls execve
+	Cgroup Reg          // CLONE_INTO_CGROUP; 0 is none
+	CPUs   *unix.CPUSet // where the one that clones runs meanwhile; nil: where it likes
+	PidNS  Reg          // a pidfd or pid namespace that the child is born into; 0 is none
 }
 
 // New returns an empty program whose child announces its end with SIGCHLD.

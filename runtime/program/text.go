@@ -27,6 +27,9 @@ func (p *Program) String() string {
 	if p.Clone.Cgroup != 0 {
 		fmt.Fprintf(&b, " cgroup=%s", p.regs[p.Clone.Cgroup])
 	}
+	if p.Clone.CPUs != nil {
+		fmt.Fprintf(&b, " cpus=%d", p.Clone.CPUs.Count())
+	}
 	b.WriteByte('\n')
 	label := ""
 	for i, o := range p.ops {
@@ -107,7 +110,7 @@ func flagText(v uint64, table []flagName) string {
 var cloneTable = []flagName{
 	{unix.CLONE_NEWUSER, "NEWUSER"}, {unix.CLONE_NEWPID, "NEWPID"}, {unix.CLONE_NEWNS, "NEWNS"},
 	{unix.CLONE_NEWNET, "NEWNET"}, {unix.CLONE_NEWIPC, "NEWIPC"}, {unix.CLONE_NEWUTS, "NEWUTS"},
-	{unix.CLONE_NEWCGROUP, "NEWCGROUP"}, {unix.CLONE_NEWTIME, "NEWTIME"}, {unix.CLONE_PARENT, "PARENT"},
+	{unix.CLONE_NEWCGROUP, "NEWCGROUP"}, {unix.CLONE_NEWTIME, "NEWTIME"}, {unix.CLONE_PARENT, "PARENT"}, {unix.CLONE_FILES, "FILES"},
 }
 
 func cloneFlags(v uint64) string {

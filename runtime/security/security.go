@@ -8,7 +8,6 @@ package security
 
 import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"gantry/runtime/security/caps"
 	"gantry/runtime/security/label"
@@ -28,19 +27,19 @@ type Rlimit = rlimit.Limit
 // Attr is a label to be written under /proc/<pid>.
 type Attr = label.Attr
 
-// Seccomp compiles s. The flags are those of seccomp(2), SECCOMP_FILTER_FLAG_*;
-// listener says that the filter notifies and that the flags ask for a listener
-// descriptor. A nil s gives a nil filter. Class: InvalidArgument.
-func Seccomp(s *specs.LinuxSeccomp) (filter []unix.SockFilter, flags uint, listener bool, warnings []Warning, err error) {
+// Filter is a compiled seccomp profile.
+type Filter = seccomp.Filter
+
+// Seccomp compiles s. A nil s gives an empty filter. Class: InvalidArgument.
+func Seccomp(s *specs.LinuxSeccomp) (*Filter, error) {
 	if s == nil {
-		return nil, 0, false, nil, nil
+		return &Filter{}, nil
 	}
-	f, err := seccomp.Compile(s)
-	if err != nil {
-		return nil, 0, false, nil, err
-	}
-	return f.Program, f.Flags, f.Listener, f.Warnings, nil
+	return seccomp.Compile(s)
 }
+
+// SeccompLets says whether s lets a system call through whatever its arguments are.
+func SeccompLets(s *specs.LinuxSeccomp, call string) bool { return s == nil || seccomp.Lets(s, call) }
 
 // Capabilities gives the sets of c, less what this process does not have and the
 // kernel does not know, each told in a warning. Nil gives five empty sets.

@@ -152,6 +152,42 @@ func (p *profile) notifies() bool {
 	})
 }
 
+// split divides a profile that notifies: rest allows where asking notifies, and asking allows
+// where it does not.
+func (p *profile) split() (rest, asking *profile) {
+	rest = &profile{fallback: p.fallback, enosys: p.enosys}
+	asking = &profile{fallback: unix.SECCOMP_RET_ALLOW}
+	for _, r := range p.rules {
+		ours, theirs := r, r
+		if r.ret == unix.SECCOMP_RET_USER_NOTIF {
+			ours.ret = unix.SECCOMP_RET_ALLOW
+		} else {
+			theirs.ret = unix.SECCOMP_RET_ALLOW
+		}
+		rest.rules, asking.rules = append(rest.rules, ours), append(asking.rules, theirs)
+	}
+	return rest, asking
+}
+
+// Lets says whether the profile lets a call of the native architecture through whatever
+// its arguments are. A profile that can't be compiled lets nothing through.
+func Lets(s *specs.LinuxSeccomp, call string) bool {
+	passes := func(a specs.LinuxSeccompAction) bool { return a == specs.ActAllow || a == specs.ActLog }
+	lets, ended := passes(s.DefaultAction), false
+	for _, rule := range s.Syscalls {
+		if rule.Action == s.DefaultAction || !slices.Contains(rule.Names, call) {
+			continue
+		}
+		switch {
+		case len(rule.Args) > 0 && !passes(rule.Action):
+			return false
+		case len(rule.Args) == 0 && !ended:
+			lets, ended = passes(rule.Action), true
+		}
+	}
+	return lets
+}
+
 // call is what happens to one number: its conditional rules in order, then end.
 type call struct {
 	nr    uint32

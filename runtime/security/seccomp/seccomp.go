@@ -20,6 +20,12 @@
 //   - Names that the architecture lacks are passed over.
 //   - No flags at all (not even an empty list) means SPEC_ALLOW.
 //
+// # Notifications
+//
+// A profile that notifies becomes two filters, of which the kernel takes the stricter
+// answer. The one that notifies can be loaded as early as its listener can be
+// handed out, the one that refuses as late as ever.
+//
 // # Size
 //
 // The kernel takes 4096 instructions; a profile that needs more is refused.
@@ -36,12 +42,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Filter is a compiled profile.
+// Filter is a compiled profile: a program with its flags for
+// seccomp(SECCOMP_SET_MODE_FILTER), SECCOMP_FILTER_FLAG_*, and where a rule notifies
+// a second one.
 type Filter struct {
-	Program  []unix.SockFilter // 1..4096 instructions
-	Flags    uint              // for seccomp(SECCOMP_SET_MODE_FILTER): SECCOMP_FILTER_FLAG_*
-	Listener bool              // some rule notifies; Flags asks for the listener's descriptor
-	Warnings []string          // what of the profile has no effect
+	Program     []unix.SockFilter // 1..4096 instructions; lets through what Notify asks about
+	Flags       uint
+	Notify      []unix.SockFilter // asks a listener about the calls that notify and allows all others; nil: none does
+	NotifyFlags uint              // Notify's, for a listener's descriptor
+	Warnings    []string          // what of the profile has no effect
 }
 
 // Compile builds the filter of a profile for this program's architecture and
@@ -64,12 +73,19 @@ func compile(s *specs.LinuxSeccomp, native specs.Arch) (*Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Filter{Warnings: warnings, Listener: p.notifies()}
-	if err := f.setFlags(s.Flags); err != nil {
+	f := &Filter{Warnings: warnings}
+	notifies := p.notifies()
+	if err := f.setFlags(s.Flags, notifies); err != nil {
 		return nil, invalid(err)
 	}
-	f.Program, err = p.assemble(abis)
-	if err != nil {
+	if notifies {
+		var asking *profile
+		p, asking = p.split()
+		if f.Notify, err = asking.assemble(abis); err != nil {
+			return nil, invalid(err)
+		}
+	}
+	if f.Program, err = p.assemble(abis); err != nil {
 		return nil, invalid(err)
 	}
 	return f, nil
@@ -79,10 +95,8 @@ func invalid(err error) error {
 	return fmt.Errorf("seccomp: %w", errors.Join(err, errdefs.ErrInvalidArgument))
 }
 
-func (f *Filter) setFlags(flags []specs.LinuxSeccompFlag) error {
-	if f.Listener {
-		f.Flags |= unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
-	}
+func (f *Filter) setFlags(flags []specs.LinuxSeccompFlag, notifies bool) error {
+	killable := uint(0)
 	if flags == nil {
 		f.Flags |= unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
 	}
@@ -93,15 +107,18 @@ func (f *Filter) setFlags(flags []specs.LinuxSeccompFlag) error {
 		case specs.LinuxSeccompFlagSpecAllow:
 			f.Flags |= unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
 		case specs.LinuxSeccompFlagWaitKillableRecv:
-			if !f.Listener { // the kernel refuses it
+			if !notifies { // the kernel refuses it
 				f.Warnings = append(f.Warnings, "seccomp: "+string(name)+" has no effect: nothing notifies")
 				continue
 			}
-			f.Flags |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+			killable = unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 		case "SECCOMP_FILTER_FLAG_TSYNC": // the process that loads the filter has one thread
 		default:
 			return fmt.Errorf("unknown flag %q", name)
 		}
+	}
+	if notifies {
+		f.NotifyFlags = f.Flags | killable | unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
 	}
 	return nil
 }

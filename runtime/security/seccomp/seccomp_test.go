@@ -112,14 +112,20 @@ func TestActions(t *testing.T) {
 		}
 		audit, getpid := nativeCall(t, "getpid")
 		m := load(t, f.Program)
+		if tc.action == specs.ActNotify {
+			if got := m.run(t, audit, getpid, [6]uint64{}); got != allow {
+				t.Errorf("beside a listener: %#x", got)
+			}
+			m = load(t, f.Notify)
+		}
 		if got := m.run(t, audit, getpid, [6]uint64{}); got != tc.want {
 			t.Errorf("%s: %#x, want %#x", tc.action, got, tc.want)
 		}
 		if got := m.run(t, audit, getpid+1, [6]uint64{}); got != allow {
 			t.Errorf("%s: default: %#x", tc.action, got)
 		}
-		if want := tc.action == specs.ActNotify; f.Listener != want || f.Flags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 != want {
-			t.Errorf("%s: listener %v flags %#x", tc.action, f.Listener, f.Flags)
+		if want := tc.action == specs.ActNotify; f.Notify != nil != want || f.NotifyFlags&unix.SECCOMP_FILTER_FLAG_NEW_LISTENER != 0 != want {
+			t.Errorf("%s: flags %#x", tc.action, f.NotifyFlags)
 		}
 	}
 }
@@ -297,19 +303,21 @@ func TestFlags(t *testing.T) {
 		flags []specs.LinuxSeccompFlag
 		calls []specs.LinuxSyscall
 		want  uint
+		asks  uint
 		warns int
 	}{
-		{"none given", nil, nil, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, 0},
-		{"an empty list", []specs.LinuxSeccompFlag{}, nil, 0, 0},
-		{"log and tsync", []specs.LinuxSeccompFlag{"SECCOMP_FILTER_FLAG_TSYNC", specs.LinuxSeccompFlagLog}, nil, unix.SECCOMP_FILTER_FLAG_LOG, 0},
-		{"killable without a listener", []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagWaitKillableRecv}, nil, 0, 1},
-		{"killable", []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagWaitKillableRecv}, notify, unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV | unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, 0},
+		{"none given", nil, nil, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, 0, 0},
+		{"an empty list", []specs.LinuxSeccompFlag{}, nil, 0, 0, 0},
+		{"log and tsync", []specs.LinuxSeccompFlag{"SECCOMP_FILTER_FLAG_TSYNC", specs.LinuxSeccompFlagLog}, nil, unix.SECCOMP_FILTER_FLAG_LOG, 0, 0},
+		{"killable without a listener", []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagWaitKillableRecv}, nil, 0, 0, 1},
+		{"killable", []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagWaitKillableRecv}, notify, 0, unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV | unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, 0},
+		{"both filters log", []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagLog}, notify, unix.SECCOMP_FILTER_FLAG_LOG, unix.SECCOMP_FILTER_FLAG_LOG | unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, 0},
 	} {
 		f, err := compile(&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Flags: tc.flags, Syscalls: tc.calls}, specs.ArchX86_64)
 		if err != nil {
 			t.Fatalf("%s: %v", tc.why, err)
 		}
-		if f.Flags != tc.want || len(f.Warnings) != tc.warns {
+		if f.Flags != tc.want || f.NotifyFlags != tc.asks || len(f.Warnings) != tc.warns {
 			t.Errorf("%s: flags %#x, warnings %q", tc.why, f.Flags, f.Warnings)
 		}
 	}
