@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 
 	"github.com/containerd/typeurl/v2"
 	"github.com/moby/sys/mountinfo"
@@ -38,11 +37,12 @@ type bundle struct {
 	ns, id string
 	path   string // <state>/<ns>/<id>
 	work   string // <root>/<ns>/<id>
+	trash  *trash
 	group  string // whose containers share a shim, "" for none; known once created
 }
 
 func (m *Manager) bundleOf(ns, id string) *bundle {
-	return &bundle{ns: ns, id: id,
+	return &bundle{ns: ns, id: id, trash: &m.trash,
 		path: filepath.Join(m.cfg.State, ns, id), work: filepath.Join(m.cfg.Root, ns, id)}
 }
 
@@ -139,7 +139,7 @@ func (s brief) rootGID() int {
 func (b *bundle) remove(context.Context) error {
 	hidden, err := b.hide()
 	if err == nil && hidden != "" {
-		err = os.RemoveAll(hidden)
+		err = b.trash.empty(hidden)
 	}
 	if err != nil {
 		return fmt.Errorf("remove bundle: %w", err)
@@ -149,27 +149,19 @@ func (b *bundle) remove(context.Context) error {
 }
 
 // hide unmounts what is mounted in the bundle, removes the work directory and moves the
-// bundle out of the way, to a name that the next start of the core removes: a crash from
-// then on leaves nothing that looks like a task, and the id is free. "" is a bundle that
-// is gone.
+// bundle into the trash: a crash from then on leaves nothing that looks like a task, and
+// the id is free. "" is a bundle that is gone.
 func (b *bundle) hide() (hidden string, err error) {
 	if err := b.unmount(); err != nil {
 		return "", err
 	}
 	failpoint.Hit("libctr/task.bundle.unmounted")
-	hidden = filepath.Join(filepath.Dir(b.path), fmt.Sprintf(".%s.%d", b.id, removals.Add(1)))
-	switch err = os.Rename(b.path, hidden); {
-	case errors.Is(err, os.ErrNotExist):
-		hidden, err = "", nil
-	case err != nil:
+	if hidden, err = b.trash.take(b.path); err != nil {
 		return "", err
 	}
 	failpoint.Hit("libctr/task.bundle.hidden")
 	return hidden, os.RemoveAll(b.work)
 }
-
-// removals numbers the names of bundles on their way out.
-var removals atomic.Uint64
 
 // unmount detaches every mount below the bundle. An empty rootfs that can be
 // removed has none, so that the usual case reads no mount table.

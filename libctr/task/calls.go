@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/typeurl/v2"
@@ -251,7 +250,7 @@ func (m *Manager) forget(ctx context.Context, s *shim, e task.Exit) {
 		s.log.ErrorContext(ctx, "remove bundle of a deleted task", "err", err) // the next start removes it
 	}
 	if hidden != "" {
-		m.background(func() { m.warnIf(os.RemoveAll(hidden), "remove bundle of a deleted task", s.bundle) })
+		m.background(func() { m.warnIf(m.trash.empty(hidden), "remove bundle of a deleted task", s.bundle) })
 	}
 	m.drop(s.key)
 	close(s.gone)

@@ -105,6 +105,7 @@ type Manager struct {
 	tracer   trace.Tracer
 	info     infoCache
 	old      oldShims
+	trash    trash
 	programs programs
 
 	life context.Context // of what the manager does by itself; ends with Close

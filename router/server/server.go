@@ -75,7 +75,7 @@ func (s *Server) Handler() http.Handler { return s.http.Handler }
 // Serve accepts connections on l until Shutdown and then returns nil. It owns l.
 func (s *Server) Serve(l net.Listener) error {
 	s.handlers.add()() // the start is to be followed by quiet, too
-	if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := s.http.Serve(withSpare(l)); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
