@@ -45,6 +45,12 @@ echo "----- skipped"
 awk '/^=== RUN|^=== CONT/ { name = $3 }
 	/^ +[a-z0-9_]+\.go:[0-9]+: / { why[name] = $0; sub(/^ +[^ ]+ /, "", why[name]) }
 	/^ *--- SKIP/ { print $3 ": " why[$3] }' "$log"
+if [ $status -ne 0 ]; then
+	echo "----- what failed said"
+	awk '/^=== RUN +[^\/]+$/ { n = 0 }
+		/^ +[a-z0-9_]+\.go:[0-9]+: / { line[n++] = substr($0, 1, 300) }
+		/^--- FAIL/ { print $3; for (i = 0; i < n; i++) print line[i] }' "$log"
+fi
 passed=$(grep -cE '^ *--- PASS' "$log" || true)
 failed=$(grep -cE '^ *--- FAIL' "$log" || true)
 skipped=$(grep -cE '^ *--- SKIP' "$log" || true)
