@@ -286,13 +286,13 @@ func (k *creation) converse(ctx context.Context, proc *program.Process) error {
 			return commandError(err, k.Spec.Process.Args[0])
 		case ev.Kind == program.Waits:
 			return nil
+		case ev.Kind == program.Told && ev.Code == plan.TellTTY:
+			k.c.console = ev.File
+			continue
 		case ev.Kind == program.Told && ev.Code == plan.TellListener:
 			if err := k.handListener(ctx, ev.File, proc.Pid); err != nil {
 				return err
 			}
-			continue
-		case ev.Kind == program.Told && ev.Code == plan.TellTTY:
-			k.c.console = ev.File
 			continue
 		case ev.Kind != program.Asked:
 			return fmt.Errorf("init ended before its start")

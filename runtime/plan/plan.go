@@ -101,9 +101,9 @@ type Process struct {
 	Rlimits     []security.Rlimit // beside RLIMIT_NOFILE, always complete
 	Seccomp     []unix.SockFilter
 	SeccompFlag uint
-	Attrs       []security.Attr // labels for execve
 	Notify      []unix.SockFilter // a filter beside Seccomp that asks a listener, whose descriptor is told
 	NotifyFlag  uint
+	Attrs       []security.Attr // labels for execve
 	MountLabel  string          // mount option that labels a tmpfs: "context=…"
 	OOMScoreAdj *int
 }

@@ -372,13 +372,13 @@ func (p *Program) Exit() *Op { return p.Call("exit", opExit, Num(0)) }
 
 // BPFFilter loads a seccomp filter of n instructions of 8 bytes.
 func (p *Program) BPFFilter(name string, code []byte, n int, how uint) *Op {
-	prog := &data{b: make([]byte, 16), ptrs: []pointer{{8, &data{b: code}}}}
-	binary.NativeEndian.PutUint16(prog.b, uint16(n))
-	return p.Call("seccomp", unix.SYS_SECCOMP, Named(1, "SET_MODE_FILTER"), Num(how),
-		Arg{is: argData, data: prog, text: name})
-}
 	return p.Call("seccomp", unix.SYS_SECCOMP, Named(1, "SET_MODE_FILTER"), Num(how), filterArg(name, code, n))
 }
 
 // filterArg is the address of a struct sock_fprog.
 func filterArg(name string, code []byte, n int) Arg {
+	prog := &data{b: make([]byte, 16), ptrs: []pointer{{8, &data{b: code}}}}
+	binary.NativeEndian.PutUint16(prog.b, uint16(n))
+	return p.Call("seccomp", unix.SYS_SECCOMP, Named(1, "SET_MODE_FILTER"), Num(how),
+		Arg{is: argData, data: prog, text: name})
+}

@@ -54,11 +54,11 @@ type shared struct {
 	errno  uint32
 	pid    uint32 // by ForkOn
 	status uint32 // by Reap
+	lent   uint32 // by NotifyFilter: a descriptor, counted from 1
 	nnotes uint32
 	notes  [maxNotes]note
 }
 
-	lent   uint32 // by NotifyFilter: a descriptor, counted from 1
 const maxNotes = 256
 
 type note struct{ op, errno uint32 }
@@ -73,11 +73,11 @@ type machine struct {
 	conn    uintptr // the connection that asked for the start; 0 is none
 	peer    uintptr // the parent's end of the socket, closed first: else it would never end
 	pidfd   int32   // where clone3 leaves the child's pidfd, for the parent
+	muted   bool    // a seccomp filter has been loaded
 	clock   uintptr // timespecs in the shared pages, of the begin and each op's end; 0: nobody asks
 }
 
 // instruction is an Op as the interpreter reads it.
-	muted   bool    // a seccomp filter has been loaded
 type instruction struct {
 	nr       uintptr
 	args     [6]uintptr
@@ -123,11 +123,11 @@ func run(m *machine) {
 		}
 		if in.nr == unix.SYS_SECCOMP {
 			m.clock = 0 // the filter may not let us ask for the time
+			m.muted = true
 		}
 		i++
 		stamp(m, i)
 		if e == errnoNone {
-			m.muted = true
 			if in.out >= 0 {
 				*at[uintptr](m.regs, uintptr(in.out)) = r
 			}
@@ -233,10 +233,6 @@ func fail(m *machine, in *instruction, i uintptr, e syscall.Errno) {
 	exit(status)
 }
 
-//go:nosplit
-//go:norace
-func exit(status uintptr) {
-	for {
 // say sends to the one who asked for the start. Under a filter it writes, which is the
 // call that programs are least often denied, and sends when that is refused.
 //
@@ -252,6 +248,10 @@ func say(m *machine, text, n uintptr) {
 	syscall.RawSyscall6(unix.SYS_SENDTO, m.conn, text, n, unix.MSG_NOSIGNAL, 0, 0)
 }
 
+//go:nosplit
+//go:norace
+func exit(status uintptr) {
+	for {
 		syscall.RawSyscall(unix.SYS_EXIT_GROUP, status, 0, 0)
 	}
 }
@@ -303,6 +303,14 @@ func pseudo(m *machine, nr uintptr, a *[6]uintptr, i uintptr) (uintptr, syscall.
 		return forkOn(m, s, a[0])
 	case opReap:
 		return reap(s, a[0])
+	case opLent:
+		return awaitLent(m, s), errnoNone
+	case opShare:
+		s.lent = uint32(a[0]) + 1
+	case opJoin:
+		return join(m, a[0])
+	case opLeave:
+		exit(0)
 	case opExit:
 		s.state = stateExited
 		exit(0)
@@ -315,14 +323,6 @@ func pseudo(m *machine, nr uintptr, a *[6]uintptr, i uintptr) (uintptr, syscall.
 func rawcall(nr, a, b, c uintptr) (uintptr, syscall.Errno) {
 	for {
 		r, _, e := syscall.RawSyscall(nr, a, b, c)
-	case opLent:
-		return awaitLent(m, s), errnoNone
-	case opShare:
-		s.lent = uint32(a[0]) + 1
-	case opJoin:
-		return join(m, a[0])
-	case opLeave:
-		exit(0)
 		if e != syscall.EINTR {
 			return r, e
 		}
