@@ -379,6 +379,5 @@ func (p *Program) BPFFilter(name string, code []byte, n int, how uint) *Op {
 func filterArg(name string, code []byte, n int) Arg {
 	prog := &data{b: make([]byte, 16), ptrs: []pointer{{8, &data{b: code}}}}
 	binary.NativeEndian.PutUint16(prog.b, uint16(n))
-	return p.Call("seccomp", unix.SYS_SECCOMP, Named(1, "SET_MODE_FILTER"), Num(how),
-		Arg{is: argData, data: prog, text: name})
+	return Arg{is: argData, data: prog, text: name}
 }
