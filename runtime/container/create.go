@@ -56,6 +56,9 @@ func Create(ctx context.Context, o CreateOptions) (_ *Container, err error) {
 	if err := k.prepare(ctx); err != nil {
 		return nil, err
 	}
+	if err := k.open(ctx); err != nil {
+		return nil, err
+	}
 	if err := k.run(ctx); err != nil {
 		return nil, err
 	}
@@ -75,8 +78,7 @@ func (o *CreateOptions) complete() (err error) {
 	return validate.Spec(o.Spec)
 }
 
-// prepare makes the state directory and the cgroup and opens what the init
-// needs.
+// prepare makes the state directory and the cgroup.
 func (k *creation) prepare(ctx context.Context) error {
 	dir, err := filepath.Abs(k.Bundle)
 	if err != nil {
@@ -100,12 +102,7 @@ func (k *creation) prepare(ctx context.Context) error {
 	if err := k.makeDir(); err != nil {
 		return err
 	}
-	if err := k.makeCgroup(ctx); err != nil {
-		return err
-	}
-	_, end := hop.Begin(ctx, "open streams, namespaces and mounts")
-	defer end()
-	return k.open()
+	return k.makeCgroup(ctx)
 }
 
 // normal makes paths absolute and gives idmapped mounts the container's own

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/runtime/cgroup"
+	"gantry/runtime/hop"
 	"gantry/runtime/plan"
 	"gantry/runtime/program/limits"
 	"gantry/runtime/rootfs"
@@ -101,10 +103,13 @@ func (f *files) openPath(name, path string, flags int) error {
 }
 
 // open opens all that the init starts with.
-func (k *creation) open() error {
+func (k *creation) open(ctx context.Context) error {
+	_, end := hop.Begin(ctx, "open streams, namespaces and mounts")
+	defer end()
 	if err := k.files.stdio(k.Spec.Process.Terminal, k.Stdin, k.Stdout, k.Stderr, k.ExtraFiles); err != nil {
 		return err
 	}
+	k.c.rec.Descriptors = k.files.descriptors()
 	l, err := listen(k.c.dir())
 	if err != nil {
 		return err
@@ -117,6 +122,9 @@ func (k *creation) open() error {
 		if err := k.files.openPath(plan.InNamespace(n.Type), n.Path, unix.O_RDONLY); err != nil {
 			return err
 		}
+		if err := notOurs(n, k.Spec.Linux.Sysctl); err != nil {
+			return err
+		}
 	}
 	return k.openMounts()
 }
@@ -126,6 +134,9 @@ func (k *creation) options() (plan.Options, error) {
 	o, err := k.planOptions()
 	if err != nil {
 		return o, err
+	}
+	if !k.Spec.Process.Terminal {
+		o.Null = k.files.null()
 	}
 	o.Tasks, o.Cgroup, err = k.files.cgroup(k.cg)
 	return o, err

@@ -29,19 +29,20 @@ const (
 // record is state.json: what must be known of a container to go on with it in
 // another process.
 type record struct {
-	ID        string            `json:"id"`
-	Pid       int               `json:"init_process_pid"`   // 0 until there is one that waits for its start
-	StartTime uint64            `json:"init_process_start"` // clock ticks since boot, as in /proc/<pid>/stat; tells reused pids apart
-	Created   time.Time         `json:"created"`
-	Bundle    string            `json:"bundle"`
-	Rootfs    string            `json:"rootfs"` // spec.root.path, absolute
-	Owner     int               `json:"owner"`  // uid of the one who created it
-	Cgroups   map[string]string `json:"cgroup_paths"`
-	Scope     *systemd.Unit     `json:"systemd_unit,omitempty"` // that systemd keeps them as
-	NoPivot   bool              `json:"no_pivot,omitempty"`
-	Keyring   bool              `json:"keyring,omitempty"` // has a session keyring of its own
-	Config    json.RawMessage   `json:"config"`            // the spec, as bundle.Parse reads it; nil: Spec is encoded
-	Spec      *specs.Spec       `json:"-"`                 // with absolute paths: see normal
+	ID          string            `json:"id"`
+	Pid         int               `json:"init_process_pid"`   // 0 until there is one that waits for its start
+	StartTime   uint64            `json:"init_process_start"` // clock ticks since boot, as in /proc/<pid>/stat; tells reused pids apart
+	Created     time.Time         `json:"created"`
+	Bundle      string            `json:"bundle"`
+	Rootfs      string            `json:"rootfs"` // spec.root.path, absolute
+	Owner       int               `json:"owner"`  // uid of the one who created it
+	Cgroups     map[string]string `json:"cgroup_paths"`
+	Scope       *systemd.Unit     `json:"systemd_unit,omitempty"`         // that systemd keeps them as
+	Descriptors []string          `json:"external_descriptors,omitempty"` // see Container.Descriptors
+	NoPivot     bool              `json:"no_pivot,omitempty"`
+	Keyring     bool              `json:"keyring,omitempty"` // has a session keyring of its own
+	Config      json.RawMessage   `json:"config"`            // the spec, as bundle.Parse reads it; nil: Spec is encoded
+	Spec        *specs.Spec       `json:"-"`                 // with absolute paths: see normal
 }
 
 // hasCgroup says whether the container has one; see CreateOptions.Rootless.

@@ -139,3 +139,21 @@ func (b *builder) links() {
 	b.Call("unlinkat", unix.SYS_UNLINKAT, dev, program.Str("ptmx"), program.Num(0)).Tolerate(unix.ENOENT)
 	b.Call("symlinkat", unix.SYS_SYMLINKAT, program.Str("pts/ptmx"), dev, program.Str("ptmx"))
 }
+
+// Devices are the paths of the devices that a container gets from the spec and
+// always.
+func Devices(spec *specs.Spec) (paths []string) {
+	given := map[string]bool{"/dev/ptmx": true}
+	for _, d := range spec.Linux.Devices {
+		if p := path.Clean(d.Path); !given[p] {
+			given[p] = true
+			paths = append(paths, p)
+		}
+	}
+	for _, d := range defaultDevices {
+		if !given[d.Path] {
+			paths = append(paths, d.Path)
+		}
+	}
+	return paths
+}

@@ -221,11 +221,9 @@ func HasNew(spec *specs.Spec, t specs.LinuxNamespaceType) bool {
 }
 
 // HasUserNS says whether the container has a user namespace beside ours.
-func HasUserNS(spec *specs.Spec) bool {
-	for _, n := range spec.Linux.Namespaces {
-		if n.Type == specs.UserNamespace {
-			return true
-		}
-	}
-	return false
+func HasUserNS(spec *specs.Spec) bool { return HasNamespace(spec, specs.UserNamespace) }
+
+// HasNamespace says whether the container has a namespace of this type beside ours.
+func HasNamespace(spec *specs.Spec, t specs.LinuxNamespaceType) bool {
+	return slices.ContainsFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == t })
 }

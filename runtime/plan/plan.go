@@ -85,8 +85,9 @@ type Options struct {
 	Start    bool // wait for a start; false runs at once
 	Hooks    bool // there are hooks to wait for
 	NoPivot  bool
-	Keyring  bool // a session keyring of its own
-	AskTTY   bool // ask whether the console is ready for the process
+	Keyring  bool    // a session keyring of its own
+	AskTTY   bool    // ask whether the console is ready for the process
+	Null     [3]bool // standard descriptors that are the host's null device
 
 	Cgroups CgroupMounts
 	Creator Creator

@@ -19,6 +19,7 @@ func (b *builder) finish() error {
 		return fmt.Errorf("process has no args: %w", errdefs.ErrInvalidArgument)
 	}
 	o := b.o.Process
+	b.reopenNull()
 	b.keyring()
 	if b.proc.NoNewPrivileges {
 		b.Label("set no_new_privs")
