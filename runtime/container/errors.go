@@ -71,7 +71,7 @@ func commandError(err error, command string) error {
 // placeError says what move_mount means when it finds a directory and a file: the one
 // reason why a mount that could be made can't go to a place that could be opened.
 func placeError(err error, pe program.Error) error {
-	if pe.Errno != unix.EINVAL || !strings.HasPrefix(pe.Label, "bind ") {
+	if pe.Errno != unix.EINVAL || !strings.HasPrefix(pe.Label, "bind ") && !strings.HasPrefix(pe.Label, "mount ") {
 		return err
 	}
 	pe.Errno = unix.ENOTDIR

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -16,7 +17,7 @@ import (
 // openMounts opens what a user namespace's root could not reach, and the user
 // namespaces of idmapped mounts.
 func (k *creation) openMounts() error {
-	userns := plan.HandsRoot(k.Spec, creator(nil))
+	userns := plan.HandsRoot(k.Spec, creator())
 	for i, m := range k.Spec.Mounts {
 		if userns && plan.IsBind(m) {
 			fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, plan.TreeFlags(m)|unix.OPEN_TREE_CLOEXEC)
@@ -25,12 +26,10 @@ func (k *creation) openMounts() error {
 			}
 			k.files.add(plan.InSource(i), os.NewFile(uintptr(fd), m.Source))
 		}
-		if len(m.UIDMappings) > 0 {
-			f, err := userNamespace(m.UIDMappings, m.GIDMappings)
-			if err != nil {
+		if plan.IsMapped(m) {
+			if err := k.mapMount(i, m, userns); err != nil {
 				return fmt.Errorf("id maps of mount %s: %w", m.Destination, err)
 			}
-			k.files.add(plan.InMap(i), f)
 		}
 	}
 	if !userns {
@@ -42,6 +41,36 @@ func (k *creation) openMounts() error {
 	}
 	k.files.add(plan.InRoot, root)
 	return nil
+}
+
+// mapMount gives mount i its ids: here when the container has a user namespace, from where
+// the kernel lets nobody do it, else its init does.
+func (k *creation) mapMount(i int, m specs.Mount, userns bool) error {
+	ns, err := k.mapOf(m)
+	if err != nil {
+		return err
+	}
+	if !userns {
+		k.files.add(plan.InMap(i), ns)
+		return nil
+	}
+	defer ns.Close()
+	return unix.MountSetattr(int(k.files.byName[plan.InSource(i)].Fd()), "", plan.MapFlags(m),
+		&unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())})
+}
+
+// mapOf is a user namespace with the ids of a mount: its own, or those of the user namespace
+// that the container joins.
+func (k *creation) mapOf(m specs.Mount) (*os.File, error) {
+	if len(m.UIDMappings) > 0 {
+		return userNamespace(m.UIDMappings, m.GIDMappings)
+	}
+	for _, n := range k.Spec.Linux.Namespaces {
+		if n.Type == specs.UserNamespace && n.Path != "" {
+			return os.Open(n.Path)
+		}
+	}
+	return nil, fmt.Errorf("there are none: %w", errdefs.ErrInvalidArgument)
 }
 
 // userNamespace makes one with the given maps, held by the file alone.

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"path"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -23,7 +24,7 @@ func (b *builder) mountInputs() (regs []program.Reg) {
 		if b.handed() && IsBind(m) {
 			regs = append(regs, b.Input(InSource(i)))
 		}
-		if len(m.UIDMappings) > 0 {
+		if IsMapped(m) && !b.ns.user() {
 			regs = append(regs, b.Input(InMap(i)))
 		}
 	}
@@ -32,7 +33,8 @@ func (b *builder) mountInputs() (regs []program.Reg) {
 
 // IsBind says whether a mount of the spec shows a host path.
 func IsBind(m specs.Mount) bool {
-	return m.Type == "bind" || rootfs.ParseOptions(m.Options).Bind
+	f := rootfs.ParseOptions(m.Options)
+	return (m.Type == "bind" || f.Bind) && !f.Remount
 }
 
 func (b *builder) mounts() error {
@@ -127,6 +129,14 @@ func TreeFlags(m specs.Mount) uint {
 	return how
 }
 
+// MapFlags are the mount_setattr flags for an idmapped bind's source.
+func MapFlags(m specs.Mount) uint {
+	if rootfs.ParseOptions(m.Options).RecIDMap {
+		return unix.AT_EMPTY_PATH | unix.AT_RECURSIVE
+	}
+	return unix.AT_EMPTY_PATH
+}
+
 // attachRoot puts the root's mount on top of "/", from where pivot_root takes
 // it. Hooks expect it at its own path: one that joins our mount namespace has
 // for its root what lies on top of "/".
@@ -157,11 +167,12 @@ func (b *builder) attachRoot() error {
 // mount adds one mount of the spec; i is its index, -1 for one of the root's.
 func (b *builder) mount(i int, m specs.Mount) error {
 	f := rootfs.ParseOptions(m.Options)
-	if f.CopyUp {
-		return fmt.Errorf("mount %s: option tmpcopyup is not supported: %w", m.Destination, errdefs.ErrNotImplemented)
-	}
 	switch {
-	case m.Type == "cgroup" || m.Type == "cgroup2":
+	case f.Remount:
+		return b.remount(m, f)
+	case IsMapped(m) && b.ns.user() && !b.handed():
+		return fmt.Errorf("mount %s: id-mapped mounts are not supported for rootless containers: %w", m.Destination, errdefs.ErrInvalidArgument)
+	case m.Type == "cgroup" || m.Type == "cgroup2" && b.o.Cgroups.Unified:
 		return b.mountCgroup(m, f)
 	case m.Type == "bind" || f.Bind:
 		b.mountBind(i, m, f)
@@ -172,16 +183,29 @@ func (b *builder) mount(i int, m specs.Mount) error {
 	return b.mountNew(m, f)
 }
 
+// mountBind shows a host path. With a user namespace the parent has set the id maps: they
+// need capabilities over the filesystem.
 func (b *builder) mountBind(i int, m specs.Mount, f rootfs.Flags) {
 	b.Label("bind %s on %s", m.Source, m.Destination)
 	src, ok := b.sources[i]
 	if !ok {
 		src, _ = b.OpenTree("source", program.Cwd, m.Source, TreeFlags(m))
 	}
-	if len(m.UIDMappings) > 0 {
+	if IsMapped(m) && !b.ns.user() {
 		b.SetAttr(src, program.Attr{Set: unix.MOUNT_ATTR_IDMAP, UserNS: b.Input(InMap(i))}, f.RecIDMap)
 	}
+	b.setBindAttr(src, f)
+	f.Attr = program.Attr{}
 	b.attach(src, m.Destination, f)
+}
+
+// setBindAttr sets the attributes of a mount that is not new; see rootfs.Flags.BindAttr.
+func (b *builder) setBindAttr(r program.Reg, f rootfs.Flags) {
+	if f.Attr.Zero() {
+		return
+	}
+	o := b.SetAttr(r, f.BindAttr(), false).Tolerate(unix.EPERM)
+	b.IfFailed(o, func() { b.SetAttr(r, f.Attr, false) })
 }
 
 // attach sets what the options ask for and moves the mount to its place.
@@ -195,28 +219,47 @@ func (b *builder) attach(src program.Reg, dest string, f rootfs.Flags) {
 	to, _ := b.MakePath("to", b.root, dest, src)
 	b.Attach(src, to)
 	b.Close(to)
-	if p := f.Propagation; p != 0 {
-		b.SetAttr(src, program.Attr{Propagation: p &^ unix.MS_REC}, p&unix.MS_REC != 0)
-	}
+	rootfs.Propagate(b.Program, src, f)
 	b.Close(src)
 }
 
-// mountNew mounts a new filesystem. A read-only tmpfs turns so at the end, for
-// other mounts and devices may go into it.
+// remount changes what lies on the destination: with bind the mount alone, else its
+// filesystem too.
+func (b *builder) remount(m specs.Mount, f rootfs.Flags) error {
+	b.Label("remount %s", m.Destination)
+	to, _ := b.OpenIn("to", b.root, m.Destination, unix.O_PATH)
+	if !f.Bind {
+		fs, _ := b.FSPick("fs", to)
+		if err := rootfs.Configure(b.Program, fs, "", f); err != nil {
+			return fmt.Errorf("remount %s: %w", m.Destination, err)
+		}
+		b.FSReconfigure(fs)
+		b.Close(fs)
+	}
+	b.setBindAttr(to, f)
+	if !f.Recursive.Zero() {
+		b.SetAttr(to, f.Recursive, true)
+	}
+	rootfs.Propagate(b.Program, to, f)
+	b.Close(to)
+	return nil
+}
+
+// mountNew mounts a new filesystem. A read-only tmpfs, and what is /dev, turns so at the
+// end, for other mounts and devices may go into it.
 func (b *builder) mountNew(m specs.Mount, f rootfs.Flags) error {
 	b.Label("%s", MountLabel(m))
-	late := m.Type == "tmpfs" && f.ReadOnly()
+	late := f.ReadOnly() && (m.Type == "tmpfs" || path.Clean(m.Destination) == "/dev")
 	if late {
 		f.Attr.Set &^= unix.MOUNT_ATTR_RDONLY
 	}
 	f.Data = append(f.Data, b.label(m)...)
-	source := m.Source
-	if source == "" {
-		source = m.Type
-	}
-	r, err := rootfs.New(b.Program, m.Type, m.Type, source, f)
+	r, err := b.newMount(m, f)
 	if err != nil {
 		return fmt.Errorf("mount %s: %w", m.Destination, err)
+	}
+	if m.Type == "tmpfs" {
+		b.likeBeneath(r, m, f)
 	}
 	to, _ := b.MakePath("to", b.root, m.Destination, 0)
 	if isProc(m) {
@@ -228,9 +271,7 @@ func (b *builder) mountNew(m specs.Mount, f rootfs.Flags) error {
 	if !f.Recursive.Zero() {
 		b.SetAttr(r, f.Recursive, true)
 	}
-	if p := f.Propagation; p != 0 {
-		b.SetAttr(r, program.Attr{Propagation: p &^ unix.MS_REC}, p&unix.MS_REC != 0)
-	}
+	rootfs.Propagate(b.Program, r, f)
 	if late {
 		b.late = append(b.late, lateReadonly{r, fmt.Sprintf("make %s read-only", m.Destination)})
 		return nil
@@ -239,18 +280,46 @@ func (b *builder) mountNew(m specs.Mount, f rootfs.Flags) error {
 	return nil
 }
 
+// newMount makes the detached mount of a new filesystem. The sysfs of a network namespace
+// that is not the user namespace's own can't be mounted: then the host's is shown.
+func (b *builder) newMount(m specs.Mount, f rootfs.Flags) (program.Reg, error) {
+	source := m.Source
+	if source == "" {
+		source = m.Type
+	}
+	if m.Type != "sysfs" || !b.bindsDevices() || b.ns.fresh&unix.CLONE_NEWNET != 0 {
+		return rootfs.New(b.Program, m.Type, m.Type, source, f)
+	}
+	r := b.Reg(m.Type)
+	fs, o := b.FSOpen("fs", m.Type)
+	o.Tolerate(unix.EPERM)
+	var err error
+	b.IfElse(o, func() { err = rootfs.NewIn(b.Program, r, fs, source, f) }, func() {
+		b.OpenTreeTo(r, program.Cwd, "/sys", unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE)
+		if !f.Attr.Zero() {
+			b.SetAttr(r, f.Attr, false)
+		}
+	})
+	return r, err
+}
+
 // isProc says whether a mount is of a filesystem whose paths will be masked and
 // made read-only by name: a symbolic link in the image, which somebody else may
 // change meanwhile, must not decide where it lies.
 func isProc(m specs.Mount) bool { return m.Type == "proc" || m.Type == "sysfs" }
 
-// label is the SELinux option for a filesystem that is born here.
+// label is the SELinux option for a filesystem that is born here; those of the kernel's own
+// objects have their labels by policy.
 func (b *builder) label(m specs.Mount) []string {
-	if m.Type != "tmpfs" || b.o.Process.MountLabel == "" {
+	if b.o.Process.MountLabel == "" || isProc(m) || m.Type == "mqueue" || m.Type == "cgroup2" {
 		return nil
 	}
-	return []string{b.o.Process.MountLabel}
+	return []string{b.ownLabel()}
 }
+
+// ownLabel is the option that labels a filesystem; quotes are for mount(2), whose options
+// are one string.
+func (b *builder) ownLabel() string { return strings.ReplaceAll(b.o.Process.MountLabel, `"`, "") }
 
 // makeCwd makes the working directory, as runc does.
 func (b *builder) makeCwd() {

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"strings"
+
 	"golang.org/x/sys/unix"
 
 	"gantry/runtime/program"
@@ -32,6 +34,9 @@ func (b *builder) maskDir(empty, to program.Reg) {
 		fs, _ := b.FSOpen("fs", "tmpfs")
 		b.FSString(fs, "nr_blocks", "1")
 		b.FSString(fs, "nr_inodes", "1")
+		if key, label, ok := strings.Cut(b.ownLabel(), "="); ok {
+			b.FSString(fs, key, label)
+		}
 		b.FSMountTo(empty, fs, unix.MOUNT_ATTR_RDONLY)
 		attach = b.Attach(empty, to)
 	})

@@ -80,7 +80,12 @@ func (p *Program) Close(r Reg) *Op { return p.Call("close", unix.SYS_CLOSE, From
 // OpenTree is open_tree(2); an empty path with AT_EMPTY_PATH is dir itself.
 func (p *Program) OpenTree(name string, dir Arg, path string, how uint) (Reg, *Op) {
 	r := p.Reg(name)
-	return r, p.CallTo(r, "open_tree", unix.SYS_OPEN_TREE, dir, Str(path), flags(uint64(how|unix.OPEN_TREE_CLOEXEC), atTable))
+	return r, p.OpenTreeTo(r, dir, path, how)
+}
+
+// OpenTreeTo is OpenTree into a register that is there.
+func (p *Program) OpenTreeTo(r Reg, dir Arg, path string, how uint) *Op {
+	return p.CallTo(r, "open_tree", unix.SYS_OPEN_TREE, dir, Str(path), flags(uint64(how|unix.OPEN_TREE_CLOEXEC), atTable))
 }
 
 // Attach moves the detached mount in from onto the place in to.
@@ -179,6 +184,46 @@ func (p *Program) FSMountTo(r, fs Reg, attr uint64) *Op {
 // Mount is mount(2).
 func (p *Program) Mount(source, target, fstype string, how uintptr, options string) *Op {
 	return p.Call("mount", unix.SYS_MOUNT, Str(source), Str(target), Str(fstype), flags(uint64(how), mountTable), Str(options))
+}
+
+// FSPick starts the change of the filesystem mounted at r.
+func (p *Program) FSPick(name string, r Reg) (Reg, *Op) {
+	fs := p.Reg(name)
+	return fs, p.CallTo(fs, "fspick", unix.SYS_FSPICK, From(r), Str(""), Named(unix.FSPICK_EMPTY_PATH|unix.FSPICK_CLOEXEC, "EMPTY_PATH|CLOEXEC"))
+}
+
+// FSReconfigure changes a filesystem as configured.
+func (p *Program) FSReconfigure(fs Reg) *Op {
+	return p.Call("fsconfig", unix.SYS_FSCONFIG, From(fs), Named(unix.FSCONFIG_CMD_RECONFIGURE, "RECONFIGURE"), Num(0), Num(0), Num(0))
+}
+
+// Statx leaves what the file in r is in 256 bytes, for Load and Check.
+func (p *Program) Statx(r Reg) Arg {
+	st := Buffer("", statxSize, "stat")
+	p.Call("statx", unix.SYS_STATX, From(r), Str(""), Named(unix.AT_EMPTY_PATH, "EMPTY_PATH"), Named(unix.STATX_BASIC_STATS, "BASIC"), st)
+	return st
+}
+
+// Places in struct statx, and its size.
+const (
+	StatxUID   = 20
+	StatxGID   = 24
+	StatxMode  = 28
+	StatxMajor = 128
+	StatxMinor = 132
+	statxSize  = 256
+)
+
+// Load reads the 32 bits at a place of data that an op has written, as far as mask goes.
+func (p *Program) Load(name string, data Arg, place int, mask uint32) Reg {
+	r := p.Reg(name)
+	p.CallTo(r, "load", opLoad, data, Num(place), Named(mask, fmt.Sprintf("%#o", mask)))
+	return r
+}
+
+// Check fails with err unless the 32 bits at a place of data are want, as far as mask goes.
+func (p *Program) Check(data Arg, place int, mask, want uint32, err unix.Errno) *Op {
+	return p.Call("check", opCheck, data, Num(place), Named(mask, fmt.Sprintf("%#o", mask)), Named(want, fmt.Sprintf("%#o", want)), Named(uint64(err), unix.ErrnoName(err)))
 }
 
 // WriteFile opens path in dir, writes b with one write and closes it. The op

@@ -35,6 +35,10 @@ const (
 	opJoin
 	opLeave
 	opExit
+	opSkip
+	opLoad
+	opCheck
+	opCopyTree
 )
 
 // States of the shared page.
@@ -296,6 +300,14 @@ func pseudo(m *machine, nr uintptr, a *[6]uintptr, i uintptr) (uintptr, syscall.
 	case opIsSet:
 		if a[0] == 0 {
 			return 0, syscall.ENODATA
+		}
+	case opCopyTree:
+		return copyTree(m, a[0], a[1])
+	case opLoad:
+		return uintptr(*at[uint32](a[0]+a[1], 0)) & a[2], errnoNone
+	case opCheck:
+		if uintptr(*at[uint32](a[0]+a[1], 0))&a[2] != a[3] {
+			return 0, syscall.Errno(a[4])
 		}
 	case opFork:
 		return fork(m, a[0])

@@ -240,7 +240,7 @@ func (c *Process) failure(i int, e unix.Errno) error {
 		return fmt.Errorf("program has no end")
 	}
 	o := c.prog.ops[i]
-	return &Error{Label: o.label, Call: c.prog.opText(o), Name: o.name, Errno: e}
+	return &Error{Label: o.label + o.detail, Call: c.prog.opText(o), Name: o.name, Errno: e}
 }
 
 // Answer lets a child that asked go on.

@@ -82,8 +82,9 @@ type Op struct {
 	tolerate []unix.Errno
 	note     bool
 	label    string
-	skipOK   int // ops to leave out when the call succeeds
-	skipErr  int // ops to leave out when it fails in a tolerated way
+	detail   string // see Detail
+	skipOK   int    // ops to leave out when the call succeeds
+	skipErr  int    // ops to leave out when it fails in a tolerated way
 }
 
 // Tolerate lets the program go on when the call fails with one of these.
@@ -111,6 +112,24 @@ func (p *Program) IfFailed(o *Op, then func()) {
 	n := len(p.ops)
 	then()
 	o.skipOK = len(p.ops) - n
+}
+
+// IfElse adds ops that run when o, the last op so far, succeeds, and others that run when it
+// fails in a tolerated way.
+func (p *Program) IfElse(o *Op, ok, failed func()) {
+	n := len(p.ops)
+	failed()
+	skip := p.Call("skip", opSkip)
+	o.skipOK = len(p.ops) - n
+	n = len(p.ops)
+	ok()
+	skip.skipOK = len(p.ops) - n
+}
+
+// Detail adds to the text of this op's error.
+func (o *Op) Detail(format string, args ...any) *Op {
+	o.detail = ": " + fmt.Sprintf(format, args...)
+	return o
 }
 
 func (p *Program) add(name string, nr uintptr, out Reg, args ...Arg) *Op {

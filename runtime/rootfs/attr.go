@@ -1,6 +1,8 @@
 package rootfs
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -12,14 +14,39 @@ import (
 type Flags struct {
 	Attr        program.Attr // of the mount alone
 	Recursive   program.Attr // of it and all mounts below ("rro", "rnosuid")
-	Propagation uint64       // MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE; MS_REC beside it for the r-forms
+	Propagation []uint64     // each MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE, MS_REC beside it for the r-forms; set in turn
 	Bind        bool         // bind or rbind
 	Rec         bool         // rbind
+	Remount     bool         // change the mount that is there
 	Super       []string     // flags of the filesystem itself: "sync", "dirsync", "lazytime", "ro"
 	Data        []string     // options of the filesystem: "size=64k", "newinstance"
 	IDMap       bool         // idmap or ridmap
 	RecIDMap    bool         // ridmap
 	CopyUp      bool         // tmpcopyup
+}
+
+// bindAttrs are the attributes of a mount that one bind mount decides as a whole: see
+// BindAttr. Those of access times stay the source's where no option names them.
+const bindAttrs = unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV |
+	unix.MOUNT_ATTR_NOEXEC | unix.MOUNT_ATTR_NOSYMFOLLOW
+
+// BindAttr is Attr for a bind or a remount: once an option names an attribute, the others
+// are not the source's but off, as with mount(2) and runc. The kernel may refuse that to a
+// user namespace, whose mounts have attributes that are locked; then Attr alone is right.
+func (f Flags) BindAttr() program.Attr {
+	a := f.Attr
+	if !a.Zero() {
+		a.Clear |= bindAttrs &^ a.Set
+	}
+	return a
+}
+
+// Has says whether the filesystem's own options have a value for key.
+func (f Flags) Has(key string) bool {
+	return slices.ContainsFunc(f.Data, func(o string) bool {
+		k, _, _ := strings.Cut(o, "=")
+		return k == key
+	})
 }
 
 // ReadOnly says whether the mount itself is read-only.
@@ -59,7 +86,21 @@ var superOptions = map[string]bool{"sync": true, "dirsync": true, "lazytime": tr
 var idleOptions = map[string]bool{
 	"": true, "defaults": true, "async": true, "loud": true, "silent": true, "nomand": true, "nolazytime": true,
 	"iversion": true, "noiversion": true, "copy": true, "nocopy": true, "auto": true, "noauto": true,
-	"user": true, "nouser": true, "_netdev": true, "remount": true,
+	"user": true, "nouser": true, "_netdev": true,
+}
+
+// KnownOptions are the options that are not handed to the filesystem, as mount(8) and the
+// runtime specification name them, sorted.
+func KnownOptions() []string {
+	list := []string{"bind", "rbind", "remount", "idmap", "ridmap", "tmpcopyup"}
+	for o := range attrOptions {
+		list = append(list, o, "r"+o)
+	}
+	list = slices.AppendSeq(list, maps.Keys(propagationOptions))
+	list = slices.AppendSeq(list, maps.Keys(superOptions))
+	list = append(list, "defaults", "async", "loud", "silent", "nomand", "nolazytime", "iversion", "noiversion")
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // ParseOptions reads mount options in order; of contradicting ones the last
@@ -78,7 +119,7 @@ func (f *Flags) parse(o string) {
 		return
 	}
 	if p, ok := propagationOptions[o]; ok {
-		f.Propagation = p
+		f.Propagation = append(f.Propagation, p)
 		return
 	}
 	if a, ok := attrOptions[strings.TrimPrefix(o, "r")]; ok && strings.HasPrefix(o, "r") {
@@ -94,6 +135,8 @@ func (f *Flags) parse(o string) {
 		f.IDMap = true
 	case o == "ridmap":
 		f.IDMap, f.RecIDMap = true, true
+	case o == "remount":
+		f.Remount = true
 	case o == "tmpcopyup":
 		f.CopyUp = true
 	case superOptions[o]:

@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,14 +24,44 @@ func TestParseOptions(t *testing.T) {
 		{"noatime,relatime", Flags{Attr: program.Attr{Clear: unix.MOUNT_ATTR__ATIME}}},
 		{"strictatime", Flags{Attr: program.Attr{Set: unix.MOUNT_ATTR_STRICTATIME, Clear: unix.MOUNT_ATTR__ATIME}}},
 		{"rstrictatime", Flags{Recursive: program.Attr{Set: unix.MOUNT_ATTR_STRICTATIME, Clear: unix.MOUNT_ATTR__ATIME}}},
-		{"rprivate", Flags{Propagation: unix.MS_PRIVATE | unix.MS_REC}},
-		{"shared", Flags{Propagation: unix.MS_SHARED}},
+		{"rprivate", Flags{Propagation: []uint64{unix.MS_PRIVATE | unix.MS_REC}}},
+		{"shared", Flags{Propagation: []uint64{unix.MS_SHARED}}},
 		{"sync,size=5,newinstance,defaults", Flags{Super: []string{"sync"}, Data: []string{"size=5", "newinstance"}}},
 		{"ridmap", Flags{IDMap: true, RecIDMap: true}},
 		{"tmpcopyup", Flags{CopyUp: true}},
+		{"rslave,shared", Flags{Propagation: []uint64{unix.MS_SLAVE | unix.MS_REC, unix.MS_SHARED}}},
+		{"bind,remount", Flags{Bind: true, Remount: true}},
+		{"rrelatime", Flags{Recursive: program.Attr{Clear: unix.MOUNT_ATTR__ATIME}}},
+		{"ro,rrw", Flags{Attr: program.Attr{Set: unix.MOUNT_ATTR_RDONLY}, Recursive: program.Attr{Clear: unix.MOUNT_ATTR_RDONLY}}},
 	} {
 		if got := ParseOptions(strings.Split(c.options, ",")); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%q: %+v, want %+v", c.options, got, c.want)
+		}
+	}
+}
+
+// TestBindAttr: an attribute that is named turns off those that are not.
+func TestBindAttr(t *testing.T) {
+	for _, c := range []struct {
+		options string
+		want    program.Attr
+	}{
+		{"rbind,rprivate", program.Attr{}},
+		{"bind,ro", program.Attr{Set: unix.MOUNT_ATTR_RDONLY, Clear: bindAttrs &^ unix.MOUNT_ATTR_RDONLY}},
+		{"bind,rw", program.Attr{Clear: bindAttrs}},
+		{"bind,noatime", program.Attr{Set: unix.MOUNT_ATTR_NOATIME, Clear: unix.MOUNT_ATTR__ATIME | bindAttrs}},
+	} {
+		if got := ParseOptions(strings.Split(c.options, ",")).BindAttr(); got != c.want {
+			t.Errorf("%q: %+v, want %+v", c.options, got, c.want)
+		}
+	}
+}
+
+func TestKnownOptions(t *testing.T) {
+	list := KnownOptions()
+	for _, o := range []string{"rro", "rnosymfollow", "ratime", "rstrictatime", "remount", "idmap", "tmpcopyup", "runbindable", "lazytime", "noiversion"} {
+		if !slices.Contains(list, o) {
+			t.Errorf("%q is missing", o)
 		}
 	}
 }

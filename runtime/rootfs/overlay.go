@@ -60,45 +60,71 @@ func bind(p *program.Program, m Mount, f Flags) program.Reg {
 	p.Label("bind root filesystem %s", m.Source)
 	how := uint(unix.OPEN_TREE_CLONE | unix.AT_RECURSIVE)
 	r, _ := p.OpenTree("root", program.Cwd, m.Source, how)
-	f.Attr.Propagation = f.Propagation &^ unix.MS_REC
 	if !f.Attr.Zero() {
 		p.SetAttr(r, f.Attr, false)
 	}
 	if !f.Recursive.Zero() {
 		p.SetAttr(r, f.Recursive, true)
 	}
+	Propagate(p, r, f)
 	return r
+}
+
+// Propagate adds the ops that set a mount's propagation: several in turn, since a mount may
+// be a slave and shared.
+func Propagate(p *program.Program, r program.Reg, f Flags) {
+	for _, how := range f.Propagation {
+		p.SetAttr(r, program.Attr{Propagation: how &^ unix.MS_REC}, how&unix.MS_REC != 0)
+	}
 }
 
 // New adds the ops that make a detached mount of a new filesystem.
 func New(p *program.Program, name, fstype, source string, f Flags) (program.Reg, error) {
 	fs, _ := p.FSOpen("fs", fstype)
+	r := p.Reg(name)
+	return r, NewIn(p, r, fs, source, f)
+}
+
+// NewIn is New for a configuration that has been opened, into a register that is there.
+func NewIn(p *program.Program, r, fs program.Reg, source string, f Flags) error {
+	if err := Configure(p, fs, source, f); err != nil {
+		return err
+	}
+	p.FSMountTo(r, fs, f.Attr.Set)
+	return nil
+}
+
+// Configure adds the ops that hand a filesystem its source and options. One on a device is
+// itself read-only, not its mount alone: a device may be.
+func Configure(p *program.Program, fs program.Reg, source string, f Flags) error {
 	if source != "" {
 		if err := set(p, fs, "source="+source); err != nil {
-			return 0, err
+			return err
 		}
 	}
+	if strings.HasPrefix(source, "/") && f.ReadOnly() {
+		p.FSFlag(fs, "ro")
+	}
 	for _, s := range f.Super {
-		p.FSFlag(fs, s)
+		p.FSFlag(fs, s).Detail("option %s", s)
 	}
 	for _, d := range f.Data {
 		if err := set(p, fs, d); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	r, _ := p.FSMount(name, fs, f.Attr.Set)
-	return r, nil
+	return nil
 }
 
 func set(p *program.Program, fs program.Reg, option string) error {
 	key, value, ok := strings.Cut(option, "=")
 	switch {
 	case !ok:
-		p.FSFlag(fs, key)
+		p.FSFlag(fs, key).Detail("option %s", key)
 	case len(value) > fsStringMax:
 		return fmt.Errorf("mount option %s: value longer than %d bytes: %w", key, fsStringMax, errdefs.ErrInvalidArgument)
 	default:
-		p.FSString(fs, key, value)
+		p.FSString(fs, key, value).Detail("option %s", option)
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"gantry/runtime/rootfs"
 )
 
 // Spec checks a whole container. Nil is a problem, not a panic.
@@ -140,7 +142,30 @@ func (c *checker) mounts(s *specs.Spec) {
 		if (len(m.UIDMappings) == 0) != (len(m.GIDMappings) == 0) {
 			c.add(f, "uidMappings and gidMappings go together")
 		}
+		c.mountOptions(f, m, s.Linux)
 	}
+}
+
+// mountOptions refuses what could only be dropped in silence.
+func (c *checker) mountOptions(field string, m specs.Mount, l *specs.Linux) {
+	f := rootfs.ParseOptions(m.Options)
+	bind, mapped := f.Bind || m.Type == "bind", f.IDMap || len(m.UIDMappings) > 0
+	switch {
+	case m.Destination != "" && path.Join("/", m.Destination) == "/" && !f.Remount:
+		c.add(field+".destination", "the root filesystem is not for mounts")
+	case bind && len(f.Data) > 0:
+		c.add(field+".options", "bind mounts cannot have any filesystem-specific options applied: %q", clip(f.Data[0]))
+	case f.CopyUp && m.Type != "tmpfs":
+		c.add(field+".options", "tmpcopyup is for tmpfs")
+	case f.IDMap && (!bind || f.Remount), mapped && !bind && len(m.GIDMappings) > 0:
+		c.add(field, "id-mapped mounts are only supported for bind-mounts")
+	case mapped && len(m.UIDMappings) == 0 && !hasUserNS(l):
+		c.add(field, "idmap without mappings needs a user namespace")
+	}
+}
+
+func hasUserNS(l *specs.Linux) bool {
+	return l != nil && slices.ContainsFunc(l.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace })
 }
 
 // proc keeps others' files from the place of procfs: what the runtime and the libraries
