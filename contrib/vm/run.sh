@@ -103,12 +103,12 @@ debian_root() {
 	echo vm >"$1/etc/hostname"
 }
 
-# disk MACHINE: its root with our binaries, the docker CLI, this directory and the
+# disk MACHINE ROOT: its root with our binaries, the docker CLI, this directory and the
 # tests that its steps want.
 disk() {
 	local tree=$vm/tree package
 	rm -rf "$tree" && mkdir -p "$tree/gantry"/{bin,tests}
-	"$1_root" "$tree"
+	"$2_root" "$tree"
 	cp "${GANTRY_BIN:-bin}"/* .build/docker "$tree/gantry/bin/"
 	wanted "$1" | awk '$5 == "test" {print $6}' | sort -u | while read -r package; do
 		CGO_ENABLED=0 go test -c -o "$tree/gantry/tests/${package//\//-}" "./$package"
@@ -118,7 +118,7 @@ disk() {
 	mkfs.ext4 -q -F -E lazy_itable_init=1 -d "$tree" "$vm/disk.img"
 }
 
-# boot MACHINE INIT: runs its steps.
+# boot MACHINE PARAMETERS: runs its steps; more parameters for the kernel.
 boot() {
 	local steps
 	steps=$(wanted "$1" | awk '{print $1}' | paste -sd,)
@@ -126,17 +126,17 @@ boot() {
 		-display none -serial "file:$vm/console-$1" -monitor none -no-reboot -nic none \
 		-kernel "$vm/kernel/boot/vmlinuz-$release" -initrd "$vm/initrd.gz" \
 		-drive "file=$vm/disk.img,if=virtio,format=raw,cache=unsafe" \
-		-append "console=ttyS0 quiet panic=-1 gantry.init=$2 gantry.steps=$steps systemd.show_status=0" </dev/null &
+		-append "console=ttyS0 quiet panic=-1 gantry.steps=$steps $2" </dev/null &
 	trap "kill $! 2>/dev/null || true" EXIT
 	wait $! || echo "the machine ended with $?"
 }
 
-# machine MACHINE INIT: counts in failed when a step failed.
+# machine MACHINE ROOT PARAMETERS: counts in failed when a step failed.
 machine() {
 	[ -n "$(wanted "$1")" ] || return 0
 	echo "the machine $1"
-	disk "$1"
-	boot "$1" "$2"
+	disk "$1" "$2"
+	boot "$1" "$3"
 	# What a step prints stands between its marks; a terminal's line ends go.
 	tr -d '\r' <"$vm/console-$1" | sed -n '/^VM-/,$p' | tee "$vm/report-$1" |
 		grep -E '^VM-|^ *(--- (FAIL|SKIP)|FAIL|panic)|^(PASS|ok|not ok)' || true
@@ -151,6 +151,7 @@ kernel
 ramdisk
 SECONDS=0 # the limit is without what was downloaded
 failed=0
-machine busybox /gantry/init
-machine debian /sbin/init
+machine busybox busybox 'gantry.init=/gantry/init'
+machine debian debian 'gantry.init=/sbin/init systemd.show_status=0'
+machine hybrid debian 'gantry.init=/sbin/init systemd.show_status=0 systemd.unified_cgroup_hierarchy=0'
 exit $failed

@@ -102,12 +102,6 @@ func TestBadPaths(t *testing.T) {
 	}
 }
 
-func TestSystemdIsRefused(t *testing.T) {
-	if _, err := New("/x", Options{Systemd: true}); !errors.Is(err, errdefs.ErrNotImplemented) {
-		t.Fatal(err)
-	}
-}
-
 func TestThisHost(t *testing.T) {
 	t.Logf("mode %v", Mode())
 	if Mode() == 0 {
