@@ -146,8 +146,9 @@ func (k *creation) planOptions() (o plan.Options, err error) {
 	o = plan.Options{
 		ID: k.ID, RootPath: k.Spec.Root.Path, Rootfs: k.Rootfs, Extra: len(k.ExtraFiles),
 		Start: true, Hooks: hasEarlyHooks(k.Spec.Hooks), NoPivot: k.NoPivot, Keyring: !k.NoNewKeyring,
-		Host: hostOptions(k.Spec.Root.Path), Cgroups: cgroupMounts(k.cg), Creator: creator(k.Spec.Hooks),
+		Host: hostOptions(k.Spec.Root.Path), Cgroups: cgroupMounts(k.cg), Creator: creatorOf(k.Spec),
 	}
+	tell(k.Warn, ignored(k.Spec))
 	o.Process, err = processOptions(k.Spec, k.Spec.Process, k.filter, k.OOMScoreAdj, k.Warn)
 	return o, err
 }
@@ -193,6 +194,9 @@ func compiler(s *specs.LinuxSeccomp) func() (filter, error) {
 
 // processOptions clamps what the process asks for to what we may give it.
 func processOptions(spec *specs.Spec, p *specs.Process, compile func() (filter, error), oom *int, warn func(string)) (o plan.Process, err error) {
+	if err := checkUser(spec, p); err != nil {
+		return o, err
+	}
 	userns := plan.HasUserNS(spec)
 	o.OOMScoreAdj = p.OOMScoreAdj
 	if o.OOMScoreAdj == nil {

@@ -40,7 +40,8 @@ func SysctlPath(key string) (string, error) {
 }
 
 // sysctls takes only keys whose value is a namespace's of the container. A
-// namespace that is joined by path is trusted not to be the host's.
+// namespace that is joined by path must not be the host's, which whoever opens it
+// sees.
 func (c *checker) sysctls(m map[string]string, s *specs.Spec, ns joined) {
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		f := "linux.sysctl." + clip(key)
@@ -62,6 +63,15 @@ func (c *checker) sysctls(m map[string]string, s *specs.Spec, ns joined) {
 			c.add(f, "differs from domainname")
 		}
 	}
+}
+
+// SysctlNamespace is the namespace that a sysctl's value belongs to; "" is the host.
+func SysctlNamespace(key string) specs.LinuxNamespaceType {
+	path, err := SysctlPath(key)
+	if err != nil {
+		return ""
+	}
+	return sysctlNamespace(path)
 }
 
 func sysctlNamespace(path string) specs.LinuxNamespaceType {
