@@ -91,7 +91,7 @@ func (k *creation) prepare(ctx context.Context) error {
 		ID: k.ID, Created: time.Now().UTC(), Bundle: dir, Rootfs: k.Spec.Root.Path,
 		Owner: os.Getuid(), NoPivot: k.NoPivot, Keyring: !k.NoNewKeyring, Spec: k.Spec, Config: k.Config,
 	}}
-	if err := checkRootless(k.Spec, creator(k.Spec.Hooks)); err != nil {
+	if err := checkRootless(k.Spec); err != nil {
 		return err
 	}
 	m, err := k.newCgroup()
@@ -220,7 +220,7 @@ func (k *creation) run(ctx context.Context) error {
 	err = k.converse(waiting, proc)
 	end()
 	if err != nil {
-		return explain(err, k.Spec, creator(nil))
+		return explain(err, k.Spec, creator())
 	}
 	for _, n := range proc.Notes() {
 		k.Warn(fmt.Sprintf("%s: %v", n.Label, n.Errno))
@@ -336,6 +336,6 @@ func (k *creation) hooks(ctx context.Context) error {
 	}
 	return hooks.Run(ctx, h.CreateContainer, state, hooks.Options{
 		Name: "createContainer", Dir: k.Bundle,
-		Namespaces: &hooks.Namespaces{Init: k.c.pidfd, Flags: namespaceFlags(k.Spec)},
+		Namespaces: &hooks.Namespaces{Init: k.c.pidfd, Flags: namespaceFlags(k.Spec), Unprivileged: creator().Unprivileged},
 	})
 }

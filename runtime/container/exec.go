@@ -125,7 +125,7 @@ func (c *Container) execOptions(fs *files, o ExecOptions) (po plan.Options, err 
 	if err := fs.stdio(o.Process.Terminal, o.Stdin, o.Stdout, o.Stderr, o.ExtraFiles); err != nil {
 		return po, err
 	}
-	po = plan.Options{ID: c.id, Extra: len(o.ExtraFiles), AskTTY: o.Console != nil, NoPivot: c.rec.NoPivot, Keyring: c.rec.Keyring, Creator: creator(nil)}
+	po = plan.Options{ID: c.id, Extra: len(o.ExtraFiles), AskTTY: o.Console != nil, NoPivot: c.rec.NoPivot, Keyring: c.rec.Keyring, Creator: creator()}
 	if err := c.place(fs); err != nil {
 		return po, err
 	}
@@ -177,7 +177,7 @@ func (c *Container) startContainerHooks(ctx context.Context) error {
 	}
 	return hooks.Run(ctx, h.StartContainer, c.hookState(specs.StateCreated), hooks.Options{
 		Name: "startContainer",
-		Namespaces: &hooks.Namespaces{Init: c.PidFD(), Flags: namespaceFlags(c.rec.Spec), Files: fs.byName,
+		Namespaces: &hooks.Namespaces{Init: c.PidFD(), Flags: namespaceFlags(c.rec.Spec), Unprivileged: creator().Unprivileged, Files: fs.byName,
 			Confine: func(p *program.Program) { confineHook(p, tasks, born, o.Caps) }},
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/sys/userns"
@@ -14,22 +15,42 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/runtime/cgroup"
+	"gantry/runtime/idmap"
 	"gantry/runtime/plan"
 	"gantry/runtime/program"
 	"gantry/runtime/security/caps"
 )
 
 // creator is what this process may not do.
-func creator(h *specs.Hooks) plan.Creator {
-	c := plan.Creator{Unprivileged: !caps.Have(unix.CAP_SYS_ADMIN), InUserNS: userns.RunningInUserNS()}
-	c.Dumpable = c.Unprivileged && h != nil && len(h.CreateContainer)+len(h.StartContainer) > 0
+func creator() plan.Creator {
+	c := plan.Creator{InUserNS: userns.RunningInUserNS()}
+	c.Unprivileged = !caps.Have(unix.CAP_SYS_ADMIN) || c.InUserNS && !mayMount()
 	return c
+}
+
+// creatorOf is creator for the init of a new container. Nobody but who creates it
+// shares new user and pid namespaces with it before its start, so that it needs
+// no protection there.
+func creatorOf(s *specs.Spec) plan.Creator {
+	c := creator()
+	c.Dumpable = c.Unprivileged && plan.HasNew(s, specs.UserNamespace) && plan.HasNew(s, specs.PIDNamespace)
+	return c
+}
+
+// mayMount asks the kernel: who is root of a user namespace may still be in the
+// mount namespace of somebody else, as with "unshare -U".
+func mayMount() bool {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err != unix.EPERM
 }
 
 // checkRootless refuses what nobody without privileges can have, in words that
 // say more than the kernel's.
-func checkRootless(s *specs.Spec, c plan.Creator) error {
-	if !c.Unprivileged {
+func checkRootless(s *specs.Spec) error {
+	if caps.Have(unix.CAP_SYS_ADMIN) {
 		return nil
 	}
 	if !plan.HasUserNS(s) {
@@ -42,9 +63,44 @@ func checkRootless(s *specs.Spec, c plan.Creator) error {
 	if len(l.UIDMappings) == 0 || len(l.GIDMappings) == 0 {
 		return fmt.Errorf("rootless container requires at least one UID and one GID mapping: %w", errdefs.ErrInvalidArgument)
 	}
-	own := len(l.GIDMappings) == 1 && l.GIDMappings[0].Size == 1 && int(l.GIDMappings[0].HostID) == os.Getegid()
-	if own && len(s.Process.User.AdditionalGids) > 0 {
+	return checkOwners(s.Mounts, l)
+}
+
+// checkOwners refuses owners of mounts that are not mapped: the kernel says no
+// more than that they are invalid.
+func checkOwners(mounts []specs.Mount, l *specs.Linux) error {
+	for _, m := range mounts {
+		for _, o := range m.Options {
+			for option, ids := range map[string][]specs.LinuxIDMapping{"uid=": l.UIDMappings, "gid=": l.GIDMappings} {
+				text, is := strings.CutPrefix(o, option)
+				id, err := strconv.ParseUint(text, 10, 32)
+				if is && err == nil && !idmap.Has(ids, uint32(id)) {
+					return fmt.Errorf("mount %s: cannot specify %s for an id that is not mapped: %w", m.Destination, o, errdefs.ErrInvalidArgument)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// checkUser refuses a user that the container's own maps lack, in runc's words.
+func checkUser(s *specs.Spec, p *specs.Process) error {
+	if !plan.HasNew(s, specs.UserNamespace) {
+		return nil
+	}
+	l, u := s.Linux, p.User
+	switch {
+	case len(u.AdditionalGids) > 0 && idmap.DeniesGroups(l.GIDMappings):
 		return errNoGroups
+	case !idmap.Has(l.UIDMappings, u.UID):
+		return fmt.Errorf("cannot set uid to unmapped user in user namespace: %d: %w", u.UID, errdefs.ErrInvalidArgument)
+	case !idmap.Has(l.GIDMappings, u.GID):
+		return fmt.Errorf("cannot set gid to unmapped user in user namespace: %d: %w", u.GID, errdefs.ErrInvalidArgument)
+	}
+	for _, g := range u.AdditionalGids {
+		if !idmap.Has(l.GIDMappings, g) {
+			return fmt.Errorf("cannot set additional group to unmapped group in user namespace: %d: %w", g, errdefs.ErrInvalidArgument)
+		}
 	}
 	return nil
 }
@@ -105,11 +161,11 @@ func explain(err error, s *specs.Spec, c plan.Creator) error {
 		}
 		switch m.Type {
 		case "proc":
-			return fmt.Errorf("%w (in a user namespace it takes a pid namespace of the container's own, and a /proc outside of which no part is covered)", err)
+			return fmt.Errorf("%w (in a user namespace that takes a pid namespace of the container's own, and our own /proc without anything mounted over parts of it)", err)
 		case "sysfs":
-			return fmt.Errorf("%w (in a user namespace it takes a network namespace of the container's own; /sys can be bound instead)", err)
+			return fmt.Errorf("%w (in a user namespace that takes a network namespace of the container's own; /sys can be bound instead)", err)
 		case "mqueue":
-			return fmt.Errorf("%w (in a user namespace it takes an ipc namespace of the container's own)", err)
+			return fmt.Errorf("%w (in a user namespace that takes an ipc namespace of the container's own)", err)
 		}
 	}
 	return err

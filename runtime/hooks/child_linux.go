@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -68,12 +69,25 @@ func spawnInside(ctx context.Context, h specs.Hook, io *stdio, o Options) (child
 	if err != nil {
 		return child{}, err
 	}
-	if _, err := proc.Next(ctx); err != nil {
+	if err := hear(ctx, proc); err != nil {
 		proc.Abort()
 		return child{}, err
 	}
 	proc.Release()
 	return child{proc.Pid, proc.PidFD, func() error { return reap(proc.Pid) }}, nil
+}
+
+// hear waits for execve; before it the hook may have become another process.
+func hear(ctx context.Context, proc *program.Process) error {
+	for {
+		ev, err := proc.Next(ctx)
+		if err != nil || ev.Kind != program.Asked {
+			return err
+		}
+		if err := errors.Join(proc.Adopt(), proc.Answer()); err != nil {
+			return err
+		}
+	}
 }
 
 // Compile is the program of a hook in a container's namespaces. Its inputs are
@@ -82,8 +96,14 @@ func Compile(h specs.Hook, o Options) *program.Program {
 	p, ns := program.New(), o.Namespaces
 	p.Label("prepare hook")
 	init, stdin, stdout := p.Input("init"), p.Input("stdin"), p.Input("stdout")
-	if ns.Flags&unix.CLONE_NEWPID != 0 {
+	flags, fork := ns.Flags, false
+	switch {
+	case flags&unix.CLONE_NEWPID == 0:
+	case ns.Unprivileged: // only root of its user namespace may join it, and only for children
+		fork = true
+	default:
 		p.Clone.PidNS = init
+		flags &^= unix.CLONE_NEWPID
 	}
 	keep := []program.Reg{init, stdin, stdout}
 	for _, name := range slices.Sorted(maps.Keys(ns.Files)) {
@@ -91,14 +111,22 @@ func Compile(h specs.Hook, o Options) *program.Program {
 	}
 	p.Keep(3, keep...)
 	p.SignalDefaults()
-	p.Call("setpgid", unix.SYS_SETPGID, program.Num(0), program.Num(0))
 	p.Dup(stdin, 0)
 	p.Dup(stdout, 1)
 	p.Dup(stdout, 2)
-	if rest := ns.Flags &^ unix.CLONE_NEWPID; rest != 0 {
+	if flags != 0 {
 		p.Label("join the container's namespaces")
-		p.SetNS(init, rest)
+		p.SetNS(init, flags)
 	}
+	if flags&unix.CLONE_NEWUSER != 0 {
+		becomeRoot(p)
+	}
+	if fork {
+		p.Label("clone into pid namespace")
+		p.ForkOn(0)
+		p.Ask(askChild)
+	}
+	p.Call("setpgid", unix.SYS_SETPGID, program.Num(0), program.Num(0))
 	if o.Dir != "" {
 		p.Label("change to %s", o.Dir)
 		p.Call("chdir", unix.SYS_CHDIR, program.Str(o.Dir))
@@ -112,6 +140,17 @@ func Compile(h specs.Hook, o Options) *program.Program {
 	p.CloseAllBut(3)
 	p.Execve(exe, h.Args, h.Env)
 	return p
+}
+
+const askChild = 'p' // adopt the clone
+
+// becomeRoot takes the ids of a user namespace's root: ours mean nothing in it.
+func becomeRoot(p *program.Program) {
+	p.Label("become root of the user namespace")
+	zero := program.Num(0)
+	p.Call("setresgid", unix.SYS_SETRESGID, zero, zero, zero)
+	p.Call("setresuid", unix.SYS_SETRESUID, zero, zero, zero)
+	p.Call("setgroups", unix.SYS_SETGROUPS, zero, zero).Tolerate(unix.EPERM)
 }
 
 // reap takes the end of a child that is still to be waited for.

@@ -28,6 +28,10 @@ type Namespaces struct {
 	Init  *os.File // pidfd of the container's init; stays the caller's
 	Flags uint64   // CLONE_NEW* of the namespaces that differ from the runtime's
 
+	// Unprivileged: we may join no pid namespace; the hook does, once it is root of
+	// the container's user namespace.
+	Unprivileged bool
+
 	// Confine adds what must be done between joining and execve: the cgroup,
 	// capabilities, user, seccomp filter. May be nil. Files are its inputs.
 	Confine func(*program.Program)

@@ -13,6 +13,7 @@ package idmap
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -25,6 +26,16 @@ import (
 type Maps struct {
 	UIDs, GIDs []specs.LinuxIDMapping
 }
+
+// Has says whether an id of the namespace is mapped.
+func Has(list []specs.LinuxIDMapping, id uint32) bool {
+	return slices.ContainsFunc(list, func(m specs.LinuxIDMapping) bool {
+		return id >= m.ContainerID && uint64(id) < uint64(m.ContainerID)+uint64(m.Size)
+	})
+}
+
+// DeniesGroups says whether a map of groups makes Write deny setgroups.
+func DeniesGroups(gids []specs.LinuxIDMapping) bool { return groups.choose(gids) == asOwn }
 
 // kind is what users and groups do differently.
 type kind struct {
@@ -71,8 +82,12 @@ func (k kind) way(list []specs.LinuxIDMapping, own int, capable bool) way {
 	return byTool
 }
 
+func (k kind) choose(list []specs.LinuxIDMapping) way {
+	return k.way(list, k.own(), caps.Have(k.cap))
+}
+
 func (k kind) write(pid int, list []specs.LinuxIDMapping) error {
-	how := k.way(list, k.own(), caps.Have(k.cap))
+	how := k.choose(list)
 	if how == byTool {
 		return k.runTool(pid, list)
 	}

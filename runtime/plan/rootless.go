@@ -14,9 +14,10 @@ type Creator struct {
 	// InUserNS: it is in a user namespace below the host's, where no device nodes
 	// can be made.
 	InUserNS bool
-	// Dumpable: hooks will join the init's namespaces, which the kernel allows an
-	// unprivileged creator only while the init is dumpable: its memory is the
-	// creator's and stays so up to execve.
+	// Dumpable: hooks, and what is executed in the container before its start, join
+	// the init's namespaces. The kernel allows that an unprivileged creator only
+	// while the init is dumpable: up to execve its memory is the creator's, not its
+	// user namespace's.
 	Dumpable bool
 }
 
