@@ -31,10 +31,14 @@ func (b *builder) begin() {
 		b.Write(f, strconv.Itoa(*adj)).Tolerate(unix.EACCES, unix.EPERM).Note()
 		b.Close(f)
 	}
-	b.Label("start a session")
-	b.Call("setsid", unix.SYS_SETSID)
+	b.session()
 	b.Label("set umask")
 	b.Call("umask", unix.SYS_UMASK, program.Num(0))
+}
+
+func (b *builder) session() {
+	b.Label("start a session")
+	b.Call("setsid", unix.SYS_SETSID)
 }
 
 // restInputs declares every input beside stdio.
@@ -55,9 +59,17 @@ func (b *builder) restInputs() (rest []program.Reg) {
 // joinCgroups moves the child alone, which costs the kernel least; it comes
 // before the cgroup namespace, whose root it decides.
 func (b *builder) joinCgroups() {
+	b.bornInCgroup()
+	b.joinTasks()
+}
+
+func (b *builder) bornInCgroup() {
 	if b.o.Cgroup {
 		b.Clone.Cgroup = b.Input(InCgroup)
 	}
+}
+
+func (b *builder) joinTasks() {
 	b.Label("join cgroup")
 	for i := range b.o.Tasks {
 		f := b.Input(InTasks(i))

@@ -21,33 +21,16 @@ func Exec(spec *specs.Spec, proc *specs.Process, o Options) (*program.Program, e
 	if err != nil {
 		return nil, err
 	}
-	pidfd, root := b.Input(InPidFD), b.Input(InRoot)
 	b.begin()
 	b.undumpable()
-	b.joinCgroups()
-	b.openAttrs()
 	kinds := own.fresh
 	for t := range own.joined {
 		kinds |= cloneFlag[t]
 	}
-	pidns, inside := kinds&unix.CLONE_NEWPID, o.Creator.Unprivileged
-	if pidns != 0 && !inside {
-		b.Clone.PidNS = pidfd
-		kinds &^= pidns
-	}
-	b.Label("join the container's namespaces")
-	b.SetNS(pidfd, kinds)
-	if kinds&unix.CLONE_NEWUSER != 0 {
-		b.becomeRoot()
-		b.undumpable()
-	}
-	if pidns != 0 && inside {
-		b.forkIntoPidNS()
-	}
-	b.Label("enter the container's root")
-	if o.NoPivot {
-		b.Call("fchdir", unix.SYS_FCHDIR, program.From(root))
-		b.Call("chroot", unix.SYS_CHROOT, program.Str("."))
+	if kinds&unix.CLONE_NEWPID != 0 && kinds&unix.CLONE_NEWUSER != 0 && !o.Creator.Unprivileged {
+		b.bornInside(kinds)
+	} else {
+		b.appearInside(kinds)
 	}
 	b.root, _ = b.Open("root", program.Cwd, "/", unix.O_PATH|unix.O_DIRECTORY)
 	if proc.Terminal {
@@ -57,4 +40,46 @@ func Exec(spec *specs.Spec, proc *specs.Process, o Options) (*program.Program, e
 		return nil, fmt.Errorf("exec: %w", err)
 	}
 	return b.Program, nil
+}
+
+// bornInside enters a container that has a user namespace. Whoever is in there has no
+// power over the child before it is in it too, and none after that, for its memory is the
+// creator's: so its first clone may be into the pid namespace.
+func (b *builder) bornInside(kinds uint64) {
+	b.joinCgroups()
+	b.openAttrs()
+	pidfd := b.Input(InPidFD)
+	b.Clone.PidNS = pidfd
+	b.Label("join the container's namespaces")
+	b.SetNS(pidfd, kinds&^unix.CLONE_NEWPID)
+	b.becomeRoot()
+	b.undumpable()
+	b.enterRoot()
+}
+
+// appearInside enters any other container. Who has CAP_SYS_PTRACE in there sees root,
+// working directory and open files of each process of its pid namespace, so the child
+// comes into that last, by another clone, when nothing of the host is left to be seen.
+func (b *builder) appearInside(kinds uint64) {
+	b.bornInCgroup()
+	b.Label("join the container's namespaces")
+	b.SetNS(b.Input(InPidFD), kinds)
+	if kinds&unix.CLONE_NEWUSER != 0 {
+		b.becomeRoot()
+		b.undumpable()
+	}
+	b.enterRoot()
+	if kinds&unix.CLONE_NEWPID != 0 {
+		b.forkIntoPidNS(0)
+	}
+	b.joinTasks()
+	b.openOwnAttrs()
+}
+
+func (b *builder) enterRoot() {
+	b.Label("enter the container's root")
+	if b.o.NoPivot {
+		b.Call("fchdir", unix.SYS_FCHDIR, program.From(b.Input(InRoot)))
+		b.Call("chroot", unix.SYS_CHROOT, program.Str("."))
+	}
 }

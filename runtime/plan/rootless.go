@@ -36,9 +36,10 @@ func HandsRoot(spec *specs.Spec, c Creator) bool { return HasUserNS(spec) && !c.
 func MountLabel(m specs.Mount) string { return fmt.Sprintf("mount %s on %s", m.Type, m.Destination) }
 
 // forkIntoPidNS goes on in a child that is in the pid namespace which has just
-// been joined.
-func (b *builder) forkIntoPidNS() {
+// been joined, and leads a session of its own.
+func (b *builder) forkIntoPidNS(fresh uint64) {
 	b.Label("clone into pid namespace")
-	b.ForkOn(0)
+	b.ForkOn(fresh)
 	b.Ask(TellChild)
+	b.session()
 }
