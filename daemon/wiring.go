@@ -82,7 +82,7 @@ func (d *Daemon) makeContainers(c *config.Config, core *client.Client) error {
 	if err != nil {
 		return err
 	}
-	if c.CgroupParent == "" { // made for containers by our name: gone with the last of them
+	if c.CgroupParent == "" && !c.SystemdCgroup() { // made for containers by our name: gone with the last of them
 		d.onClose(func() error { return host.RemoveCgroup(c.ContainerCgroup()) })
 	}
 	d.onClose(d.Containers.Close)
@@ -152,7 +152,7 @@ func containerConfig(c *config.Config, features host.Features) (container.Config
 	conf := container.Config{
 		Root: filepath.Join(c.DataRoot, "containers"), IORoot: filepath.Join(c.ExecRoot, "io"),
 		Snapshotter: c.StorageDriver, DefaultRuntime: c.DefaultRuntime,
-		CgroupParent: c.ContainerCgroup(), CgroupPrefix: c.Instance(),
+		CgroupParent: c.ContainerCgroup(), CgroupPrefix: c.Instance(), SystemdCgroup: c.SystemdCgroup(),
 		Defaults: containerDefaults(c),
 		Init:     c.Init, InitPath: c.InitPath, NoNewPrivileges: c.NoNewPrivileges, SeccompProfile: c.SeccompProfile,
 		Log:  containertypes.LogConfig{Type: c.LogDriver, Config: c.LogOpts},
@@ -194,7 +194,7 @@ const builtin = "io.containerd.gantry.v2"
 func runtimes(c *config.Config) (map[string]container.Runtime, error) {
 	all := map[string]container.Runtime{}
 	state := filepath.Join(c.ExecRoot, "runtime")
-	opts, err := typeurl.MarshalAny(&runcoptions.Options{Root: state})
+	opts, err := typeurl.MarshalAny(&runcoptions.Options{Root: state, SystemdCgroup: c.SystemdCgroup()})
 	if err != nil {
 		return nil, err
 	}
@@ -203,20 +203,34 @@ func runtimes(c *config.Config) (map[string]container.Runtime, error) {
 	}
 	for name, r := range c.Runtimes {
 		if r.Path == "" {
-			all[name] = container.Runtime{Name: r.Type, Foreign: r.Type != builtin}
+			if all[name], err = shim(c, r); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		path, err := withArgs(c, name, r)
 		if err != nil {
 			return nil, err
 		}
-		opts, err := typeurl.MarshalAny(&runcoptions.Options{Root: state, BinaryName: path})
+		opts, err := typeurl.MarshalAny(&runcoptions.Options{Root: state, BinaryName: path, SystemdCgroup: c.SystemdCgroup()})
 		if err != nil {
 			return nil, err
 		}
 		all[name] = container.Runtime{Name: builtin, Options: opts}
 	}
 	return all, nil
+}
+
+// shim is a runtime that the configuration names by its type. Those known to take
+// options of runc's are told who keeps the cgroups, since that is in the spec's path.
+func shim(c *config.Config, r config.Runtime) (container.Runtime, error) {
+	rt := container.Runtime{Name: r.Type, Foreign: r.Type != builtin}
+	if !c.SystemdCgroup() || rt.Foreign && r.Type != "io.containerd.runc.v2" {
+		return rt, nil
+	}
+	var err error
+	rt.Options, err = typeurl.MarshalAny(&runcoptions.Options{SystemdCgroup: true})
+	return rt, err
 }
 
 // withArgs returns a program that runs the runtime with its runtimeArgs; a shim can be

@@ -75,9 +75,7 @@ func (c *Config) checkDefaults() (errs []error) {
 	if !slices.Contains([]string{"", "private", "host"}, c.CgroupnsMode) {
 		errs = append(errs, fmt.Errorf("default cgroup namespace mode (%v) is invalid; use \"host\" or \"private\"", c.CgroupnsMode))
 	}
-	if c.CgroupDriver != "cgroupfs" {
-		errs = append(errs, fmt.Errorf("native.cgroupdriver=%s is not supported: want cgroupfs", c.CgroupDriver))
-	}
+	errs = append(errs, c.checkCgroups()...)
 	if c.ShmSize <= 0 {
 		errs = append(errs, fmt.Errorf("invalid default shm size: %d", c.ShmSize))
 	}

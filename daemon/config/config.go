@@ -67,7 +67,7 @@ type Config struct {
 	IpcMode         string
 	CgroupnsMode    string // "" is private on cgroup v2, host on v1
 	CgroupParent    string // "" derives from ExecRoot
-	CgroupDriver    string // from exec-opts: cgroupfs or systemd
+	CgroupDriver    string // from exec-opts: cgroupfs or systemd; see defaultCgroupDriver
 	SeccompProfile  string
 	NoNewPrivileges bool
 	Labels          []string
@@ -148,7 +148,6 @@ func New() *Config {
 		Ulimits:          map[string]*containertypes.Ulimit{},
 		ShmSize:          64 << 20,
 		IpcMode:          "private",
-		CgroupDriver:     "cgroupfs",
 		SeccompProfile:   "builtin",
 		Features:         map[string]bool{},
 		MTU:              1500,

@@ -86,6 +86,9 @@ func TestLoadErrors(t *testing.T) {
 		{name: "open tcp", args: []string{"-H", "tcp://127.0.0.1:2375"}, want: "without TLS verification is refused"},
 		{name: "bad level", args: []string{"-l", "loud"}, want: "invalid logging level: loud"},
 		{name: "bip without a bridge", args: []string{"-b", "none", "--bip", "10.0.0.1/8"}, want: "exclude each other"},
+		{name: "no cgroup driver", args: []string{"--exec-opt", "native.cgroupdriver=none"}, want: "native.cgroupdriver option none is internally used and cannot be specified manually"},
+		{name: "unknown cgroup driver", json: `{"exec-opts":["native.cgroupdriver=x"]}`, want: "native.cgroupdriver option x not supported"},
+		{name: "a path where a slice is wanted", args: []string{"--exec-opt", "native.cgroupdriver=systemd", "--cgroup-parent", "/x"}, want: `cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"`},
 		{name: "version too old", json: `{"min-api-version":"1.12"}`, want: "invalid minimum API version (1.12)"},
 		{name: "every problem at once", args: []string{"--mtu", "1", "-l", "loud"}, want: "invalid MTU: 1"},
 	} {

@@ -21,5 +21,8 @@ func (c *Config) ContainerCgroup() string {
 	if c.CgroupParent != "" {
 		return c.CgroupParent
 	}
+	if c.SystemdCgroup() {
+		return "system.slice"
+	}
 	return "/" + c.Instance()
 }

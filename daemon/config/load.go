@@ -180,6 +180,9 @@ func (c *Config) finish() error {
 	if len(c.Hosts) == 0 {
 		c.Hosts = []string{DefaultHost}
 	}
+	if c.CgroupDriver == "" {
+		c.CgroupDriver = defaultCgroupDriver()
+	}
 	c.completeTLS()
 	for _, p := range []*string{&c.DataRoot, &c.ExecRoot, &c.PidFile} {
 		abs, err := filepath.Abs(*p)

@@ -87,7 +87,7 @@ func (c *Config) options() []option {
 		{flag: "default-ipc-mode", key: "default-ipc-mode", reload: true, usage: "Default mode for containers ipc (private or shareable)", target: text(&c.IpcMode)},
 		{flag: "default-cgroupns-mode", key: "default-cgroupns-mode", usage: "Default mode for containers cgroup namespace (host or private)", target: text(&c.CgroupnsMode)},
 		{flag: "cgroup-parent", key: "cgroup-parent", usage: "Set parent cgroup for all containers", target: text(&c.CgroupParent)},
-		{flag: "exec-opt", key: "exec-opts", usage: "Runtime execution options (native.cgroupdriver=cgroupfs)", target: list(new([]string), c.setExecOpt)},
+		{flag: "exec-opt", key: "exec-opts", usage: "Runtime execution options (native.cgroupdriver=cgroupfs or systemd)", target: list(new([]string), c.setExecOpt)},
 		{flag: "seccomp-profile", key: "seccomp-profile", usage: "Path to seccomp profile, builtin or unconfined", target: text(&c.SeccompProfile)},
 		{flag: "no-new-privileges", key: "no-new-privileges", usage: "Set no-new-privileges by default for new containers", target: boolean(&c.NoNewPrivileges)},
 		{flag: "label", key: "labels", reload: true, usage: "Set key=value labels to the daemon", target: list(&c.Labels, nil)},

@@ -11,6 +11,15 @@ import (
 
 const cgroupRoot = "/sys/fs/cgroup"
 
+// CgroupV2 says whether cgroup v2 is all there is.
+func CgroupV2() bool { return unified() }
+
+// Systemd says whether the machine was booted with systemd, as sd_booted(3).
+func Systemd() bool {
+	st, err := os.Lstat("/run/systemd/system")
+	return err == nil && st.IsDir()
+}
+
 func unified() bool {
 	var st unix.Statfs_t
 	return unix.Statfs(cgroupRoot, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
