@@ -318,6 +318,8 @@ func (k *creation) answer(ctx context.Context, proc *program.Process, code byte)
 	case plan.TellChild:
 		return proc.Adopt()
 	case plan.AskHooks:
+	case plan.AskOffsets:
+		return writeOffsets(proc.Pid, plan.TimeOffsets(k.Spec))
 		k.setInit(proc)
 		return k.hooks(ctx)
 	}

@@ -22,7 +22,7 @@ func (b *bed) mountTmpfsWith(dir string, flags uintptr) {
 // options prints the options of the mounts on some paths, as mountinfo has them, with their
 // propagation.
 func options(paths ...string) string {
-	return `grep -E ' (` + strings.Join(paths, "|") + `) ' /proc/self/mountinfo | sed -E 's/^[^ ]+ [^ ]+ [^ ]+ [^ ]+ ([^ ]+ [^ ]+ )(.*)- .*/\1\2/; s/ $//; s/:[0-9]+/:N/g'`
+	return `awk '$5 ~ "^(` + strings.Join(paths, "|") + `)$" { l = $5 " " $6; for (i = 7; $i != "-"; i++) { sub(":.*", ":N", $i); l = l " " $i }; print l }' /proc/self/mountinfo`
 }
 
 func TestMountOptions(t *testing.T) {

@@ -119,7 +119,7 @@ func (k *creation) open(ctx context.Context) error {
 		if n.Path == "" {
 			continue
 		}
-		if err := k.files.openPath(plan.InNamespace(n.Type), n.Path, unix.O_RDONLY); err != nil {
+		if err := k.files.openNamespace(n); err != nil {
 			return err
 		}
 		if err := notOurs(n, k.Spec.Linux.Sysctl); err != nil {

@@ -24,7 +24,7 @@ func (b *builder) mountInputs() (regs []program.Reg) {
 		if b.handed() && IsBind(m) {
 			regs = append(regs, b.Input(InSource(i)))
 		}
-		if IsMapped(m) && !b.ns.user() {
+		if IsMapped(m) && !b.handed() {
 			regs = append(regs, b.Input(InMap(i)))
 		}
 	}
@@ -191,7 +191,7 @@ func (b *builder) mountBind(i int, m specs.Mount, f rootfs.Flags) {
 	if !ok {
 		src, _ = b.OpenTree("source", program.Cwd, m.Source, TreeFlags(m))
 	}
-	if IsMapped(m) && !b.ns.user() {
+	if IsMapped(m) && !b.handed() {
 		b.SetAttr(src, program.Attr{Set: unix.MOUNT_ATTR_IDMAP, UserNS: b.Input(InMap(i))}, f.RecIDMap)
 	}
 	b.setBindAttr(src, f)

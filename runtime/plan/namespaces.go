@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -49,7 +48,7 @@ func readNamespaces(l *specs.Linux) (namespaces, error) {
 			ns.joined[n.Type] = n.Path
 		}
 	}
-	if ns.fresh&unix.CLONE_NEWNS == 0 {
+	if ns.fresh&unix.CLONE_NEWNS == 0 && ns.joined[specs.MountNamespace] == "" {
 		return ns, fmt.Errorf("a container needs a mount namespace of its own: %w", errdefs.ErrInvalidArgument)
 	}
 	return ns, nil
@@ -77,11 +76,16 @@ func (b *builder) enterNamespaces() {
 	fresh := b.ns.fresh
 	later := fresh & (unix.CLONE_NEWCGROUP | unix.CLONE_NEWTIME)
 	fresh &^= later
-	if b.ns.joined[specs.UserNamespace] != "" {
+	switch {
+	case b.ns.joined[specs.UserNamespace] != "":
 		b.undumpable()
 		b.joinUser()
 		b.makeInJoinedUser(fresh)
-	} else {
+		b.timeNamespace()
+	case fresh&unix.CLONE_NEWUSER != 0 && b.joinsFirst():
+		b.joinThenMakeUser(fresh)
+		return
+	default:
 		b.Clone.Flags = fresh
 		if b.ns.joined[specs.PIDNamespace] != "" {
 			b.Clone.PidNS = b.Input(InNamespace(specs.PIDNamespace))
@@ -89,15 +93,44 @@ func (b *builder) enterNamespaces() {
 		if fresh&unix.CLONE_NEWUSER != 0 {
 			b.awaitMaps()
 		}
+		b.timeNamespace()
 		b.undumpable()
 	}
 	b.joinOthers()
-	if later&unix.CLONE_NEWCGROUP != 0 {
+	b.cgroupNS()
+}
+
+// joinsFirst says whether namespaces are joined that a new user namespace may have no power
+// over, while the creator has.
+func (b *builder) joinsFirst() bool {
+	others := len(b.ns.joined)
+	if b.ns.joined[specs.PIDNamespace] != "" {
+		others--
+	}
+	return others > 0 && !b.o.Creator.Unprivileged
+}
+
+// joinThenMakeUser clones once more, for the new user namespace.
+func (b *builder) joinThenMakeUser(fresh uint64) {
+	if b.ns.joined[specs.PIDNamespace] != "" {
+		b.Clone.PidNS = b.Input(InNamespace(specs.PIDNamespace))
+	}
+	b.undumpable()
+	b.joinOthers()
+	b.Label("clone into user namespace")
+	b.ForkOn(fresh)
+	b.Ask(TellChild)
+	b.session()
+	b.awaitMaps()
+	b.timeNamespace()
+	b.undumpable()
+	b.cgroupNS()
+}
+
+func (b *builder) cgroupNS() {
+	if b.ns.fresh&unix.CLONE_NEWCGROUP != 0 {
 		b.Label("make cgroup namespace")
 		b.Unshare(unix.CLONE_NEWCGROUP)
-	}
-	if later&unix.CLONE_NEWTIME != 0 {
-		b.timeNamespace()
 	}
 }
 
@@ -146,6 +179,7 @@ func (b *builder) makeInJoinedUser(fresh uint64) {
 		b.Label("clone into pid namespace")
 		b.ForkOn(pid)
 		b.Ask(TellChild)
+		b.session()
 	}
 	b.Label("make namespaces")
 	if rest := fresh &^ unix.CLONE_NEWPID; rest != 0 {
@@ -153,31 +187,25 @@ func (b *builder) makeInJoinedUser(fresh uint64) {
 	}
 }
 
+// joinOthers joins what is no matter of the clone: the mount namespace last, with which
+// the host's paths are out of reach.
 func (b *builder) joinOthers() {
 	for _, t := range b.ns.order() {
-		if t == specs.UserNamespace || t == specs.PIDNamespace {
-			continue
+		if t != specs.UserNamespace && t != specs.PIDNamespace && t != specs.MountNamespace {
+			b.joinNamespace(t)
 		}
-		b.Label("join %s namespace %s", t, b.ns.joined[t])
-		b.SetNS(b.Input(InNamespace(t)), cloneFlag[t])
+	}
+	if b.ns.joined[specs.MountNamespace] != "" {
+		b.joinNamespace(specs.MountNamespace)
 	}
 }
 
-// timeNamespace makes one; execve enters it.
-func (b *builder) timeNamespace() {
-	b.Label("make time namespace")
-	b.Unshare(unix.CLONE_NEWTIME)
-	var lines []string
-	for _, clock := range slices.Sorted(maps.Keys(b.spec.Linux.TimeOffsets)) {
-		o := b.spec.Linux.TimeOffsets[clock]
-		lines = append(lines, fmt.Sprintf("%s %d %d\n", clock, o.Secs, o.Nanosecs))
-	}
-	if len(lines) > 0 {
-		b.WriteFile(program.Cwd, "/proc/self/timens_offsets", strings.Join(lines, ""))
-	}
+func (b *builder) joinNamespace(t specs.LinuxNamespaceType) {
+	b.Label("join %s namespace %s", t, b.ns.joined[t])
+	b.SetNS(b.Input(InNamespace(t)), cloneFlag[t])
 }
 
-// sysctls go through the host's /proc, which shows each task its own namespaces.
+// sysctls go through the host's procfs, which shows each task its own namespaces.
 func (b *builder) sysctls() error {
 	for _, k := range slices.Sorted(maps.Keys(b.spec.Linux.Sysctl)) {
 		path, err := validate.SysctlPath(k)
@@ -185,7 +213,9 @@ func (b *builder) sysctls() error {
 			return err
 		}
 		b.Label("set sysctl %s", k)
-		b.WriteFile(program.Cwd, "/proc/sys/"+path, b.spec.Linux.Sysctl[k])
+		f := b.openInProc("file", "sys/"+path)
+		b.Write(f, b.spec.Linux.Sysctl[k])
+		b.Close(f)
 	}
 	return nil
 }
@@ -198,15 +228,6 @@ func (b *builder) hostname() {
 	if d := b.spec.Domainname; d != "" {
 		b.Label("set domain name %q", d)
 		b.Call("setdomainname", unix.SYS_SETDOMAINNAME, program.Str(d), program.Num(len(d)))
-	}
-}
-
-// openAttrs opens the label files while the host's /proc is in place.
-func (b *builder) openAttrs() {
-	for _, a := range b.o.Process.Attrs {
-		b.Label("open label file %s", a.Path)
-		f, _ := b.Open("label", program.Cwd, "/proc/thread-self/"+a.Path, unix.O_WRONLY)
-		b.attrs = append(b.attrs, f)
 	}
 }
 

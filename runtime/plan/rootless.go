@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -23,14 +24,19 @@ type Creator struct {
 
 // handed says whether the creator opens root and sources of binds for a child
 // that may be unable to reach them.
-func (b *builder) handed() bool { return b.ns.user() && !b.o.Creator.Unprivileged }
+func (b *builder) handed() bool {
+	return (b.ns.user() || b.ns.joined[specs.MountNamespace] != "") && !b.o.Creator.Unprivileged
+}
 
 // bindsDevices says whether nodes can't be made, so that the host's are shown.
 func (b *builder) bindsDevices() bool { return b.ns.user() || b.o.Creator.InUserNS }
 
 // HandsRoot says whether a container's root and the sources of its binds are
 // inputs of its program.
-func HandsRoot(spec *specs.Spec, c Creator) bool { return HasUserNS(spec) && !c.Unprivileged }
+func HandsRoot(spec *specs.Spec, c Creator) bool {
+	joins := slices.ContainsFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.MountNamespace && n.Path != "" })
+	return (HasUserNS(spec) || joins) && !c.Unprivileged
+}
 
 // MountLabel is what the ops of a mount of a new file system are labelled.
 func MountLabel(m specs.Mount) string { return fmt.Sprintf("mount %s on %s", m.Type, m.Destination) }
