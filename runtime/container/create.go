@@ -228,6 +228,7 @@ func (k *creation) run(ctx context.Context) error {
 	if err := k.cg.Joined(); err != nil {
 		return fmt.Errorf("let go of the cgroup: %w", err)
 	}
+	resetAffinity(proc.Pid, k.Warn)
 	k.setInit(proc)
 	_, end = hop.Begin(ctx, "save state")
 	err = k.c.rec.save(k.c.dir())

@@ -28,6 +28,7 @@ func (c *Container) Exec(ctx context.Context, o ExecOptions) (_ *Process, err er
 	if err := validate.Process(o.Process); err != nil {
 		return nil, err
 	}
+	o.Process = inherited(c.rec.Spec.Process, o.Process)
 	if o.Warn == nil {
 		o.Warn = func(string) {}
 	}

@@ -9,7 +9,7 @@ import (
 
 // lacking refuses what the specification has and this runtime does not, so that
 // nothing is dropped in silence.
-func lacking(s *specs.Spec, p *specs.Process) error {
+func lacking(s *specs.Spec, _ *specs.Process) error {
 	what := ""
 	switch l := s.Linux; {
 	case l == nil:
@@ -17,11 +17,6 @@ func lacking(s *specs.Spec, p *specs.Process) error {
 		what = "linux.intelRdt"
 	case len(l.NetDevices) > 0:
 		what = "linux.netDevices"
-	case l.MemoryPolicy != nil:
-		what = "linux.memoryPolicy"
-	}
-	if p.ExecCPUAffinity != nil {
-		what = "process.execCPUAffinity"
 	}
 	if what == "" {
 		return nil

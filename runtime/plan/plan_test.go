@@ -124,6 +124,7 @@ func TestGolden(t *testing.T) {
 			s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 3}
 			s.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedBatch, Nice: 4}
 			s.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
+			s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind, Nodes: "0-1", Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes}}
 			o.Process.OOMScoreAdj, o.Keyring, o.Extra = &adj, true, 2
 			o.Process.Rlimits = []security.Rlimit{{Name: "RLIMIT_NOFILE", Resource: unix.RLIMIT_NOFILE, Soft: 10, Hard: 20}}
 			o.Process.Caps = security.CapSets{Effective: 1, Permitted: 1, Bounding: 3, Inheritable: 1, Ambient: 1}
@@ -160,6 +161,15 @@ func TestGoldenExec(t *testing.T) {
 	p, err := plan.Exec(s, &specs.Process{Args: []string{"/bin/ls"}, Cwd: "/", Terminal: true},
 		plan.Options{Tasks: 1, Process: plan.Process{HaveCaps: 0xff}})
 	golden(t, "exec", p, err)
+}
+
+func TestGoldenExecAffinity(t *testing.T) {
+	p, err := plan.Exec(spec(), &specs.Process{
+		Args: []string{"/bin/ls"}, Cwd: "/", Env: []string{"A=1", "HOME=/a", "A=2"},
+		ExecCPUAffinity: &specs.CPUAffinity{Initial: "1", Final: "0-1"},
+		Scheduler:       &specs.Scheduler{Policy: specs.SchedDeadline, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}, Runtime: 1, Deadline: 2, Period: 3},
+	}, plan.Options{Tasks: 1})
+	golden(t, "exec-affinity", p, err)
 }
 
 func TestGoldenDetachedRoot(t *testing.T) {
@@ -201,6 +211,7 @@ func TestRefused(t *testing.T) {
 		{"mount without a type", func(s *specs.Spec) { s.Mounts = []specs.Mount{m("/x", "", "y")} }, "no type"},
 		{"long option", func(s *specs.Spec) { s.Mounts = []specs.Mount{m("/x", "tmpfs", "y", "size="+strings.Repeat("1", 300))} }, "longer than 255"},
 		{"device type", func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "q"}} }, "unknown device type"},
+		{"memory policy", func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: "MPOL_X"} }, "invalid memory policy mode"},
 		{"what is not there yet", func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth1": {}} }, "linux.netDevices is not supported"},
 		{"no args", func(s *specs.Spec) { s.Process.Args = nil }, "no args"},
 		{"scheduler", func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: "SCHED_NONE"} }, "scheduler policy"},

@@ -74,7 +74,7 @@ func (b *builder) keyring() {
 
 // environment is the process's, with room for HOME where the spec has none.
 func (b *builder) environment() (*program.Arg, program.Arg) {
-	env := b.proc.Env
+	env := lastOfEach(b.proc.Env)
 	for _, e := range env {
 		if strings.HasPrefix(e, "HOME=") {
 			return nil, program.Strs(env, fmt.Sprintf("%d variables", len(env)))
@@ -82,6 +82,25 @@ func (b *builder) environment() (*program.Arg, program.Arg) {
 	}
 	home := program.Buffer("HOME=/", unix.PathMax, "HOME")
 	return &home, program.Strs(env, fmt.Sprintf("%d variables and HOME", len(env)), home)
+}
+
+// lastOfEach leaves of each variable the last value, in the place of that.
+func lastOfEach(env []string) []string {
+	last := make(map[string]int, len(env))
+	for i, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		last[name] = i
+	}
+	if len(last) == len(env) {
+		return env
+	}
+	var out []string
+	for i, e := range env {
+		if name, _, _ := strings.Cut(e, "="); last[name] == i {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 func (b *builder) rlimits() {

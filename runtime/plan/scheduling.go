@@ -13,7 +13,7 @@ import (
 
 const (
 	perLinux32       = 0x0008
-	addrNoRandomize  = 0x0040000
+	schedISO         = 4 // reserved in the kernel, which refuses it
 	ioprioClassShift = 13
 	ioprioWhoProcess = 1
 )
@@ -24,7 +24,7 @@ var ioClasses = map[specs.IOPriorityClass]int{specs.IOPRIO_CLASS_RT: 1, specs.IO
 
 var schedPolicies = map[specs.LinuxSchedulerPolicy]uint32{
 	specs.SchedOther: unix.SCHED_NORMAL, specs.SchedFIFO: unix.SCHED_FIFO, specs.SchedRR: unix.SCHED_RR,
-	specs.SchedBatch: unix.SCHED_BATCH, specs.SchedIdle: unix.SCHED_IDLE, specs.SchedDeadline: unix.SCHED_DEADLINE,
+	specs.SchedBatch: unix.SCHED_BATCH, specs.SchedISO: schedISO, specs.SchedIdle: unix.SCHED_IDLE, specs.SchedDeadline: unix.SCHED_DEADLINE,
 }
 
 var schedFlags = map[specs.LinuxSchedulerFlag]uint64{
@@ -33,15 +33,21 @@ var schedFlags = map[specs.LinuxSchedulerFlag]uint64{
 	specs.SchedFlagUtilClampMin: 0x20, specs.SchedFlagUtilClampMax: 0x40,
 }
 
-// scheduling sets personality, I/O priority and scheduler.
+// scheduling sets CPU affinity, personality, memory policy, I/O priority and scheduler.
 func (b *builder) scheduling() error {
+	if err := b.affinity(); err != nil {
+		return err
+	}
 	if p := b.spec.Linux.Personality; p != nil {
 		domain, ok := personalityDomains[p.Domain]
-		if !ok || len(p.Flags) > 0 {
-			return fmt.Errorf("personality %q with flags %q: %w", p.Domain, p.Flags, errdefs.ErrInvalidArgument)
+		if !ok {
+			return fmt.Errorf("invalid personality domain %q: %w", p.Domain, errdefs.ErrInvalidArgument)
 		}
 		b.Label("set personality %s", p.Domain)
 		b.Call("personality", unix.SYS_PERSONALITY, program.Named(domain, string(p.Domain)))
+	}
+	if err := b.memoryPolicy(); err != nil {
+		return err
 	}
 	if io := b.proc.IOPriority; io != nil {
 		class, ok := ioClasses[io.Class]
@@ -72,7 +78,7 @@ func (b *builder) scheduler() error {
 		flags |= schedFlags[f]
 	}
 	b.Label("set scheduler")
-	a := binary.NativeEndian.AppendUint32(nil, 48) // sizeof(struct sched_attr), first version
+	a := binary.NativeEndian.AppendUint32(nil, 56) // sizeof(struct sched_attr), with utilization clamps
 	a = binary.NativeEndian.AppendUint32(a, policy)
 	a = binary.NativeEndian.AppendUint64(a, flags)
 	a = binary.NativeEndian.AppendUint32(a, uint32(s.Nice))
@@ -80,6 +86,7 @@ func (b *builder) scheduler() error {
 	for _, v := range []uint64{s.Runtime, s.Deadline, s.Period} {
 		a = binary.NativeEndian.AppendUint64(a, v)
 	}
+	a = binary.NativeEndian.AppendUint64(a, 0) // util_min, util_max: the specification names none
 	b.Call("sched_setattr", unix.SYS_SCHED_SETATTR, program.Num(0), program.Bytes(a, fmt.Sprintf("%+v", *s)), program.Num(0))
 	return nil
 }

@@ -173,9 +173,6 @@ func (c *checker) personality(p *specs.LinuxPersonality) {
 		return
 	}
 	known(c, "linux.personality.domain", "domain", p.Domain, specs.PerLinux, specs.PerLinux32)
-	if len(p.Flags) > 0 {
-		c.add("linux.personality.flags", "none are defined")
-	}
 }
 
 func (c *checker) memoryPolicy(p *specs.LinuxMemoryPolicy) {
@@ -185,7 +182,18 @@ func (c *checker) memoryPolicy(p *specs.LinuxMemoryPolicy) {
 	const f = "linux.memoryPolicy"
 	known(c, f+".mode", "mode", p.Mode, specs.MpolDefault, specs.MpolBind, specs.MpolInterleave,
 		specs.MpolWeightedInterleave, specs.MpolPreferred, specs.MpolPreferredMany, specs.MpolLocal)
-	c.numbers(f+".nodes", p.Nodes)
+	named := c.numbers(f+".nodes", p.Nodes)
+	switch p.Mode {
+	case specs.MpolDefault, specs.MpolLocal:
+		if named {
+			c.add(f+".nodes", "none with %s", p.Mode)
+		}
+	case specs.MpolPreferred: // none is the local one
+	case specs.MpolBind, specs.MpolInterleave, specs.MpolWeightedInterleave, specs.MpolPreferredMany:
+		if !named {
+			c.add(f+".nodes", "%q needs at least one", clip(string(p.Mode)))
+		}
+	}
 	for i, flag := range p.Flags {
 		known(c, at(f+".flags", i), "flag", flag, specs.MpolFNumaBalancing, specs.MpolFRelativeNodes, specs.MpolFStaticNodes)
 	}

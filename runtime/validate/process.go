@@ -121,13 +121,6 @@ func (c *checker) ioPriority(f string, p *specs.LinuxIOPriority) {
 	}
 }
 
-// numbers takes a list of numbers and ranges, "0-3,7" with spaces as it likes.
-func (c *checker) numbers(f, list string) {
-	if strings.ContainsFunc(list, func(r rune) bool { return !strings.ContainsRune("0123456789-, ", r) }) {
-		c.add(f, "%q is not a list of numbers", clip(list))
-	}
-}
-
 func (c *checker) hooks(h *specs.Hooks) {
 	if h == nil {
 		return

@@ -81,7 +81,7 @@ func TestSpec(t *testing.T) {
 		},
 			"process.ioPriority.priority: 8 is not within 0 and 7"},
 		{"affinity", func(s *specs.Spec) { s.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0-3", Final: "all"} },
-			`process.execCPUAffinity.final: "all" is not a list of numbers`},
+			`process.execCPUAffinity.final: "all" is not a list of numbers up to 1023`},
 		{"mount without destination", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Type: "proc"}} }, "mounts[0].destination: empty"},
 		{"mount with relative destination", func(s *specs.Spec) { s.Mounts = []specs.Mount{{Destination: "srv"}} }, ""},
 		{"mount with half a mapping", func(s *specs.Spec) {
@@ -140,6 +140,11 @@ func TestSpec(t *testing.T) {
 			`linux.netDevices.eth0.name: "a/b" is no interface name`},
 		{"personality", func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{Domain: "BSD"} }, `linux.personality.domain: unknown domain "BSD"`},
 		{"memory policy", func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: "MPOL_X"} }, `linux.memoryPolicy.mode: unknown mode "MPOL_X"`},
+		{"memory policy without nodes", func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolBind} },
+			`linux.memoryPolicy.nodes: "MPOL_BIND" needs at least one`},
+		{"memory policy with nodes", func(s *specs.Spec) {
+			s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolLocal, Nodes: "0"}
+		}, `linux.memoryPolicy.nodes: none with MPOL_LOCAL`},
 		{"seccomp action", func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: "DENY"} }, `linux.seccomp.defaultAction: unknown action "DENY"`},
 		{"seccomp default asks", func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActNotify} },
 			"linux.seccomp.defaultAction: can't be SCMP_ACT_NOTIFY, nobody could answer"},
