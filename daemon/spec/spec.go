@@ -89,6 +89,11 @@ func Build(in Input) (*specs.Spec, error) {
 	return s, nil
 }
 
+// version is what a specification says that it is of. crun takes no other than 1.0
+// before its 1.9; fields of later versions are read by runtimes that know them whatever
+// is said here.
+const version = "1.0.2"
+
 func base(in Input) *specs.Spec {
 	c, h := in.Config, in.HostConfig
 	cwd := c.WorkingDir
@@ -113,7 +118,7 @@ func base(in Input) *specs.Spec {
 		p.Args = append([]string{InitPath, "--"}, p.Args...)
 	}
 	return &specs.Spec{
-		Version:  specs.Version,
+		Version:  version,
 		Process:  p,
 		Root:     &specs.Root{Path: "rootfs", Readonly: h.ReadonlyRootfs},
 		Hostname: c.Hostname,
