@@ -18,6 +18,7 @@ import (
 	"gantry/runtime/hooks"
 	"gantry/runtime/hop"
 	"gantry/runtime/idmap"
+	"gantry/runtime/netdev"
 	"gantry/runtime/plan"
 	"gantry/runtime/program"
 	"gantry/runtime/validate"
@@ -26,11 +27,12 @@ import (
 // creation is a Create under way; undo runs backwards when it fails.
 type creation struct {
 	CreateOptions
-	c      *Container
-	cg     *cgroup.Manager
-	filter func() (filter, error) // see compiler
-	files  files
-	undo   []func()
+	c       *Container
+	cg      *cgroup.Manager
+	filter  func() (filter, error) // see compiler
+	files   files
+	devices *netdev.Moved // nil is none
+	undo    []func()
 }
 
 // Create makes the container's init, which then waits to be started. Its
@@ -48,6 +50,7 @@ func Create(ctx context.Context, o CreateOptions) (_ *Container, err error) {
 	defer end()
 	k := &creation{CreateOptions: o}
 	defer k.files.close()
+	defer func() { k.devices.Close() }()
 	defer func() {
 		for i := len(k.undo) - 1; err != nil && i >= 0; i-- {
 			k.undo[i]()
@@ -318,7 +321,8 @@ func (k *creation) answer(ctx context.Context, proc *program.Process, code byte)
 		return idmap.Write(proc.Pid, idmap.Maps{UIDs: k.Spec.Linux.UIDMappings, GIDs: k.Spec.Linux.GIDMappings})
 	case plan.TellChild:
 		return proc.Adopt()
-	case plan.AskHooks:
+	case plan.AskNetDevices:
+		return k.moveDevices(proc.Pid)
 	case plan.AskOffsets:
 		return writeOffsets(proc.Pid, plan.TimeOffsets(k.Spec))
 		k.setInit(proc)

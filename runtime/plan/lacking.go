@@ -15,8 +15,6 @@ func lacking(s *specs.Spec, _ *specs.Process) error {
 	case l == nil:
 	case l.IntelRdt != nil:
 		what = "linux.intelRdt"
-	case len(l.NetDevices) > 0:
-		what = "linux.netDevices"
 	}
 	if what == "" {
 		return nil

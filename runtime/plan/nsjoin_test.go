@@ -22,6 +22,11 @@ func TestGoldenJoins(t *testing.T) {
 			add(s, specs.UserNamespace, specs.TimeNamespace)
 			s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: -1}}
 		},
+		"network-devices": func(s *specs.Spec) {
+			add(s, specs.NetworkNamespace)
+			s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth1": {Name: "eth0"}}
+			s.Linux.Sysctl = map[string]string{"net.ipv4.conf.eth0.forwarding": "1"}
+		},
 		"join-mount-namespace": func(s *specs.Spec) {
 			s.Linux.Namespaces[0].Path = "/proc/9/ns/mnt"
 			join(s, specs.UTSNamespace, "/proc/9/ns/uts")

@@ -36,12 +36,13 @@ import (
 
 // What a program says to the one who runs it.
 const (
-	AskMaps    = 'u' // asked: write the id maps
-	AskOffsets = 'o' // asked: write the offsets of the time namespace
-	AskHooks   = 'h' // asked: run the hooks that come before pivot_root
-	TellTTY    = 't' // told, with the console's master; then asked, if Options say so
-	TellChild  = 'p' // asked: the init is another process now, adopt it
-	TellRoot   = 'r' // told, with the root's detached mount
+	AskMaps       = 'u' // asked: write the id maps
+	AskOffsets    = 'o' // asked: write the offsets of the time namespace
+	AskNetDevices = 'd' // asked: move the network devices
+	AskHooks      = 'h' // asked: run the hooks that come before pivot_root
+	TellTTY       = 't' // told, with the console's master; then asked, if Options say so
+	TellChild     = 'p' // asked: the init is another process now, adopt it
+	TellRoot      = 'r' // told, with the root's detached mount
 
 	TellListener = 's' // told, with the descriptor of a seccomp filter's listener
 )
@@ -162,6 +163,9 @@ func Create(spec *specs.Spec, o Options) (*program.Program, error) {
 	b.joinCgroups()
 	b.enterNamespaces()
 	if err := b.sysctls(); err != nil {
+		return nil, err
+	}
+	if err := b.netDevices(); err != nil {
 		return nil, err
 	}
 	b.hostname()

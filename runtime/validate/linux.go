@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -151,7 +152,10 @@ func (c *checker) netDevices(m map[string]specs.LinuxNetDevice, ns joined) {
 	}
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		c.interfaceName("linux.netDevices", k)
-		if n := m[k].Name; n != "" {
+		if n := m[k].Name; n != "" { // or a template
+			if prefix, ok := strings.CutSuffix(n, "%d"); ok {
+				n = prefix + "0"
+			}
 			c.interfaceName("linux.netDevices."+clip(k)+".name", n)
 		}
 	}
