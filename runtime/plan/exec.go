@@ -47,7 +47,9 @@ func Exec(spec *specs.Spec, proc *specs.Process, o Options) (*program.Program, e
 // creator's: so its first clone may be into the pid namespace.
 func (b *builder) bornInside(kinds uint64) {
 	b.joinCgroups()
+	b.openProc()
 	b.openAttrs()
+	b.closeProc()
 	pidfd := b.Input(InPidFD)
 	b.Clone.PidNS = pidfd
 	b.Label("join the container's namespaces")

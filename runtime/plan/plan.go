@@ -137,6 +137,7 @@ type builder struct {
 	ns      namespaces
 	root    program.Reg
 	dirs    map[string]program.Reg // directories below the root, opened once
+	procfs  program.Reg            // the host's, while it is of use
 	attrs   []program.Reg          // label files, opened while /proc is the host's
 	late    []lateReadonly
 	sources map[int]program.Reg
@@ -161,6 +162,7 @@ func Create(spec *specs.Spec, o Options) (*program.Program, error) {
 	}
 	b.begin()
 	b.joinCgroups()
+	b.openProc()
 	b.enterNamespaces()
 	if err := b.sysctls(); err != nil {
 		return nil, err
@@ -170,6 +172,7 @@ func Create(spec *specs.Spec, o Options) (*program.Program, error) {
 	}
 	b.hostname()
 	b.openAttrs()
+	b.closeProc()
 	if err := b.mounts(); err != nil {
 		return nil, err
 	}
