@@ -330,6 +330,7 @@ func (k *creation) answer(ctx context.Context, proc *program.Process, code byte)
 	}
 	return fmt.Errorf("init asks %q", code)
 }
+	case plan.AskHooks:
 
 // hooks runs what comes before pivot_root.
 func (k *creation) hooks(ctx context.Context) error {
