@@ -26,6 +26,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -34,15 +35,22 @@ import (
 // Self is the path of the calling process's program, for Open.
 const Self = "/proc/self/exe"
 
-// marker tells the second run that it is one; Protected does not trust it.
+// marker tells the second run that it is one, and which variables it has got beside the
+// user's; Protected does not trust it.
 const marker = "_GANTRY_SELFEXE"
 
 // Ensure returns at once when this process runs from a protected file.
 // Otherwise it executes the program anew from one, with the same arguments and
-// environment, and does not return. Call it first in main.
-func Ensure() error {
-	again := os.Getenv(marker) != ""
+// environment, and does not return. Call it first in main, or before: in an init.
+//
+// The settings are of the form "GOGC=off", for the Go runtime of the second run; who
+// has set such a variable himself keeps it. Ensure takes them away there.
+func Ensure(settings ...string) error {
+	got, again := os.LookupEnv(marker)
 	os.Unsetenv(marker)
+	for name := range strings.SplitSeq(got, ",") {
+		os.Unsetenv(name)
+	}
 	if Protected() {
 		name()
 		return nil
@@ -54,7 +62,7 @@ func Ensure() error {
 	if err != nil {
 		return err
 	}
-	return run(f)
+	return run(f, settings)
 }
 
 // name gives the process its program's name back, for ps: the kernel took the last
@@ -162,7 +170,14 @@ func sealedCopy(path string) (*os.File, error) {
 	return dst, nil
 }
 
-func run(f *os.File) error {
-	env := append(os.Environ(), marker+"=1")
+func run(f *os.File, settings []string) error {
+	env, names := os.Environ(), []string{}
+	for _, s := range settings {
+		name, _, _ := strings.Cut(s, "=")
+		if _, set := os.LookupEnv(name); !set {
+			env, names = append(env, s), append(names, name)
+		}
+	}
+	env = append(env, marker+"="+strings.Join(names, ","))
 	return fmt.Errorf("execute own executable anew: %w", unix.Exec(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), os.Args, env))
 }

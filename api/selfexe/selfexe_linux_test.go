@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -30,9 +31,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	if err := selfexe.Ensure(); err != nil {
+	if err := selfexe.Ensure(strings.Fields(os.Getenv("SETTINGS"))...); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
+	}
+	if os.Getenv("PLAY") == "procs" {
+		fmt.Println(runtime.GOMAXPROCS(0), len(os.Environ()))
+		os.Exit(0)
 	}
 	_, err := os.OpenFile("/proc/self/exe", os.O_WRONLY, 0)
 	fmt.Println(selfexe.Protected(), os.Args[1], os.Getenv("PLAY"), len(os.Environ()), err)
@@ -48,6 +53,22 @@ func TestEnsure(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.HasPrefix(string(out), "true word yes 1 open /proc/self/exe: ") {
 		t.Errorf("%s, %v", out, err)
+	}
+}
+
+// TestSettings: they hold for the second run's Go runtime, where the user has none of his
+// own, and programs that it executes do not get them.
+func TestSettings(t *testing.T) {
+	for _, c := range []struct{ env, procs string }{
+		{"OTHER=1", "1"},
+		{"GOMAXPROCS=3", "3"},
+	} {
+		cmd := exec.Command("/proc/self/exe", "word")
+		cmd.Env = []string{"PLAY=procs", "SETTINGS=GOMAXPROCS=1 GOGC=off", c.env}
+		out, err := cmd.CombinedOutput()
+		if want := fmt.Sprintf("%s 3\n", c.procs); err != nil || string(out) != want {
+			t.Errorf("with %s: %q instead of %q, %v", c.env, out, want, err)
+		}
 	}
 }
 

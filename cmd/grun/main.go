@@ -1,3 +1,6 @@
+// The Go runtime need not look for CPU limits: there is one thread (see package first).
+//
+//go:debug containermaxprocs=0
 package main
 
 import (
@@ -5,29 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
 	"github.com/spf13/pflag"
 
-	"gantry/api/selfexe"
+	_ "gantry/cmd/grun/first"
 )
 
 func main() {
-	if clones(os.Args[1:]) {
-		if err := selfexe.Ensure(); err != nil {
-			fmt.Fprintln(os.Stderr, "grun:", err)
-			os.Exit(1)
-		}
-	}
 	os.Exit(execute(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
-}
-
-// clones says whether a command line may clone a process of a container, which
-// could then reach our executable. It may be wrong in the harmless direction.
-func clones(args []string) bool {
-	return slices.ContainsFunc(args, func(a string) bool {
-		return a == "create" || a == "run" || a == "exec" || a == "start"
-	})
 }
 
 // execute runs one command line and returns the exit status.
@@ -177,11 +165,11 @@ func (c command) run(ctx context.Context, r *request, words []string) error {
 func (c command) count(n int) error {
 	switch {
 	case c.max == c.min && n != c.min:
-		return fmt.Errorf("grun: %q requires exactly %d argument(s)", c.name, c.min)
+		return fmt.Errorf("%s: %q requires exactly %d argument(s)", os.Args[0], c.name, c.min)
 	case n < c.min:
-		return fmt.Errorf("grun: %q requires a minimum of %d argument(s)", c.name, c.min)
+		return fmt.Errorf("%s: %q requires a minimum of %d argument(s)", os.Args[0], c.name, c.min)
 	case c.max >= 0 && n > c.max:
-		return fmt.Errorf("grun: %q requires a maximum of %d argument(s)", c.name, c.max)
+		return fmt.Errorf("%s: %q requires a maximum of %d argument(s)", os.Args[0], c.name, c.max)
 	}
 	return nil
 }
