@@ -325,12 +325,12 @@ func (k *creation) answer(ctx context.Context, proc *program.Process, code byte)
 		return k.moveDevices(proc.Pid)
 	case plan.AskOffsets:
 		return writeOffsets(proc.Pid, plan.TimeOffsets(k.Spec))
+	case plan.AskHooks:
 		k.setInit(proc)
 		return k.hooks(ctx)
 	}
 	return fmt.Errorf("init asks %q", code)
 }
-	case plan.AskHooks:
 
 // hooks runs what comes before pivot_root.
 func (k *creation) hooks(ctx context.Context) error {
