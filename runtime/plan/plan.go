@@ -164,10 +164,10 @@ func Create(spec *specs.Spec, o Options) (*program.Program, error) {
 	b.joinCgroups()
 	b.openProc()
 	b.enterNamespaces()
-	if err := b.sysctls(); err != nil {
+	if err := b.netDevices(); err != nil {
 		return nil, err
 	}
-	if err := b.netDevices(); err != nil {
+	if err := b.sysctls(); err != nil {
 		return nil, err
 	}
 	b.hostname()

@@ -23,7 +23,12 @@ func flags(v uint64, table []flagName) Arg {
 // Open opens path in dir as openat(2).
 func (p *Program) Open(name string, dir Arg, path string, how int) (Reg, *Op) {
 	r := p.Reg(name)
-	return r, p.CallTo(r, "openat", unix.SYS_OPENAT, dir, Str(path), flags(uint64(how|unix.O_CLOEXEC), openTable), Num(0))
+	return r, p.OpenTo(r, dir, path, how)
+}
+
+// OpenTo is Open into a register that is there.
+func (p *Program) OpenTo(r Reg, dir Arg, path string, how int) *Op {
+	return p.CallTo(r, "openat", unix.SYS_OPENAT, dir, Str(path), flags(uint64(how|unix.O_CLOEXEC), openTable), Num(0))
 }
 
 // OpenIn opens path in root as if root were "/": symbolic links stay inside and
@@ -181,11 +186,6 @@ func (p *Program) FSMountTo(r, fs Reg, attr uint64) *Op {
 	return o
 }
 
-// Mount is mount(2).
-func (p *Program) Mount(source, target, fstype string, how uintptr, options string) *Op {
-	return p.Call("mount", unix.SYS_MOUNT, Str(source), Str(target), Str(fstype), flags(uint64(how), mountTable), Str(options))
-}
-
 // FSPick starts the change of the filesystem mounted at r.
 func (p *Program) FSPick(name string, r Reg) (Reg, *Op) {
 	fs := p.Reg(name)
@@ -224,6 +224,11 @@ func (p *Program) Load(name string, data Arg, place int, mask uint32) Reg {
 // Check fails with err unless the 32 bits at a place of data are want, as far as mask goes.
 func (p *Program) Check(data Arg, place int, mask, want uint32, err unix.Errno) *Op {
 	return p.Call("check", opCheck, data, Num(place), Named(mask, fmt.Sprintf("%#o", mask)), Named(want, fmt.Sprintf("%#o", want)), Named(uint64(err), unix.ErrnoName(err)))
+}
+
+// Mount is mount(2).
+func (p *Program) Mount(source, target, fstype string, how uintptr, options string) *Op {
+	return p.Call("mount", unix.SYS_MOUNT, Str(source), Str(target), Str(fstype), flags(uint64(how), mountTable), Str(options))
 }
 
 // WriteFile opens path in dir, writes b with one write and closes it. The op
