@@ -23,6 +23,11 @@ type deviceRule struct {
 	allow  bool
 }
 
+// whole rules speak of every access to every device.
+func (r deviceRule) whole() bool {
+	return r.kind == 'a' && r.major == anyNumber && r.minor == anyNumber && r.access == mayAll
+}
+
 // deviceID is a device or a set of them; anyNumber stands for all numbers.
 type deviceID struct {
 	kind         byte // 'b', 'c' or 'a' for both
@@ -163,7 +168,7 @@ func listOf(rules []deviceRule) (deviceList, error) {
 
 func (l *deviceList) add(r deviceRule) error {
 	if r.kind == 'a' {
-		if r.major == anyNumber && r.minor == anyNumber && r.access == mayAll {
+		if r.whole() {
 			*l = deviceList{allow: r.allow, except: map[deviceID]access{}}
 			return nil
 		}

@@ -48,8 +48,7 @@ func deviceProgram(rules []deviceRule) asm.Instructions {
 		if i == 0 {
 			next = "deny"
 		}
-		whole := r.kind == 'a' && r.major == anyNumber && r.minor == anyNumber && r.access == mayAll
-		if whole { // decides all that is left; no earlier rule is reached
+		if r.whole() { // decides all that is left; no earlier rule is reached
 			verdict := "deny"
 			if r.allow {
 				verdict = "allow"
@@ -91,15 +90,38 @@ func deviceProgram(rules []deviceRule) asm.Instructions {
 	return prog
 }
 
+// allowsAll says whether rules deny nothing, so that no program need be asked.
+func allowsAll(rules []deviceRule) bool {
+	for _, r := range slices.Backward(rules) {
+		if !r.allow {
+			return false
+		}
+		if r.whole() {
+			return true
+		}
+	}
+	return false
+}
+
 // attachDevices makes rules the device rules of a v2 directory, in place of those
 // attached before: with one there, the kernel swaps the two at once; with
-// several, the new one is in force before the old ones go.
+// several, the new one is in force before the old ones go. Rules that deny nothing
+// need none.
 func attachDevices(dir string, rules []deviceRule) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
+	fd := int(d.Fd())
+	old, err := attached(fd)
+	if err != nil {
+		return err
+	}
+	defer closeAll(old)
+	if allowsAll(rules) {
+		return detach(fd, old)
+	}
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "gantry_devices", Type: ebpf.CGroupDevice, License: "Apache-2.0",
 		Instructions: deviceProgram(rules),
@@ -108,13 +130,8 @@ func attachDevices(dir string, rules []deviceRule) error {
 		return fmt.Errorf("load the device filter: %w", err)
 	}
 	defer prog.Close() // attached, the kernel keeps it
-	old, err := attached(int(d.Fd()))
-	if err != nil {
-		return err
-	}
-	defer closeAll(old)
 	opts := link.RawAttachProgramOptions{
-		Target: int(d.Fd()), Program: prog, Attach: ebpf.AttachCGroupDevice, Flags: unix.BPF_F_ALLOW_MULTI,
+		Target: fd, Program: prog, Attach: ebpf.AttachCGroupDevice, Flags: unix.BPF_F_ALLOW_MULTI,
 	}
 	if len(old) == 1 {
 		opts.Anchor = link.ReplaceProgram(old[0])
@@ -122,13 +139,19 @@ func attachDevices(dir string, rules []deviceRule) error {
 	if err := link.RawAttachProgram(opts); err != nil {
 		return fmt.Errorf("attach the device filter: %w", err)
 	}
-	if len(old) < 2 {
+	if len(old) == 1 {
 		return nil
 	}
-	for _, p := range old {
-		err = errors.Join(err, link.RawDetachProgram(link.RawDetachProgramOptions{
-			Target: int(d.Fd()), Program: p, Attach: ebpf.AttachCGroupDevice,
-		}))
+	return detach(fd, old)
+}
+
+// detach takes programs off a directory.
+func detach(dir int, ps []*ebpf.Program) (err error) {
+	for _, p := range ps {
+		e := link.RawDetachProgram(link.RawDetachProgramOptions{Target: dir, Program: p, Attach: ebpf.AttachCGroupDevice})
+		if e != nil && !errors.Is(e, unix.ENOENT) { // gone meanwhile, with systemd's own rules for one
+			err = errors.Join(err, fmt.Errorf("detach a device filter: %w", e))
+		}
 	}
 	return err
 }

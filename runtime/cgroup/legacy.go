@@ -244,9 +244,12 @@ func (c *legacy) joinFDs() (fds []*os.File, err error) {
 	return fds, nil
 }
 
+// gone are the errors of a directory that is not there, or no more.
+func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) }
+
 // notFound gives a missing directory or file its class.
 func notFound(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	if gone(err) {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
 	}
 	return err
@@ -338,7 +341,7 @@ func (c *legacy) kill(ctx context.Context) error {
 func killFrozen(ctx context.Context, f freezer, list func() ([]int, error)) error {
 	_ = f.ask()
 	err := killAll(ctx, list)
-	if e := f.thaw(); e != nil && !errors.Is(e, fs.ErrNotExist) && err == nil {
+	if e := f.thaw(); e != nil && !gone(e) && err == nil {
 		err = fmt.Errorf("thaw: %w", e)
 	}
 	if err != nil {

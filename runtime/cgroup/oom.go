@@ -3,7 +3,6 @@ package cgroup
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -54,9 +53,6 @@ func (c *legacy) oomKilled() (uint64, error) {
 func killCount(dir, file string) (uint64, error) {
 	s, err := readFile(dir, file)
 	if err != nil {
-		if errors.Is(err, unix.ENODEV) {
-			err = fs.ErrNotExist
-		}
 		return 0, notFound(err)
 	}
 	return flat(s)["oom_kill"], nil

@@ -165,12 +165,14 @@ func swapMax(limit, sum int64) (string, error) {
 		return "", nil
 	case sum < -1:
 		return "", fmt.Errorf("memory and swap limit %d: %w", sum, errdefs.ErrInvalidArgument)
-	case limit == 0 || limit == -1:
-		return "", fmt.Errorf("a swap limit needs a memory limit: %w", errdefs.ErrInvalidArgument)
+	case limit == -1: // nothing to take off
+		return itoa(sum), nil
+	case limit == 0:
+		return "", fmt.Errorf("unable to set swap limit without memory limit: %w", errdefs.ErrInvalidArgument)
 	case limit < 0:
 		return "", fmt.Errorf("memory limit %d: %w", limit, errdefs.ErrInvalidArgument)
 	case sum < limit:
-		return "", fmt.Errorf("memory and swap limit %d is below the memory limit %d: %w", sum, limit, errdefs.ErrInvalidArgument)
+		return "", fmt.Errorf("memory+swap limit should be >= memory limit (%d, %d): %w", sum, limit, errdefs.ErrInvalidArgument)
 	}
 	return itoa(sum - limit), nil
 }

@@ -168,9 +168,11 @@ func rdmaLine(device string, r specs.LinuxRdma) (string, error) {
 
 func device(d specs.LinuxBlockIODevice) string { return fmt.Sprintf("%d:%d", d.Major, d.Minor) }
 
+// pidsMax: no limit is -1. 0 is 1, as systemd can't have it otherwise; neither lets a
+// process in the cgroup start another.
 func pidsMax(limit int64) string {
-	if limit <= 0 {
+	if limit < 0 {
 		return "max"
 	}
-	return itoa(limit)
+	return itoa(max(limit, 1))
 }

@@ -82,6 +82,33 @@ func missing(have, on []string) (plus []string) {
 	return plus
 }
 
+// domainControllers have no files in threaded cgroups.
+var domainControllers = []string{"memory", "io", "hugetlb", "rdma", "misc"}
+
+// checkType: below a cgroup that holds processes and hands controllers down, or that
+// is threaded, there are only threaded cgroups, in which some controllers don't work.
+// One that is invalid until it is made threaded takes no process.
+func (c *unified) checkType(ss []setting) error {
+	kind, err := readFile(c.path, "cgroup.type")
+	if err != nil || kind == "domain" {
+		return nil // the mount's own directory has no type
+	}
+	for _, s := range ss {
+		if !slices.Contains(domainControllers, s.controller) {
+			continue
+		}
+		state := "in " + kind + " mode"
+		if kind == "domain invalid" {
+			state = "in an invalid state"
+		}
+		return fmt.Errorf("cannot enter cgroupv2 %q with domain controllers -- it is %s: %w", c.path, state, errdefs.ErrFailedPrecondition)
+	}
+	if kind == "domain invalid" {
+		return writeFile(c.path, "cgroup.type", "threaded")
+	}
+	return nil
+}
+
 func (c *unified) set(res *specs.LinuxResources, first bool) ([]Warning, error) {
 	ss, warnings, err := planV2(res, c.state())
 	if err != nil {
@@ -100,6 +127,11 @@ func (c *unified) set(res *specs.LinuxResources, first bool) ([]Warning, error) 
 	}
 	if c.before != nil {
 		if ss, err = c.before(ss, rules); err != nil {
+			return nil, err
+		}
+	}
+	if first {
+		if err := c.checkType(ss); err != nil {
 			return nil, err
 		}
 	}
@@ -166,7 +198,7 @@ func (c *unified) kill(ctx context.Context) error {
 			return pids, err
 		})
 	}
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+	if gone(err) {
 		return nil
 	}
 	if err != nil {
