@@ -24,6 +24,9 @@ func (r *request) load(id string) (*container.Container, error) {
 	if errdefs.IsNotFound(err) {
 		return nil, errNoContainer
 	}
+	if err == nil {
+		c.OnWarning(r.log.warn)
+	}
 	return c, err
 }
 

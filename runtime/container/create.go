@@ -166,7 +166,12 @@ func (k *creation) makeDir() error {
 	if err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
-	k.undo = append(k.undo, func() { os.RemoveAll(k.c.dir()) })
+	k.undo = append(k.undo, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), killWait)
+		defer cancel()
+		os.RemoveAll(k.c.dir())
+		k.c.poststop(ctx)
+	})
 	return nil
 }
 

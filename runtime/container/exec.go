@@ -11,11 +11,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"gantry/runtime/hooks"
 	"gantry/runtime/hop"
 	"gantry/runtime/plan"
 	"gantry/runtime/program"
-	"gantry/runtime/security"
 	"gantry/runtime/validate"
 )
 
@@ -153,44 +151,4 @@ func (c *Container) place(fs *files) error {
 	}
 	fs.add(plan.InPidFD, pidfd)
 	return c.unlessStopped(fs.openPath(plan.InRoot, fmt.Sprintf("/proc/%d/root", c.Pid()), unix.O_PATH|unix.O_DIRECTORY))
-}
-
-// startContainerHooks run inside, confined to the init's capabilities and
-// cgroup: their files come from the container.
-func (c *Container) startContainerHooks(ctx context.Context) error {
-	h := c.rec.Spec.Hooks
-	if h == nil || len(h.StartContainer) == 0 {
-		return nil
-	}
-	var fs files
-	defer fs.close()
-	m, err := c.cgroup()
-	if err != nil {
-		return err
-	}
-	tasks, born, err := fs.cgroup(m)
-	if err != nil {
-		return err
-	}
-	o, err := processOptions(c.rec.Spec, c.rec.Spec.Process, c.filter, nil, func(string) {})
-	if err != nil {
-		return err
-	}
-	return hooks.Run(ctx, h.StartContainer, c.hookState(specs.StateCreated), hooks.Options{
-		Name: "startContainer",
-		Namespaces: &hooks.Namespaces{Init: c.PidFD(), Flags: namespaceFlags(c.rec.Spec), Unprivileged: creator().Unprivileged, Files: fs.byName,
-			Confine: func(p *program.Program) { confineHook(p, tasks, born, o.Caps) }},
-	})
-}
-
-func confineHook(p *program.Program, tasks int, born bool, c security.CapSets) {
-	if born {
-		p.Clone.Cgroup = p.Input(plan.InCgroup)
-	}
-	for i := range tasks {
-		p.Write(p.Input(plan.InTasks(i)), "0")
-	}
-	p.Prctl("SET_DUMPABLE", unix.PR_SET_DUMPABLE, program.Num(0))
-	p.DropBounding(c.Bounding, fmt.Sprintf("%#x", c.Bounding))
-	p.Capset(c.Effective, c.Permitted, c.Inheritable, fmt.Sprintf("%#x", c.Permitted))
 }

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/runtime/cgroup"
-	"gantry/runtime/hooks"
 	"gantry/runtime/plan"
 )
 
@@ -167,8 +166,6 @@ func (c *Container) destroy(ctx context.Context) error {
 	if err := emptyAndDelete(ctx, m); err != nil {
 		return err
 	}
-	state := c.hookState(specs.StateStopped)
-	state.Pid = 0
 	if err := os.RemoveAll(c.dir()); err != nil {
 		return fmt.Errorf("remove state: %w", err)
 	}
@@ -178,9 +175,7 @@ func (c *Container) destroy(ctx context.Context) error {
 		c.pidfd = nil
 	}
 	c.mu.Unlock()
-	if h := c.rec.Spec.Hooks; h != nil {
-		return hooks.RunAll(ctx, h.Poststop, state, hooks.Options{Name: "poststop", Dir: c.rec.Bundle})
-	}
+	c.poststop(ctx)
 	return nil
 }
 

@@ -57,6 +57,19 @@ func listenerPath(dir *os.File) string {
 // final execve is a *CommandError with Late set. A container that is not
 // waiting for its start is errdefs.ErrFailedPrecondition.
 func (c *Container) Start(ctx context.Context) error {
+	if err := c.startLocked(ctx); err != nil {
+		return err
+	}
+	if h := c.rec.Spec.Hooks; h != nil { // without the lock: one may last
+		if err := hooks.Run(ctx, h.Poststart, c.hookState(specs.StateRunning), hooks.Options{Name: "poststart", Dir: c.rec.Bundle}); err != nil {
+			c.Kill(context.WithoutCancel(ctx), unix.SIGKILL, false)
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Container) startLocked(ctx context.Context) error {
 	unlock, err := c.lock()
 	if err != nil {
 		return err
@@ -76,12 +89,6 @@ func (c *Container) Start(ctx context.Context) error {
 		return err
 	}
 	os.Remove(filepath.Join(c.dir(), listenerName))
-	if h := c.rec.Spec.Hooks; h != nil {
-		if err := hooks.Run(ctx, h.Poststart, c.hookState(specs.StateRunning), hooks.Options{Name: "poststart", Dir: c.rec.Bundle}); err != nil {
-			c.Kill(context.WithoutCancel(ctx), unix.SIGKILL, false)
-			return err
-		}
-	}
 	return nil
 }
 

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"os/exec"
-	"slices"
 	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -62,9 +60,6 @@ func spawnHere(h specs.Hook, io *stdio, o Options) (child, error) {
 // so that an error of a join or of execve itself is known with its name.
 func spawnInside(ctx context.Context, h specs.Hook, io *stdio, o Options) (child, error) {
 	files := map[string]*os.File{"init": o.Namespaces.Init, "stdin": io.in, "stdout": io.out}
-	for name, f := range o.Namespaces.Files {
-		files[name] = f
-	}
 	proc, err := program.Start(Compile(h, o), files)
 	if err != nil {
 		return child{}, err
@@ -91,7 +86,7 @@ func hear(ctx context.Context, proc *program.Process) error {
 }
 
 // Compile is the program of a hook in a container's namespaces. Its inputs are
-// "init", "stdin", "stdout" and those of Confine.
+// "init", "stdin" and "stdout".
 func Compile(h specs.Hook, o Options) *program.Program {
 	p, ns := program.New(), o.Namespaces
 	p.Label("prepare hook")
@@ -105,11 +100,7 @@ func Compile(h specs.Hook, o Options) *program.Program {
 		p.Clone.PidNS = init
 		flags &^= unix.CLONE_NEWPID
 	}
-	keep := []program.Reg{init, stdin, stdout}
-	for _, name := range slices.Sorted(maps.Keys(ns.Files)) {
-		keep = append(keep, p.Input(name))
-	}
-	p.Keep(3, keep...)
+	p.Keep(3, init, stdin, stdout)
 	p.SignalDefaults()
 	p.Dup(stdin, 0)
 	p.Dup(stdout, 1)
@@ -130,10 +121,6 @@ func Compile(h specs.Hook, o Options) *program.Program {
 	if o.Dir != "" {
 		p.Label("change to %s", o.Dir)
 		p.Call("chdir", unix.SYS_CHDIR, program.Str(o.Dir))
-	}
-	if ns.Confine != nil {
-		p.Label("confine hook")
-		ns.Confine(p)
 	}
 	p.Label("run %s", h.Path)
 	exe := p.Address("exe", h.Path)

@@ -12,8 +12,8 @@
 //
 // Hooks of the container's namespaces are programs of package program: a child
 // that joins the namespaces of the init by its pidfd. A startContainer hook is a
-// file that the container's author chose, so the caller confines it with the
-// capabilities, the user and the filter of the init; see Namespaces.
+// file that the container's author chose, so the caller runs it, as confined as the
+// init; see Options.Spawn.
 //
 // A process with a reaper of its own (waiting for any child) must keep it from
 // hooks while Run is at work.

@@ -12,7 +12,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"gantry/runtime/hop"
-	"gantry/runtime/program"
 )
 
 // Options says where hooks run. The zero value is the runtime's namespaces and
@@ -21,6 +20,10 @@ type Options struct {
 	Name       string      // what the list is called in errors, such as "createRuntime"
 	Dir        string      // working directory; with Namespaces, inside them
 	Namespaces *Namespaces // nil: the runtime's own
+
+	// Spawn runs the hook instead of this package, as leader of a process group, and
+	// returns the caller's own child. It blocks until execve.
+	Spawn func(ctx context.Context, h specs.Hook, stdin, stdout *os.File) (pid int, pidfd *os.File, err error)
 }
 
 // Namespaces are those of a container.
@@ -31,11 +34,6 @@ type Namespaces struct {
 	// Unprivileged: we may join no pid namespace; the hook does, once it is root of
 	// the container's user namespace.
 	Unprivileged bool
-
-	// Confine adds what must be done between joining and execve: the cgroup,
-	// capabilities, user, seccomp filter. May be nil. Files are its inputs.
-	Confine func(*program.Program)
-	Files   map[string]*os.File
 }
 
 // Error is a hook that failed.
@@ -125,7 +123,11 @@ func spawn(ctx context.Context, h specs.Hook, io *stdio, o Options) (child, erro
 	if len(h.Args) == 0 {
 		h.Args = []string{h.Path}
 	}
-	if o.Namespaces != nil {
+	switch {
+	case o.Spawn != nil:
+		pid, pidfd, err := o.Spawn(ctx, h, io.in, io.out)
+		return child{pid, pidfd, func() error { return reap(pid) }}, err
+	case o.Namespaces != nil:
 		return spawnInside(ctx, h, io, o)
 	}
 	return spawnHere(h, io, o)

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/runtime/hooks"
-	"gantry/runtime/program"
 )
 
 var state = specs.State{Version: specs.Version, ID: "c1", Status: specs.StateCreating, Pid: 42, Bundle: "/b"}
@@ -168,17 +167,6 @@ func TestNamespaces(t *testing.T) {
 		} {
 			c.hook.Env = []string{"PATH=/bin:/usr/bin"}
 			check(t, hooks.Run(t.Context(), []specs.Hook{c.hook}, state, hooks.Options{Name: "startContainer", Namespaces: ns}), c.want)
-		}
-	})
-	t.Run("confined", func(t *testing.T) {
-		confined := *ns
-		confined.Confine = func(p *program.Program) {
-			p.Label("set user")
-			p.Call("setuid", unix.SYS_SETUID, program.Num(1234))
-		}
-		list := []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", "test $(id -u) = 1234"}, Env: []string{"PATH=/bin:/usr/bin"}}}
-		if err := hooks.Run(t.Context(), list, state, hooks.Options{Namespaces: &confined}); err != nil {
-			t.Error(err)
 		}
 	})
 	t.Run("timeout", func(t *testing.T) {

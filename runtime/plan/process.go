@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"path"
@@ -42,16 +43,26 @@ func (b *builder) finish() error {
 	b.user()
 	b.undumpable() // the kernel's fs.suid_dumpable may have undone it
 	b.chdirAgain(cwd)
-	b.Label("look up command")
-	exe, _ := b.LookPath(candidates(b.proc.Args[0], b.proc.Env))
+	exe := b.command()
 	b.notify()
 	b.awaitStart()
 	b.Label("unblock signals")
 	b.SignalMask(0, "none")
 	b.confine(o)
-	b.Label("exec %s", b.proc.Args[0])
+	b.Label("exec %s", cmp.Or(b.o.Exe, b.proc.Args[0]))
 	b.ExecveEnv(exe, b.proc.Args, env)
 	return nil
+}
+
+func (b *builder) command() program.Reg {
+	list := candidates(b.proc.Args[0], b.proc.Env)
+	b.Label("look up command")
+	if b.o.Exe != "" {
+		list = []string{b.o.Exe}
+		b.Label("run %s", b.o.Exe)
+	}
+	exe, _ := b.LookPath(list)
+	return exe
 }
 
 func octal(v uint32) program.Arg { return program.Named(v, fmt.Sprintf("%#o", v)) }
@@ -75,6 +86,9 @@ func (b *builder) keyring() {
 // environment is the process's, with room for HOME where the spec has none.
 func (b *builder) environment() (*program.Arg, program.Arg) {
 	env := lastOfEach(b.proc.Env)
+	if b.o.Exe != "" {
+		return nil, program.Strs(env, fmt.Sprintf("%d variables", len(env)))
+	}
 	for _, e := range env {
 		if strings.HasPrefix(e, "HOME=") {
 			return nil, program.Strs(env, fmt.Sprintf("%d variables", len(env)))
