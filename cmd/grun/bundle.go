@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"gantry/runtime/bundle"
 )
 
 // maxJSON bounds config.json, a process and resources.
@@ -41,17 +43,16 @@ func readJSON(name string, stdin io.Reader, v any) error {
 	return nil
 }
 
-// loadBundle makes dir absolute and reads its specification.
-func loadBundle(dir string) (abs string, spec *specs.Spec, err error) {
+// loadBundle makes dir absolute and reads its specification; raw is its file.
+func loadBundle(dir string) (abs string, spec *specs.Spec, raw []byte, err error) {
 	if abs, err = filepath.Abs(dir); err != nil {
-		return "", nil, err
+		return "", nil, nil, err
 	}
-	spec = &specs.Spec{}
-	err = readJSON(filepath.Join(abs, configName), nil, spec)
+	spec, raw, err = bundle.Read(abs)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil, fmt.Errorf("JSON specification file %s not found", filepath.Join(abs, configName))
+		return "", nil, nil, fmt.Errorf("JSON specification file %s not found", filepath.Join(abs, configName))
 	}
-	return abs, spec, err
+	return abs, spec, raw, err
 }
 
-const configName = "config.json"
+const configName = bundle.ConfigName

@@ -18,20 +18,16 @@ func isOpen(fd int) bool {
 }
 
 // dial connects to a socket that wants a file of us; nil for none.
-func dial(what, path string) (*net.UnixConn, error) {
+func dial(path string) (*net.UnixConn, error) {
 	if path == "" {
 		return nil, nil
 	}
 	name, release, err := address(path)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
+		return nil, err
 	}
 	defer release()
-	conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: name, Net: "unix"})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	return conn, nil
+	return net.DialUnix("unix", nil, &net.UnixAddr{Name: name, Net: "unix"})
 }
 
 // address is the name to connect to a socket by: one that is too long is reached

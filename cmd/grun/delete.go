@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/containerd/errdefs"
 	"github.com/spf13/pflag"
 )
 
@@ -14,14 +15,17 @@ var deleteCommand = command{
 		force := f.BoolP("force", "f", false, "kill it first if it still runs; none of that id is no error")
 		return func(ctx context.Context, r *request, args []string) error {
 			c, err := r.load(args[0])
+			if err == nil {
+				err = c.Delete(ctx, *force)
+			}
+			if errdefs.IsNotFound(err) { // another was faster
+				err = errNoContainer
+			}
 			if errors.Is(err, errNoContainer) && *force {
 				fmt.Fprintln(r.stderr, err)
 				return nil
 			}
-			if err != nil {
-				return err
-			}
-			return c.Delete(ctx, *force)
+			return err
 		}
 	},
 }

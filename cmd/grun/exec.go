@@ -195,12 +195,12 @@ func (o *execFlags) launch(ctx context.Context, r *request, c *container.Contain
 	if opts.Cgroup, err = subCgroups(o.cgroups); err != nil {
 		return err
 	}
-	console, err := dial("console socket", o.consoleSocket)
+	console, err := dial(o.consoleSocket)
 	if err != nil {
 		return err
 	}
 	defer closeConn(console)
-	pidfd, err := dial("pidfd socket", o.pidfdSocket)
+	pidfd, err := dial(o.pidfdSocket)
 	if err != nil {
 		return err
 	}

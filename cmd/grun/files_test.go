@@ -37,7 +37,7 @@ func TestConsoleSocket(t *testing.T) {
 		os.Mkdir(dir, 0o700)
 		path := filepath.Join(dir, name)
 		l := listen(t, dir, name)
-		conn, err := dial("socket", path)
+		conn, err := dial(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func TestConsoleSocket(t *testing.T) {
 		unix.Close(fds[0])
 		peer.Close()
 	}
-	if _, err := dial("socket", "/no/socket"); err == nil {
+	if _, err := dial("/no/socket"); err == nil {
 		t.Error("no error for a socket that is missing")
 	}
 }

@@ -10,14 +10,14 @@ import (
 // parse sets the flags of a command line and returns its arguments. It takes what
 // runc's parser takes, that of Go's package flag, and has its words: one dash or
 // two, a value behind "=" or in the next word, no two short flags in one word.
-// Flags may follow arguments unless strict.
+// Flags may follow arguments unless strict; there, what is no flag is an argument.
 func parse(f *pflag.FlagSet, words []string, strict bool) (args []string, err error) {
 	for len(words) > 0 {
 		word := words[0]
 		switch {
 		case word == "--":
 			return append(args, words[1:]...), nil
-		case len(word) < 2 || word[0] != '-':
+		case len(args) > 0 && !isFlag(f, word), len(word) < 2, word[0] != '-':
 			if strict {
 				return append(args, words...), nil
 			}
@@ -29,6 +29,12 @@ func parse(f *pflag.FlagSet, words []string, strict bool) (args []string, err er
 		}
 	}
 	return args, nil
+}
+
+// isFlag says whether a word names a flag of f or asks for help.
+func isFlag(f *pflag.FlagSet, word string) bool {
+	name, _, _ := strings.Cut(strings.TrimLeft(word, "-"), "=")
+	return lookup(f, name) != nil || name == "help" || name == "h"
 }
 
 // parseFlag sets the flag of word and returns the words after it and its value.

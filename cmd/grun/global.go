@@ -61,8 +61,8 @@ func defaultRoot(c caller) string {
 
 // check completes the global flags; given is whether the root is the caller's.
 func (g *globals) check(given bool) error {
-	if _, err := g.tolerant(); err != nil {
-		return err
+	if _, err := strconv.ParseBool(g.rootless); err != nil && g.rootless != "" && !strings.EqualFold(g.rootless, "auto") {
+		return fmt.Errorf("--rootless: %q is neither true nor false nor auto", g.rootless)
 	}
 	root, err := filepath.Abs(g.root)
 	if err != nil {
@@ -90,18 +90,6 @@ func keepRoot(root string) error {
 		return fmt.Errorf("check the permissions of the path in $XDG_RUNTIME_DIR: %w", err)
 	}
 	return nil
-}
-
-// tolerant says whether cgroups that may not be written are passed over.
-func (g *globals) tolerant() (bool, error) {
-	if g.rootless == "" || strings.EqualFold(g.rootless, "auto") {
-		return os.Geteuid() != 0 || userns.RunningInUserNS(), nil
-	}
-	yes, err := strconv.ParseBool(g.rootless)
-	if err != nil {
-		return false, fmt.Errorf("--rootless: %q is neither true nor false nor auto", g.rootless)
-	}
-	return yes, nil
 }
 
 func printVersion(w io.Writer) {

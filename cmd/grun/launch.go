@@ -54,7 +54,7 @@ func (l *launchFlags) create(ctx context.Context, r *request, id string, detach 
 	if err := validate.ID(id); err != nil {
 		return nil, err
 	}
-	bundle, spec, err := loadBundle(l.bundle)
+	bundle, spec, raw, err := loadBundle(l.bundle)
 	if err != nil {
 		return nil, err
 	}
@@ -69,25 +69,29 @@ func (l *launchFlags) create(ctx context.Context, r *request, id string, detach 
 	if err != nil {
 		return nil, err
 	}
-	spec.Process.Env = append(spec.Process.Env, env...)
+	if len(env) > 0 {
+		spec.Process.Env = append(spec.Process.Env, env...)
+		raw = nil
+	}
 	notify := os.Getenv("NOTIFY_SOCKET") != ""
 	if notify {
 		showNotifySocket(spec, container.NotifyDir(r.global.root, id))
+		raw = nil // it is not the file any more
 	}
 	return l.createWith(ctx, container.CreateOptions{
-		ID: id, Bundle: bundle, Root: r.global.root, Spec: spec, Rootless: r.global.isRootless(),
+		ID: id, Bundle: bundle, Root: r.global.root, Spec: spec, Config: raw, Rootless: r.global.isRootless(),
 		Stdin: io.in, Stdout: io.out, Stderr: io.err, ExtraFiles: files, Warn: r.log.warn,
 		SystemdCgroup: r.global.systemdCgroup, NoPivot: l.noPivot, NoNewKeyring: l.noNewKeyring, Notify: notify,
 	})
 }
 
 func (l *launchFlags) createWith(ctx context.Context, o container.CreateOptions) (_ *container.Container, err error) {
-	console, err := dial("console socket", l.consoleSocket)
+	console, err := dial(l.consoleSocket)
 	if err != nil {
 		return nil, err
 	}
 	defer closeConn(console)
-	pidfd, err := dial("pidfd socket", l.pidfdSocket)
+	pidfd, err := dial(l.pidfdSocket)
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,11 @@ type host struct {
 	grun, root, b, n string // binary, state root, bundle, container name
 }
 
+// build builds grun, or takes that of GANTRY_BIN where there is no Go.
 var build = sync.OnceValues(func() (string, error) {
+	if _, err := exec.LookPath("go"); err != nil {
+		return exec.LookPath(filepath.Join(os.Getenv("GANTRY_BIN"), "grun"))
+	}
 	dir, err := os.MkdirTemp("", "grun")
 	if err != nil {
 		return "", err

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/containerd/errdefs"
 )
 
 // logger writes runc's log lines, which callers parse:
@@ -62,10 +65,25 @@ func (l *logger) debugf(format string, args ...any) {
 
 // fatal logs the error that ends the call; people see it in plain text too.
 func (l *logger) fatal(err error) {
-	l.write(slog.LevelError, err.Error())
+	text := words(err)
+	l.write(slog.LevelError, text)
 	if l.file != nil {
-		fmt.Fprintln(l.stderr, err)
+		fmt.Fprintln(l.stderr, text)
 	}
+}
+
+// words is the text of an error without its class, which is for callers.
+func words(err error) string {
+	text := err.Error()
+	for _, class := range []error{
+		errdefs.ErrInvalidArgument, errdefs.ErrNotFound, errdefs.ErrAlreadyExists, errdefs.ErrFailedPrecondition,
+		errdefs.ErrUnavailable, errdefs.ErrNotImplemented, errdefs.ErrDataLoss, // "permission denied" is EACCES's text too
+	} {
+		if errors.Is(err, class) {
+			text = strings.TrimSuffix(text, ": "+class.Error())
+		}
+	}
+	return text
 }
 
 func (l *logger) write(level slog.Level, msg string) {

@@ -69,11 +69,11 @@ func TestErrors(t *testing.T) {
 		{"run --keep=x y", `invalid boolean value "x" for -keep: parse error`},
 		{"run ---keep y", `bad flag syntax: ---keep`},
 		{"exec -dt x ls", "flag provided but not defined: -dt"},
-		{"create", `grun: "create" requires exactly 1 argument(s)`},
-		{"create a b", `grun: "create" requires exactly 1 argument(s)`},
-		{"kill", `grun: "kill" requires a minimum of 1 argument(s)`},
-		{"kill a b c", `grun: "kill" requires a maximum of 2 argument(s)`},
-		{"list x", `grun: "list" requires exactly 0 argument(s)`},
+		{"create", os.Args[0] + `: "create" requires exactly 1 argument(s)`},
+		{"create a b", os.Args[0] + `: "create" requires exactly 1 argument(s)`},
+		{"kill", os.Args[0] + `: "kill" requires a minimum of 1 argument(s)`},
+		{"kill a b c", os.Args[0] + `: "kill" requires a maximum of 2 argument(s)`},
+		{"list x", os.Args[0] + `: "list" requires exactly 0 argument(s)`},
 		{"list --format yaml", `invalid format option`},
 		{"ps --format yaml x", `container does not exist`},
 		{"state nope", "container does not exist"},
@@ -94,7 +94,7 @@ func TestErrors(t *testing.T) {
 		{"create --bundle " + terminal + " x", "grun create failed: " + errConsoleWanted.Error()},
 		{"run --detach --bundle " + terminal + " x", "grun run failed: " + errConsoleWanted.Error()},
 		{"run --console-socket /s --bundle " + terminal + " x", "grun run failed: " + errConsoleUnwanted.Error()},
-		{"spec --bundle " + terminal, "file " + terminal + "/config.json exists, remove it first"},
+		{"spec --bundle " + terminal, "File config.json exists. Remove it first"},
 	} {
 		t.Run(c.line, func(t *testing.T) {
 			log := filepath.Join(t.TempDir(), "log")
@@ -283,7 +283,7 @@ func TestSpec(t *testing.T) {
 		if got := call(t, "", append(args, "-b", dir)...); got.status != 0 {
 			t.Fatalf("%+v", got)
 		}
-		_, s, err := loadBundle(dir)
+		_, s, _, err := loadBundle(dir)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -37,7 +37,7 @@ func writeSpec(name string, s *specs.Spec) error {
 	}
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("file %s exists, remove it first", name)
+		return fmt.Errorf("File %s exists. Remove it first", filepath.Base(name)) //nolint:staticcheck // runc's words
 	} else if err != nil {
 		return err
 	}

@@ -47,6 +47,7 @@ var stateCommand = command{
 			if err != nil {
 				return err
 			}
+			s.Owner = "" // list alone tells it, as with runc
 			return printJSON(r.stdout, s)
 		}
 	},

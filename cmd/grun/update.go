@@ -79,8 +79,8 @@ var limits = []limit{
 	})},
 	{flag: "kernel-memory", hidden: true, put: size(func(r *specs.LinuxResources, v int64) { memory(r).Kernel = &v })}, //nolint:staticcheck // still accepted
 	{flag: "kernel-memory-tcp", hidden: true, put: size(func(r *specs.LinuxResources, v int64) { memory(r).KernelTCP = &v })},
-	{flag: "l3-cache-schema", about: "schema of Intel RDT's L3 cache", put: disabled("Intel RDT/CAT: l3 cache schema is not enabled")},
-	{flag: "mem-bw-schema", about: "schema of Intel RDT's memory bandwidth", put: disabled("Intel RDT/MBA: memory bandwidth schema is not enabled")},
+	{flag: "l3-cache-schema", about: "schema of Intel RDT's L3 cache", put: disabled("CAT: l3 cache schema")},
+	{flag: "mem-bw-schema", about: "schema of Intel RDT's memory bandwidth", put: disabled("MBA: memory bandwidth schema")},
 }
 
 func applyLimits(f *pflag.FlagSet, r *specs.LinuxResources) error {
@@ -89,15 +89,21 @@ func applyLimits(f *pflag.FlagSet, r *specs.LinuxResources) error {
 		if value == "" {
 			continue
 		}
-		if err := l.put(r, value); err != nil {
+		err := l.put(r, value)
+		if errors.Is(err, errNoRDT) {
+			return err
+		}
+		if err != nil {
 			return fmt.Errorf("invalid value for %s: %w", l.flag, err)
 		}
 	}
 	return nil
 }
 
-func disabled(why string) func(*specs.LinuxResources, string) error {
-	return func(*specs.LinuxResources, string) error { return errors.New(why) }
+var errNoRDT = errors.New("Intel RDT") //nolint:staticcheck // a name
+
+func disabled(what string) func(*specs.LinuxResources, string) error {
+	return func(*specs.LinuxResources, string) error { return fmt.Errorf("%w/%s is not enabled", errNoRDT, what) }
 }
 
 func text(put func(*specs.LinuxResources, string)) func(*specs.LinuxResources, string) error {
@@ -106,13 +112,22 @@ func text(put func(*specs.LinuxResources, string)) func(*specs.LinuxResources, s
 
 // number reads a number that fits its field.
 func number[T int64 | uint64 | uint16](put func(*specs.LinuxResources, T)) func(*specs.LinuxResources, string) error {
-	return func(r *specs.LinuxResources, v string) error {
-		n, err := strconv.ParseInt(v, 10, 64)
-		if err != nil || int64(T(n)) != n || n < 0 && T(n) > 0 {
-			return fmt.Errorf("%q is not a number that fits", v)
+	return func(r *specs.LinuxResources, v string) (err error) {
+		var n T
+		switch p := any(&n).(type) {
+		case *int64:
+			*p, err = strconv.ParseInt(v, 10, 64)
+		case *uint64:
+			*p, err = strconv.ParseUint(v, 10, 64)
+		case *uint16:
+			var wide uint64
+			wide, err = strconv.ParseUint(v, 10, 16)
+			*p = uint16(wide)
 		}
-		put(r, T(n))
-		return nil
+		if err == nil {
+			put(r, n)
+		}
+		return err
 	}
 }
 

@@ -20,9 +20,10 @@ var errNotRunning = fmt.Errorf("container not running: %w", errdefs.ErrNotFound)
 
 // Kill sends a signal to the init, or with all to every process of the
 // container. errdefs.ErrNotFound when there is nothing to signal any more. A
-// created container ends by any signal that would end a process.
+// created container ends by any signal that would end a process. SIGKILL is for
+// all where the init's end would not be everybody's.
 func (c *Container) Kill(ctx context.Context, sig unix.Signal, all bool) error {
-	if all {
+	if all || sig == unix.SIGKILL && !c.ownsPIDs() {
 		return c.killAll(ctx, sig)
 	}
 	pidfd := c.PidFD()
@@ -40,6 +41,17 @@ func (c *Container) Kill(ctx context.Context, sig unix.Signal, all bool) error {
 		return c.thaw(ctx)
 	}
 	return nil
+}
+
+// ownsPIDs says whether the container has a pid namespace of its own, whose
+// processes the kernel kills with the init.
+func (c *Container) ownsPIDs() bool {
+	for _, n := range c.rec.Spec.Linux.Namespaces {
+		if n.Type == specs.PIDNamespace {
+			return n.Path == ""
+		}
+	}
+	return false
 }
 
 // thaw lets a kill take effect: frozen processes don't die on cgroup v1.
@@ -74,10 +86,10 @@ func (c *Container) killAll(ctx context.Context, sig unix.Signal) error {
 
 // Pause freezes all processes of the container.
 func (c *Container) Pause(ctx context.Context) error {
-	switch s := c.status(); s {
+	switch c.status() {
 	case specs.StateRunning, specs.StateCreated:
 	default:
-		return fmt.Errorf("container not running or created: %s: %w", s, errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("container not running: %w", errdefs.ErrFailedPrecondition) // runc's words
 	}
 	m, err := c.cgroup()
 	if err != nil {
@@ -98,25 +110,19 @@ func (c *Container) Resume(ctx context.Context) error {
 	return m.Thaw(ctx)
 }
 
-// Update changes the container's resource limits; what is nil stays.
-func (c *Container) Update(r *specs.LinuxResources) error {
-	if c.status() == specs.StateStopped {
-		return errNotRunning
-	}
-	m, err := c.cgroup()
-	if err != nil {
-		return err
-	}
-	return m.Update(r)
-}
-
 const killWait = 10 * time.Second
 
 // Delete removes what is left of a stopped container, and kills one that was
 // never started. With force it kills any. A container that still runs is
 // errdefs.ErrFailedPrecondition. Nothing is left behind but, when the error
-// says so, what could not be removed; Delete may be called again.
+// says so, what could not be removed; Delete may be called again. Of several at
+// once the others wait for the first, and find none left: errdefs.ErrNotFound.
 func (c *Container) Delete(ctx context.Context, force bool) error {
+	unlock, err := c.lockDelete(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	switch s := c.status(); {
 	case s == specs.StateStopped:
 	case s == specs.StateCreated || force:
