@@ -150,6 +150,7 @@ func (k *creation) planOptions() (o plan.Options, err error) {
 	}
 	tell(k.Warn, ignored(k.Spec))
 	o.Process, err = processOptions(k.Spec, k.Spec.Process, k.filter, k.OOMScoreAdj, k.Warn)
+	o.Creator.NoDevices = o.Process.HaveCaps>>unix.CAP_MKNOD&1 == 0
 	return o, err
 }
 

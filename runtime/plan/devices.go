@@ -49,7 +49,7 @@ func (b *builder) devices() error {
 	}
 	for _, d := range defaultDevices {
 		if !given[d.Path] {
-			b.node(d)
+			b.node(d, false)
 		}
 	}
 	for _, d := range b.spec.Linux.Devices {
@@ -59,7 +59,7 @@ func (b *builder) devices() error {
 		if _, err := deviceKind(d.Type); err != nil {
 			return fmt.Errorf("device %s: %w", d.Path, err)
 		}
-		b.node(d)
+		b.node(d, true)
 	}
 	b.links()
 	b.Label("close device directories")
@@ -81,34 +81,54 @@ func deviceKind(t string) (uint32, error) {
 	return 0, fmt.Errorf("unknown device type %q: %w", t, errdefs.ErrInvalidArgument)
 }
 
-// node makes a device, or in a user namespace, where none can be made, shows
-// the host's.
-func (b *builder) node(d specs.LinuxDevice) {
-	if b.bindsDevices() {
-		b.Label("bind device %s", d.Path)
-		src, _ := b.OpenTree("device", program.Cwd, d.Path, unix.OPEN_TREE_CLONE)
-		to, _ := b.MakeFile("to", b.root, d.Path)
-		b.Attach(src, to)
-		b.Close(to)
-		b.Close(src)
+// node makes a device, or shows the host's where none can be made. Strict refuses what is
+// there already and is not that device: OCI runtime-spec, config-linux.md, devices.
+func (b *builder) node(d specs.LinuxDevice, strict bool) {
+	kind, _ := deviceKind(d.Type)
+	if b.bindsDevices() && kind != unix.S_IFIFO {
+		b.bindDevice(d)
 		return
 	}
 	b.Label("make device %s", d.Path)
-	kind, _ := deviceKind(d.Type)
-	mode := kind | 0o666
+	mode, major, minor := kind|0o666, uint32(d.Major), uint32(d.Minor)
 	if d.FileMode != nil {
 		mode = kind | uint32(*d.FileMode)&0o7777
+	}
+	if kind == unix.S_IFIFO {
+		major, minor = 0, 0
 	}
 	dir, name := b.dir(path.Dir(path.Clean("/"+d.Path))), path.Base(d.Path)
 	o := b.Call("mknodat", unix.SYS_MKNODAT, program.From(dir), program.Str(name),
 		program.Named(mode, fmt.Sprintf("%#o", mode)),
-		program.Named(unix.Mkdev(uint32(d.Major), uint32(d.Minor)), fmt.Sprintf("%d:%d", d.Major, d.Minor))).Tolerate(unix.EEXIST)
-	uid, gid := id(d.UID), id(d.GID)
-	if uid != 0 || gid != 0 {
-		b.IfOK(o, func() {
-			b.Call("fchownat", unix.SYS_FCHOWNAT, program.From(dir), program.Str(name), program.Num(uid), program.Num(gid), nofollow)
-		})
+		program.Named(unix.Mkdev(major, minor), fmt.Sprintf("%d:%d", major, minor))).Tolerate(unix.EEXIST)
+	own := func() { b.ownNode(dir, name, d) }
+	if !strict {
+		b.IfOK(o, own)
+		return
 	}
+	b.IfElse(o, own, func() {
+		is, _ := b.Open("is", program.From(dir), name, unix.O_PATH|unix.O_NOFOLLOW)
+		st := b.Statx(is)
+		b.Check(st, program.StatxMode, unix.S_IFMT, kind, unix.EEXIST)
+		b.Check(st, program.StatxMajor, ^uint32(0), major, unix.EEXIST)
+		b.Check(st, program.StatxMinor, ^uint32(0), minor, unix.EEXIST)
+		b.Close(is)
+	})
+}
+
+func (b *builder) ownNode(dir program.Reg, name string, d specs.LinuxDevice) {
+	if uid, gid := id(d.UID), id(d.GID); uid != 0 || gid != 0 {
+		b.Call("fchownat", unix.SYS_FCHOWNAT, program.From(dir), program.Str(name), program.Num(uid), program.Num(gid), nofollow)
+	}
+}
+
+func (b *builder) bindDevice(d specs.LinuxDevice) {
+	b.Label("bind device %s", d.Path)
+	src, _ := b.OpenTree("device", program.Cwd, d.Path, unix.OPEN_TREE_CLONE)
+	to, _ := b.MakeFile("to", b.root, d.Path)
+	b.Attach(src, to)
+	b.Close(to)
+	b.Close(src)
 }
 
 var nofollow = program.Named(unix.AT_SYMLINK_NOFOLLOW, "SYMLINK_NOFOLLOW")

@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -44,6 +45,18 @@ func TestGoldenMounts(t *testing.T) {
 		},
 		"device-filesystem": func(s *specs.Spec, o *plan.Options) {
 			s.Mounts = []specs.Mount{m("/disk", "ext4", "/dev/sdb1", "ro", "noatime")}
+		},
+		"devices": func(s *specs.Spec, o *plan.Options) {
+			mode, id := os.FileMode(0o20600), uint32(7)
+			s.Linux.Devices = []specs.LinuxDevice{
+				{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229, FileMode: &mode, UID: &id},
+				{Path: "/dev/tty", Type: "u", Major: 5}, {Path: "/srv/pipe", Type: "p", Major: 3},
+				{Path: "/dev/ptmx", Type: "c", Major: 5, Minor: 2},
+			}
+		},
+		"devices-without-mknod": func(s *specs.Spec, o *plan.Options) {
+			s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229}, {Path: "/dev/pipe", Type: "p"}}
+			o.Creator.NoDevices = true
 		},
 		"mount-label": func(s *specs.Spec, o *plan.Options) {
 			o.Process.MountLabel = `context="system_u:object_r:container_file_t:s0"`

@@ -287,7 +287,7 @@ func (b *builder) newMount(m specs.Mount, f rootfs.Flags) (program.Reg, error) {
 	if source == "" {
 		source = m.Type
 	}
-	if m.Type != "sysfs" || !b.bindsDevices() || b.ns.fresh&unix.CLONE_NEWNET != 0 {
+	if m.Type != "sysfs" || !b.ns.user() && !b.o.Creator.InUserNS || b.ns.fresh&unix.CLONE_NEWNET != 0 {
 		return rootfs.New(b.Program, m.Type, m.Type, source, f)
 	}
 	r := b.Reg(m.Type)

@@ -15,6 +15,8 @@ type Creator struct {
 	// InUserNS: it is in a user namespace below the host's, where no device nodes
 	// can be made.
 	InUserNS bool
+	// NoDevices: it lacks CAP_MKNOD.
+	NoDevices bool
 	// Dumpable: hooks, and what is executed in the container before its start, join
 	// the init's namespaces. The kernel allows that an unprivileged creator only
 	// while the init is dumpable: up to execve its memory is the creator's, not its
@@ -29,7 +31,9 @@ func (b *builder) handed() bool {
 }
 
 // bindsDevices says whether nodes can't be made, so that the host's are shown.
-func (b *builder) bindsDevices() bool { return b.ns.user() || b.o.Creator.InUserNS }
+func (b *builder) bindsDevices() bool {
+	return b.ns.user() || b.o.Creator.InUserNS || b.o.Creator.NoDevices
+}
 
 // HandsRoot says whether a container's root and the sources of its binds are
 // inputs of its program.
