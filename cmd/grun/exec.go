@@ -112,8 +112,8 @@ func (o *execFlags) build(bundle string, args []string) (*specs.Process, error) 
 		p := &specs.Process{}
 		return p, readJSON(o.process, nil, p)
 	}
-	spec := &specs.Spec{}
-	if err := readJSON(filepath.Join(bundle, configName), nil, spec); err != nil {
+	var spec struct{ Process *specs.Process }
+	if err := readJSON(filepath.Join(bundle, configName), nil, &spec); err != nil {
 		return nil, err
 	}
 	if spec.Process == nil {
