@@ -216,7 +216,7 @@ func runtimes(c *config.Config) (map[string]container.Runtime, error) {
 		if err != nil {
 			return nil, err
 		}
-		all[name] = container.Runtime{Name: builtin, Options: opts}
+		all[name] = container.Runtime{Name: builtin, Options: opts, TopReadOnly: !mountsRecursively(path)}
 	}
 	return all, nil
 }

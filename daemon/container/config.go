@@ -42,6 +42,8 @@ type Runtime struct {
 	Options typeurl.Any
 	// Foreign shims know no log or stream URI of ours.
 	Foreign bool
+	// TopReadOnly runtimes know no recursive read-only mounts (the option rro).
+	TopReadOnly bool
 }
 
 func (c Config) withDefaults() Config {

@@ -34,11 +34,20 @@ const (
 	exitUnknown       = 128
 )
 
+// errnoTexts makes the C library's words, which crun says, those that the docker CLI looks
+// for when it chooses its exit code.
+var errnoTexts = strings.NewReplacer(
+	"No such file or directory", "no such file or directory",
+	"Permission denied", "permission denied",
+	"Is a directory", "is a directory",
+	"Not a directory", "not a directory",
+)
+
 // startError gives what the core said about a task that could not be made or started
 // Docker's exit code and class. The runtime's text reaches us through ttrpc and gRPC as
 // it is; its class says why, and where it has none the words decide, as in dockerd.
 func startError(prefix string, err error) (code int, out error) {
-	text := prefix + err.Error()
+	text := prefix + errnoTexts.Replace(err.Error())
 	switch lower := strings.ToLower(text); {
 	case errors.Is(err, errdefs.ErrPermissionDenied), strings.Contains(lower, "permission denied"):
 		code = exitNotExecutable

@@ -27,6 +27,7 @@ func (s *Service) prepare(ctx context.Context, c *Snapshot, steps *undo.Stack) (
 	in := spec.Input{
 		Config: c.Config, HostConfig: c.Host, Path: c.Path, Args: c.Args,
 		CgroupsPath: s.cgroupsPath(c), Ulimits: s.cfg.Ulimits, Profile: s.cfg.SeccompProfile, Host: s.cfg.Host,
+		TopReadOnly: s.live.Load().Runtimes[c.Host.Runtime].TopReadOnly,
 	}
 	var netSteps, rootSteps undo.Stack
 	g, gctx := errgroup.WithContext(ctx)

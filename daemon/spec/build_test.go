@@ -115,6 +115,9 @@ func TestBuild(t *testing.T) {
 			i.Mounts = []spec.Mount{{Source: "/s", Destination: "/d", Writable: true, Propagation: "rprivate"}}
 		}, func(s *specs.Spec) any { return mountAt(s, "/d") }, `"bind /s rbind,rprivate"`},
 		{"bind ro", func(i *in) { i.Mounts = []spec.Mount{{Source: "/s", Destination: "/d"}} }, func(s *specs.Spec) any { return mountAt(s, "/d") }, `"bind /s rbind,rro"`},
+		{"bind ro, of a runtime that can the top only", func(i *in) {
+			i.TopReadOnly, i.Mounts = true, []spec.Mount{{Source: "/s", Destination: "/d"}}
+		}, func(s *specs.Spec) any { return s.Mounts[len(s.Mounts)-1].Options }, `["rbind","ro"]`},
 		{"bind ro, top only, not recursive", func(i *in) {
 			i.Mounts = []spec.Mount{{Source: "/s", Destination: "/d", NonRecursive: true, ReadOnlyNonRecursive: true}}
 		}, func(s *specs.Spec) any { return mountAt(s, "/d") }, `"bind /s bind,ro"`},

@@ -56,6 +56,10 @@ func setMounts(s *specs.Spec, in Input) error {
 		})
 	}
 	for _, m := range SortMounts(in.Mounts) {
+		if in.TopReadOnly && m.ReadOnlyForceRecursive {
+			return fmt.Errorf("mount %s: the runtime knows no recursive read-only mounts", m.Destination)
+		}
+		m.ReadOnlyNonRecursive = m.ReadOnlyNonRecursive || in.TopReadOnly
 		mount, err := convert(s, m)
 		if err != nil {
 			return err

@@ -43,6 +43,8 @@ type Input struct {
 	Security  Security
 	Profile   string // the daemon's seccomp profile: "" or builtin, unconfined, or JSON
 	Host      host.Features
+	// TopReadOnly says that the runtime makes only the top of a read-only bind read-only.
+	TopReadOnly bool
 }
 
 // Namespaces says where the container joins others' namespaces. A path joins, Host
