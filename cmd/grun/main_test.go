@@ -302,6 +302,23 @@ func TestFeatures(t *testing.T) {
 	if f.OCIVersionMax != specs.Version || len(f.Linux.Capabilities) != 41 || f.Linux.Capabilities[40] != "CAP_CHECKPOINT_RESTORE" {
 		t.Errorf("%+v", f)
 	}
+	for what, list := range map[string][]string{
+		"createContainer": f.Hooks, "rro": f.MountOptions, "tmpcopyup": f.MountOptions, "time": f.Linux.Namespaces,
+		"SCMP_ACT_NOTIFY": f.Linux.Seccomp.Actions, "SCMP_CMP_MASKED_EQ": f.Linux.Seccomp.Operators, "SCMP_ARCH_X32": f.Linux.Seccomp.Archs,
+		"SECCOMP_FILTER_FLAG_TSYNC": f.Linux.Seccomp.KnownFlags, "SECCOMP_FILTER_FLAG_LOG": f.Linux.Seccomp.SupportedFlags,
+		"MPOL_LOCAL": f.Linux.MemoryPolicy.Modes, "MPOL_F_STATIC_NODES": f.Linux.MemoryPolicy.Flags,
+		"org.criu.config": f.PotentiallyUnsafeConfigAnnotations,
+	} {
+		if !slices.Contains(list, what) {
+			t.Errorf("%s is not in %v", what, list)
+		}
+	}
+	for _, yes := range []*bool{f.Linux.Cgroup.V2, f.Linux.Seccomp.Enabled, f.Linux.Apparmor.Enabled, f.Linux.Selinux.Enabled,
+		f.Linux.MountExtensions.IDMap.Enabled, f.Linux.IntelRdt.Enabled, f.Linux.IntelRdt.Schemata, f.Linux.IntelRdt.Monitoring, f.Linux.NetDevices.Enabled} {
+		if yes == nil {
+			t.Errorf("something is left open: %s", got.out)
+		}
+	}
 }
 
 func TestPrintList(t *testing.T) {

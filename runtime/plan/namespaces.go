@@ -20,6 +20,9 @@ var cloneFlag = map[specs.LinuxNamespaceType]uint64{
 	specs.CgroupNamespace: unix.CLONE_NEWCGROUP, specs.TimeNamespace: unix.CLONE_NEWTIME,
 }
 
+// NamespaceTypes are the namespaces that a container can have, sorted.
+func NamespaceTypes() []string { return words(maps.Keys(cloneFlag)) }
+
 // CloneFlag is the CLONE_NEW* flag of a namespace type, 0 for an unknown one.
 func CloneFlag(t specs.LinuxNamespaceType) uint64 { return cloneFlag[t] }
 

@@ -125,18 +125,22 @@ func (c *checker) hooks(h *specs.Hooks) {
 	if h == nil {
 		return
 	}
-	for _, l := range []struct {
-		name  string
-		hooks []specs.Hook
-	}{
-		{"prestart", h.Prestart}, {"createRuntime", h.CreateRuntime}, {"createContainer", h.CreateContainer},
-		{"startContainer", h.StartContainer}, {"poststart", h.Poststart}, {"poststop", h.Poststop},
-	} {
-		for i, hook := range l.hooks {
-			c.hook(at("hooks."+l.name, i), hook)
+	for i, list := range hookLists(h) {
+		for k, hook := range list {
+			c.hook(at("hooks."+hookNames[i], k), hook)
 		}
 	}
 }
+
+// hookNames name the lists of hookLists.
+var hookNames = [...]string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"}
+
+func hookLists(h *specs.Hooks) [len(hookNames)][]specs.Hook {
+	return [...][]specs.Hook{h.Prestart, h.CreateRuntime, h.CreateContainer, h.StartContainer, h.Poststart, h.Poststop} //nolint:staticcheck // still in use
+}
+
+// HookNames are the kinds of hooks in the order of a container's life.
+func HookNames() []string { return hookNames[:] }
 
 func (c *checker) hook(f string, h specs.Hook) {
 	c.absolute(f+".path", h.Path)

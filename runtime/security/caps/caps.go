@@ -47,6 +47,9 @@ func Name(n int) string {
 	return "CAP_" + strings.ToUpper(capability.Cap(n).String())
 }
 
+// Known are the names that this program knows, by number.
+func Known() []string { return Names(1<<len(byName) - 1) }
+
 // Last is the highest number that the kernel knows.
 func Last() (int, error) {
 	c, err := capability.LastCap()

@@ -100,10 +100,7 @@ func conditions(args []specs.LinuxSeccompArg) (cs []condition, twice bool, err e
 		if a.Index > 5 {
 			return nil, false, fmt.Errorf("argument %d: calls have arguments 0 to 5", a.Index)
 		}
-		switch a.Op {
-		case specs.OpNotEqual, specs.OpLessThan, specs.OpLessEqual, specs.OpEqualTo,
-			specs.OpGreaterEqual, specs.OpGreaterThan, specs.OpMaskedEqual:
-		default:
+		if !slices.Contains(operators, a.Op) {
 			return nil, false, fmt.Errorf("argument %d: unknown operator %q", a.Index, a.Op)
 		}
 		twice = twice || seen[a.Index]
@@ -116,34 +113,21 @@ func conditions(args []specs.LinuxSeccompArg) (cs []condition, twice bool, err e
 // action gives the filter's return value. An errno that the action can't carry
 // is passed over, as by runc.
 func action(a specs.LinuxSeccompAction, errno *uint) (uint32, error) {
-	switch a {
-	case specs.ActKill, specs.ActKillThread:
-		return unix.SECCOMP_RET_KILL_THREAD, nil
-	case specs.ActKillProcess:
-		return unix.SECCOMP_RET_KILL_PROCESS, nil
-	case specs.ActTrap:
-		return unix.SECCOMP_RET_TRAP, nil
-	case specs.ActErrno, specs.ActTrace:
-		data := uint(unix.EPERM)
-		if errno != nil {
-			data = *errno
-		}
-		if data > maxErrno {
-			return 0, fmt.Errorf("%s: errno %d is above %d", a, data, maxErrno)
-		}
-		if a == specs.ActErrno {
-			return unix.SECCOMP_RET_ERRNO | uint32(data), nil
-		}
-		return unix.SECCOMP_RET_TRACE | uint32(data), nil
-	case specs.ActAllow:
-		return unix.SECCOMP_RET_ALLOW, nil
-	case specs.ActLog:
-		return unix.SECCOMP_RET_LOG, nil
-	case specs.ActNotify:
-		return unix.SECCOMP_RET_USER_NOTIF, nil
-	default:
+	ret, ok := actions[a]
+	if !ok {
 		return 0, fmt.Errorf("unknown action %q", a)
 	}
+	if !hasErrno(a) {
+		return ret, nil
+	}
+	data := uint(unix.EPERM)
+	if errno != nil {
+		data = *errno
+	}
+	if data > maxErrno {
+		return 0, fmt.Errorf("%s: errno %d is above %d", a, data, maxErrno)
+	}
+	return ret | uint32(data), nil
 }
 
 func (p *profile) notifies() bool {

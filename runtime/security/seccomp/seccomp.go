@@ -101,20 +101,17 @@ func (f *Filter) setFlags(flags []specs.LinuxSeccompFlag, notifies bool) error {
 		f.Flags |= unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
 	}
 	for _, name := range flags {
-		switch name {
-		case specs.LinuxSeccompFlagLog:
-			f.Flags |= unix.SECCOMP_FILTER_FLAG_LOG
-		case specs.LinuxSeccompFlagSpecAllow:
-			f.Flags |= unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
-		case specs.LinuxSeccompFlagWaitKillableRecv:
-			if !notifies { // the kernel refuses it
-				f.Warnings = append(f.Warnings, "seccomp: "+string(name)+" has no effect: nothing notifies")
-				continue
-			}
-			killable = unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
-		case "SECCOMP_FILTER_FLAG_TSYNC": // the process that loads the filter has one thread
-		default:
+		bit, ok := filterFlags[name]
+		switch {
+		case !ok:
 			return fmt.Errorf("unknown flag %q", name)
+		case name == flagTSync:
+		case name != specs.LinuxSeccompFlagWaitKillableRecv:
+			f.Flags |= bit
+		case notifies:
+			killable = bit
+		default: // the kernel refuses it
+			f.Warnings = append(f.Warnings, "seccomp: "+string(name)+" has no effect: nothing notifies")
 		}
 	}
 	if notifies {
