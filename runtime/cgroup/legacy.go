@@ -51,7 +51,7 @@ func (c *legacy) create() (err error) {
 	for _, d := range c.dirs {
 		m, err := makeDirs(d)
 		made = append(made, m...)
-		if c.rootless && denied(err) {
+		if c.rootless && unreachable(err) {
 			dropped = append(dropped, d.path)
 			continue
 		}
@@ -65,6 +65,10 @@ func (c *legacy) create() (err error) {
 	}
 	return nil
 }
+
+// unreachable are the errors of a hierarchy that this process can't have a cgroup in:
+// one that it may not write, or that lies below another mount.
+func unreachable(err error) bool { return denied(err) || errors.Is(err, fs.ErrNotExist) }
 
 // denied are the errors of a hierarchy that this process may not write.
 func denied(err error) bool {

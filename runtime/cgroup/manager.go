@@ -139,7 +139,7 @@ func newDriver(h *host, dirs []dir, rootless bool) driver {
 // What was made is removed again on error.
 func (m *Manager) Create() error {
 	err := m.drv.create()
-	if m.rootless && (denied(err) || errdefs.IsPermissionDenied(err)) {
+	if m.rootless && (unreachable(err) || errdefs.IsPermissionDenied(err)) {
 		m.drv = absent{m.host.kind}
 		return nil
 	}
