@@ -119,6 +119,24 @@ func (h *host) call(stdin string, args ...string) result {
 	return result{cmd.ProcessState.ExitCode(), out.String(), stderr.String()}
 }
 
+// detached is call for what leaves a process behind, which would keep our pipes.
+func (h *host) detached(args ...string) result {
+	h.t.Helper()
+	stderr, err := os.CreateTemp(h.t.TempDir(), "stderr")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer stderr.Close()
+	cmd := h.cmd(args...)
+	cmd.Stderr = stderr
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		h.t.Fatal(err)
+	}
+	text, _ := os.ReadFile(stderr.Name())
+	return result{cmd.ProcessState.ExitCode(), "", string(text)}
+}
+
 func (h *host) want(got, want result) {
 	h.t.Helper()
 	if got != want {

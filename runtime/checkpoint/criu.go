@@ -154,11 +154,7 @@ func (c *swrk) converse(req *rpc.CriuReq, on heed) (*rpc.CriuResp, error) {
 func verdict(asked rpc.CriuReqType, resp *rpc.CriuResp) error {
 	switch {
 	case !resp.GetSuccess():
-		text := fmt.Sprintf("criu failed: type %s errno %d", resp.GetType(), resp.GetCrErrno())
-		if msg := resp.GetCrErrmsg(); msg != "" {
-			text += ": " + msg
-		}
-		return errors.New(text)
+		return fmt.Errorf("criu failed: type %s errno %d", resp.GetType(), resp.GetCrErrno())
 	case resp.GetType() != asked:
 		return fmt.Errorf("criu answers %s when asked for %s", resp.GetType(), asked)
 	}

@@ -48,6 +48,30 @@ func openDir(path string, make bool) (*os.File, error) {
 	return os.Open(path)
 }
 
+// paths are absolute.
+func (d directories) paths() (list []string, err error) {
+	for _, f := range []*os.File{d.images, d.work} {
+		if f == nil {
+			continue
+		}
+		p, err := filepath.Abs(f.Name())
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// elsewhere are the same directories by other files, in the order of paths.
+func elsewhere(files []*os.File) (d directories) {
+	d.images = files[0]
+	if len(files) > 1 {
+		d.work = files[1]
+	}
+	return d
+}
+
 func (d directories) name(o *rpc.CriuOpts) {
 	o.ImagesDirFd = ptr(int32(d.images.Fd()))
 	if d.work != nil {

@@ -77,10 +77,11 @@ func (r *restore) run(ctx context.Context) error {
 	if err := r.MakeMountPoints(ctx); err != nil {
 		return fmt.Errorf("make mount points: %w", err)
 	}
-	criu, err := r.start(ctx, ns.files, opts)
+	criu, dirs, err := r.start(ctx, ns.files, opts)
 	if err != nil {
 		return err
 	}
+	defer dirs.close()
 	req := &rpc.CriuReq{Type: ptr(rpc.CriuReqType_RESTORE), Opts: opts}
 	_, err = criu.ask(ctx, req, func(script string, pid int, file *os.File) error { return r.heed(ctx, script, pid, file) })
 	if err != nil {
@@ -90,30 +91,41 @@ func (r *restore) run(ctx context.Context) error {
 }
 
 // start runs criu where the container is to be, and tells it which cgroups those
-// are.
-func (r *restore) start(ctx context.Context, files []*os.File, o *rpc.CriuOpts) (*swrk, error) {
+// are. It mounts in its working directory, which must be of its own mount namespace.
+func (r *restore) start(ctx context.Context, files []*os.File, o *rpc.CriuOpts) (_ *swrk, dirs directories, err error) {
 	path, err := exec.LookPath(programName)
 	if err != nil {
-		return nil, err
+		return nil, dirs, err
+	}
+	paths, err := r.dirs.paths()
+	if err != nil {
+		return nil, dirs, err
 	}
 	conn, theirs, err := socketPair()
 	if err != nil {
-		return nil, err
+		return nil, dirs, err
 	}
 	defer theirs.Close()
-	proc, err := r.Run(ctx, path, swrkArgs, append([]*os.File{theirs}, files...)...)
+	proc, there, err := r.Run(ctx, container.Reviver{Path: path, Args: swrkArgs, Files: append([]*os.File{theirs}, files...), Dirs: paths})
 	if err != nil {
 		conn.Close()
-		return nil, err
+		return nil, dirs, err
 	}
+	dirs = elsewhere(there)
+	dirs.name(o)
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", proc.Pid))
 	if err != nil {
 		conn.Close()
+		dirs.close()
 		proc.Abort()
-		return nil, fmt.Errorf("cgroup of criu: %w", err)
+		return nil, dirs, fmt.Errorf("cgroup of criu: %w", err)
 	}
 	o.CgRoot = cgroupRoots(b)
-	return adopt(conn, proc)
+	criu, err := adopt(conn, proc)
+	if err != nil {
+		dirs.close()
+	}
+	return criu, dirs, err
 }
 
 // cgroupRoots turns /proc/<pid>/cgroup into where the restored cgroups are to be.
@@ -135,7 +147,6 @@ func (r *restore) request(ns given) (*rpc.CriuOpts, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.dirs.name(o)
 	o.LogFile = ptr(restoreLog)
 	o.EvasiveDevices = ptr(true)
 	o.RstSibling = ptr(true)

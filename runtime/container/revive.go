@@ -83,38 +83,59 @@ func (r *Revival) MakeMountPoints(ctx context.Context) error {
 	return err
 }
 
-// Run runs a reviver, a program at path, as a child of ours in the container's
-// cgroup, with the container's stdio and more as its files from 3 up. The caller
-// reaps it.
-func (r *Revival) Run(ctx context.Context, path string, args []string, more ...*os.File) (_ *program.Process, err error) {
+// Reviver is what brings processes back: a program at Path.
+type Reviver struct {
+	Path  string
+	Args  []string
+	Files []*os.File // its descriptors from 3 up
+	Dirs  []string   // absolute
+}
+
+// Run runs a reviver as a child of ours in the container's cgroup, with the
+// container's stdio. In its mount namespace the root is at Place; dirs are the
+// reviver's directories as they are there. The caller reaps it and owns the files.
+func (r *Revival) Run(ctx context.Context, v Reviver) (_ *program.Process, dirs []*os.File, err error) {
 	k := r.k
+	defer func() {
+		for _, d := range dirs {
+			if err != nil {
+				d.Close()
+			}
+		}
+	}()
 	if err := os.Mkdir(r.Place(), 0o700); err != nil {
-		return nil, fmt.Errorf("make place for the root: %w", err)
+		return nil, nil, fmt.Errorf("make place for the root: %w", err)
 	}
 	var fs files
 	defer fs.close()
-	if err := fs.stdio(k.Spec.Process.Terminal, k.Stdin, k.Stdout, k.Stderr, more); err != nil {
-		return nil, err
+	if err := fs.stdio(k.Spec.Process.Terminal, k.Stdin, k.Stdout, k.Stderr, v.Files); err != nil {
+		return nil, nil, err
 	}
 	k.c.rec.Descriptors = fs.descriptors()
-	o := plan.Options{RootPath: k.Spec.Root.Path, Rootfs: k.Rootfs, Host: hostOptions(k.Spec.Root.Path), Extra: len(more)}
+	o := plan.Options{RootPath: k.Spec.Root.Path, Rootfs: k.Rootfs, Host: hostOptions(k.Spec.Root.Path), Extra: len(v.Files)}
 	if o.Tasks, o.Cgroup, err = fs.cgroup(k.cg); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	p, err := plan.Revive(o, plan.Reviver{Path: path, Args: args, Env: os.Environ(), Place: r.Place()})
+	p, err := plan.Revive(o, plan.Reviver{Path: v.Path, Args: v.Args, Env: os.Environ(), Place: r.Place(), Dirs: v.Dirs})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	proc, err := program.Start(p, fs.byName)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if _, err := proc.Next(ctx); err != nil {
-		proc.Abort()
-		return nil, err
+	for {
+		ev, err := proc.Next(ctx)
+		if err != nil {
+			proc.Abort()
+			return nil, dirs, err
+		}
+		if ev.Kind == program.Execed {
+			proc.Release()
+			return proc, dirs, nil
+		}
+		dirs = append(dirs, ev.File)
 	}
-	proc.Release()
-	return proc, nil
 }
 
 // Hooks runs what runc runs at a restore: prestart and createRuntime, once the

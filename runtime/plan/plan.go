@@ -43,6 +43,7 @@ const (
 	TellTTY       = 't' // told, with the console's master; then asked, if Options say so
 	TellChild     = 'p' // asked: the init is another process now, adopt it
 	TellRoot      = 'r' // told, with the root's detached mount
+	TellDir       = 'd' // told, with a reviver's directory
 
 	TellListener = 's' // told, with the descriptor of a seccomp filter's listener
 )

@@ -11,7 +11,8 @@ import (
 type Reviver struct {
 	Path      string
 	Args, Env []string
-	Place     string // directory on the host where it finds the container's root
+	Place     string   // directory on the host where it finds the container's root
+	Dirs      []string // directories of the host, told as they are in its mount namespace
 }
 
 // Revive plans a child that runs a reviver in the container's cgroup, with stdio,
@@ -50,6 +51,12 @@ func Revive(o Options, r Reviver) (*program.Program, error) {
 	if !attached {
 		p.Label("attach root filesystem at %s", r.Place)
 		p.AttachPath(root, program.Cwd, r.Place)
+	}
+	for _, d := range r.Dirs {
+		p.Label("open %s", d)
+		f, _ := p.Open("dir", program.Cwd, d, unix.O_RDONLY|unix.O_DIRECTORY)
+		p.TellFD(TellDir, f)
+		p.Close(f)
 	}
 	p.Label("run %s", r.Path)
 	exe := p.Address("exe", r.Path)
