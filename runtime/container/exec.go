@@ -135,6 +135,9 @@ func (c *Container) execOptions(fs *files, o ExecOptions) (po plan.Options, err 
 	if po.Tasks, po.Cgroup, err = fs.execCgroup(m, o.Cgroup); err != nil {
 		return po, err
 	}
+	if po.Groups, err = fs.groups(c.rec.Resctrl); err != nil {
+		return po, err
+	}
 	adj := o.OOMScoreAdj
 	if own := c.rec.Spec.Process.OOMScoreAdj; own != nil {
 		adj = own

@@ -172,6 +172,11 @@ func (c *Container) destroy(ctx context.Context) error {
 	if err := emptyAndDelete(ctx, m); err != nil {
 		return err
 	}
+	if g := c.rec.Resctrl; g != nil {
+		if err := g.Remove(); err != nil {
+			return err
+		}
+	}
 	if err := os.RemoveAll(c.dir()); err != nil {
 		return fmt.Errorf("remove state: %w", err)
 	}

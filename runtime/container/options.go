@@ -138,6 +138,9 @@ func (k *creation) options() (plan.Options, error) {
 	if !k.Spec.Process.Terminal {
 		o.Null = k.files.null()
 	}
+	if o.Groups, err = k.rdt(); err != nil {
+		return o, err
+	}
 	o.Tasks, o.Cgroup, err = k.files.cgroup(k.cg)
 	return o, err
 }

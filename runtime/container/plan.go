@@ -35,5 +35,11 @@ func Plan(o CreateOptions) (_ *program.Program, err error) {
 		}
 	}
 	po.Tasks, po.Cgroup = len(dirs), unified != ""
+	if r := k.Spec.Linux.IntelRdt; r != nil {
+		po.Groups = 1
+		if r.EnableMonitoring {
+			po.Groups++
+		}
+	}
 	return plan.Create(k.Spec, po)
 }

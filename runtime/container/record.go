@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/runtime/bundle"
+	"gantry/runtime/intelrdt"
 	"gantry/runtime/cgroup/systemd"
 )
 
@@ -40,6 +41,7 @@ type record struct {
 	Scope       *systemd.Unit     `json:"systemd_unit,omitempty"`         // that systemd keeps them as
 	Descriptors []string          `json:"external_descriptors,omitempty"` // see Container.Descriptors
 	NoPivot     bool              `json:"no_pivot,omitempty"`
+	Resctrl     *intelrdt.Group   `json:"resctrl,omitempty"`
 	Keyring     bool              `json:"keyring,omitempty"` // has a session keyring of its own
 	Config      json.RawMessage   `json:"config"`            // the spec, as bundle.Parse reads it; nil: Spec is encoded
 	Spec        *specs.Spec       `json:"-"`                 // with absolute paths: see normal

@@ -46,6 +46,9 @@ func (b *builder) restInputs() (rest []program.Reg) {
 	for i := range b.o.Tasks {
 		rest = append(rest, b.Input(InTasks(i)))
 	}
+	for i := range b.o.Groups {
+		rest = append(rest, b.Input(InGroup(i)))
+	}
 	if b.o.Start {
 		rest = append(rest, b.Input(InListener))
 	}
@@ -72,8 +75,15 @@ func (b *builder) bornInCgroup() {
 func (b *builder) joinTasks() {
 	b.Label("join cgroup")
 	for i := range b.o.Tasks {
-		f := b.Input(InTasks(i))
-		b.Write(f, "0")
-		b.Close(f)
+		b.joinTask(b.Input(InTasks(i)))
 	}
+	b.Label("join resctrl group")
+	for i := range b.o.Groups {
+		b.joinTask(b.Input(InGroup(i)))
+	}
+}
+
+func (b *builder) joinTask(f program.Reg) {
+	b.Write(f, "0")
+	b.Close(f)
 }

@@ -14,9 +14,6 @@ import (
 // Classes: InvalidArgument, NotImplemented.
 func Exec(spec *specs.Spec, proc *specs.Process, o Options) (*program.Program, error) {
 	b := &builder{Program: program.New(), spec: spec, o: o, proc: proc, isExec: true}
-	if err := lacking(spec, proc); err != nil {
-		return nil, err
-	}
 	own, err := readNamespaces(spec.Linux)
 	if err != nil {
 		return nil, err

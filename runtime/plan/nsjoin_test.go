@@ -13,6 +13,7 @@ func TestGoldenJoins(t *testing.T) {
 	join := func(s *specs.Spec, k specs.LinuxNamespaceType, path string) {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: k, Path: path})
 	}
+	groups := map[string]int{"resctrl": 2}
 	for name, change := range map[string]func(s *specs.Spec){
 		"new-user-joined-network": func(s *specs.Spec) {
 			add(s, specs.UserNamespace, specs.CgroupNamespace)
@@ -27,6 +28,7 @@ func TestGoldenJoins(t *testing.T) {
 			s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth1": {Name: "eth0"}}
 			s.Linux.Sysctl = map[string]string{"net.ipv4.conf.eth0.forwarding": "1"}
 		},
+		"resctrl": func(s *specs.Spec) {},
 		"join-mount-namespace": func(s *specs.Spec) {
 			s.Linux.Namespaces[0].Path = "/proc/9/ns/mnt"
 			join(s, specs.UTSNamespace, "/proc/9/ns/uts")
@@ -36,7 +38,7 @@ func TestGoldenJoins(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := spec()
 			change(s)
-			p, err := plan.Create(s, plan.Options{ID: "c", RootPath: s.Root.Path, Start: true, Process: plan.Process{HaveCaps: 0xff}})
+			p, err := plan.Create(s, plan.Options{ID: "c", Groups: groups[name], RootPath: s.Root.Path, Start: true, Process: plan.Process{HaveCaps: 0xff}})
 			golden(t, name, p, err)
 		})
 	}

@@ -67,6 +67,9 @@ func InExtra(i int) string { return fmt.Sprintf("extra%d", i) }
 // InTasks: see InExtra.
 func InTasks(i int) string { return fmt.Sprintf("tasks%d", i) }
 
+// InGroup names the i-th tasks file of resctrl.
+func InGroup(i int) string { return fmt.Sprintf("group%d", i) }
+
 // InNamespace: see InExtra.
 func InNamespace(t specs.LinuxNamespaceType) string { return "ns-" + string(t) }
 
@@ -84,6 +87,7 @@ type Options struct {
 	Host     rootfs.Options
 	Extra    int  // number of InExtra inputs
 	Tasks    int  // number of InTasks inputs
+	Groups   int  // number of InGroup inputs
 	Cgroup   bool // InCgroup is given
 	Start    bool // wait for a start; false runs at once
 	Hooks    bool // there are hooks to wait for
@@ -155,10 +159,7 @@ type lateReadonly struct {
 func Create(spec *specs.Spec, o Options) (*program.Program, error) {
 	b := &builder{Program: program.New(), spec: spec, o: o, proc: spec.Process,
 		dirs: map[string]program.Reg{}, sources: map[int]program.Reg{}}
-	err := lacking(spec, spec.Process)
-	if err != nil {
-		return nil, err
-	}
+	var err error
 	if b.ns, err = readNamespaces(spec.Linux); err != nil {
 		return nil, err
 	}

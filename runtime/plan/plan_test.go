@@ -212,7 +212,6 @@ func TestRefused(t *testing.T) {
 		{"long option", func(s *specs.Spec) { s.Mounts = []specs.Mount{m("/x", "tmpfs", "y", "size="+strings.Repeat("1", 300))} }, "longer than 255"},
 		{"device type", func(s *specs.Spec) { s.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/x", Type: "q"}} }, "unknown device type"},
 		{"memory policy", func(s *specs.Spec) { s.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: "MPOL_X"} }, "invalid memory policy mode"},
-		{"what is not there yet", func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }, "linux.intelRdt is not supported"},
 		{"no args", func(s *specs.Spec) { s.Process.Args = nil }, "no args"},
 		{"scheduler", func(s *specs.Spec) { s.Process.Scheduler = &specs.Scheduler{Policy: "SCHED_NONE"} }, "scheduler policy"},
 	} {
