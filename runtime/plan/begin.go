@@ -77,8 +77,8 @@ func (b *builder) joinTasks() {
 	for i := range b.o.Tasks {
 		b.joinTask(b.Input(InTasks(i)))
 	}
-	b.Label("join resctrl group")
 	for i := range b.o.Groups {
+		b.Label("join resctrl group")
 		b.joinTask(b.Input(InGroup(i)))
 	}
 }
