@@ -387,7 +387,7 @@ func acceptMaster(t *testing.T, l *net.UnixListener) *os.File {
 // was joined by path.
 func TestCheckpointTCP(t *testing.T) {
 	script := `mkfifo /to /hold; exec 8<>/hold 9<>/to
-nc -l -p 7777 -s 127.0.0.1 <&8 >/got 9>&- & sleep 1
+nc -l -p 7777 <&8 >/got 9>&- & sleep 1
 nc 127.0.0.1 7777 <&9 8>&- & i=0
 while :; do i=$((i+1)); echo $i >&9; echo $i >>/log; sleep 0.1; done`
 	var name string

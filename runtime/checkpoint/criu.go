@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -176,10 +177,10 @@ func (c *swrk) receive() (*rpc.CriuResp, *os.File, error) {
 	buf, oob := make([]byte, maxMessage), make([]byte, maxMessageRights)
 	n, oobn, flags, _, err := c.conn.ReadMsgUnix(buf, oob)
 	switch {
+	case errors.Is(err, io.EOF):
+		return nil, nil, errors.New("criu has ended without an answer")
 	case err != nil:
 		return nil, nil, fmt.Errorf("hear from criu: %w", err)
-	case n == 0:
-		return nil, nil, errors.New("criu has ended without an answer")
 	}
 	file := oneFile(oob[:oobn])
 	resp := &rpc.CriuResp{}

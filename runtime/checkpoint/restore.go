@@ -74,6 +74,9 @@ func (r *restore) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := admit(r.dirs.images, r.Spec()); err != nil {
+		return err
+	}
 	if err := r.MakeMountPoints(ctx); err != nil {
 		return fmt.Errorf("make mount points: %w", err)
 	}
