@@ -61,23 +61,24 @@ func find(name string) (int, bool) {
 }
 
 // abi is one set of numbers under one audit architecture. All are little-endian,
-// which condition relies on.
+// which condition relies on. The arguments of narrow ones have 32 bits.
 type abi struct {
-	audit uint32
-	col   int
+	audit  uint32
+	col    int
+	narrow bool
 }
 
 // abis are the architectures that can be filtered; others of the spec's names
 // are left out with a warning, so that their calls are killed.
 var abis = map[specs.Arch]abi{
-	specs.ArchX86_64:      {unix.AUDIT_ARCH_X86_64, colX86_64},
-	specs.ArchX86:         {unix.AUDIT_ARCH_I386, colX86},
-	specs.ArchX32:         {unix.AUDIT_ARCH_X86_64, colX32},
-	specs.ArchAARCH64:     {unix.AUDIT_ARCH_AARCH64, colAarch64},
-	specs.ArchARM:         {unix.AUDIT_ARCH_ARM, colArm},
-	specs.ArchRISCV64:     {unix.AUDIT_ARCH_RISCV64, colRiscv64},
-	specs.ArchLOONGARCH64: {unix.AUDIT_ARCH_LOONGARCH64, colLoong64},
-	specs.ArchPPC64LE:     {unix.AUDIT_ARCH_PPC64LE, colPpc64le},
+	specs.ArchX86_64:      {unix.AUDIT_ARCH_X86_64, colX86_64, false},
+	specs.ArchX86:         {unix.AUDIT_ARCH_I386, colX86, true},
+	specs.ArchX32:         {unix.AUDIT_ARCH_X86_64, colX32, true},
+	specs.ArchAARCH64:     {unix.AUDIT_ARCH_AARCH64, colAarch64, false},
+	specs.ArchARM:         {unix.AUDIT_ARCH_ARM, colArm, true},
+	specs.ArchRISCV64:     {unix.AUDIT_ARCH_RISCV64, colRiscv64, false},
+	specs.ArchLOONGARCH64: {unix.AUDIT_ARCH_LOONGARCH64, colLoong64, false},
+	specs.ArchPPC64LE:     {unix.AUDIT_ARCH_PPC64LE, colPpc64le, false},
 }
 
 // foreign are the spec's names that are valid but have no table here.

@@ -38,6 +38,8 @@ type assembler struct {
 	rets map[uint32]pos
 	memo map[string]pos // rule chains by content
 	room []call         // for profile.calls
+
+	narrow bool // of the abi at work
 }
 
 func (a *assembler) emit(code uint16, k uint32, jt, jf uint8) pos {
@@ -106,7 +108,8 @@ func (a *assembler) branch(code uint16, k uint32, yes, no pos) pos {
 	return a.emit(code, k, dist(yes), dist(no))
 }
 
-// condition emits the test of one argument, high half first.
+// condition emits the test of one argument, high half first. Of arguments of 32 bits
+// the low half of the values alone counts.
 func (a *assembler) condition(c condition, yes, no pos) pos {
 	lo := uint32(offArgs + 8*c.arg)
 	hi := lo + 4
@@ -125,9 +128,15 @@ func (a *assembler) condition(c condition, yes, no pos) pos {
 	switch c.op {
 	case specs.OpMaskedEqual:
 		p := a.masked(lo, valLo, uint32(c.val2), yes, no)
+		if a.narrow {
+			return p
+		}
 		return a.masked(hi, valHi, uint32(c.val2>>32), p, no)
 	case specs.OpEqualTo:
 		p := a.then(opLoad, lo, a.branch(opJEq, valLo, yes, no))
+		if a.narrow {
+			return p
+		}
 		return a.then(opLoad, hi, a.branch(opJEq, valHi, p, no))
 	default:
 		op := uint16(opJGt)
@@ -135,6 +144,9 @@ func (a *assembler) condition(c condition, yes, no pos) pos {
 			op = opJGe
 		}
 		p := a.then(opLoad, lo, a.branch(op, valLo, yes, no))
+		if a.narrow {
+			return p
+		}
 		p = a.branch(opJEq, valHi, p, no)
 		return a.then(opLoad, hi, a.branch(opJGt, valHi, yes, p))
 	}
@@ -156,7 +168,7 @@ func (a *assembler) chain(c call) pos {
 	if len(c.rules) == 0 {
 		return a.ret(c.end)
 	}
-	key := chainKey(c)
+	key := chainKey(c, a.narrow)
 	if p, ok := a.memo[key]; ok {
 		return p
 	}
@@ -173,8 +185,8 @@ func (a *assembler) chain(c call) pos {
 	return next
 }
 
-func chainKey(c call) string {
-	key := fmt.Appendf(nil, "%x", c.end)
+func chainKey(c call, narrow bool) string {
+	key := fmt.Appendf(nil, "%t%x", narrow, c.end)
 	for _, r := range c.rules {
 		key = fmt.Appendf(key, ";%x", r.ret)
 		for _, cd := range r.conds {
@@ -204,7 +216,7 @@ func (a *assembler) tree(spans []span) pos {
 // profile speaks of, and what fills the gaps between them.
 func (a *assembler) addSpans(spans []span, p *profile, ab abi, first, last uint32) []span {
 	cs, highest, named := p.calls(ab.col, a.room)
-	a.room = cs
+	a.room, a.narrow = cs, ab.narrow
 	add := func(nr uint32, to pos) {
 		if n := len(spans); n == 0 || spans[n-1].to != to {
 			spans = append(spans, span{nr, to})

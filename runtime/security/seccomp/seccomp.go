@@ -18,6 +18,7 @@
 //     architecture gets ENOSYS instead of the default action, unless that is
 //     ALLOW, LOG or TRACE: C libraries fall back on ENOSYS but not on EPERM.
 //   - Names that the architecture lacks are passed over.
+//   - Arguments of a 32-bit architecture, x32 too, are compared by their low halves.
 //   - No flags at all (not even an empty list) means SPEC_ALLOW.
 //
 // # Notifications

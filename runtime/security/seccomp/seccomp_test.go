@@ -387,7 +387,7 @@ func model(s *specs.LinuxSeccomp, p *profile, audit, nr uint32, args [6]uint64, 
 			}
 		}
 		for _, r := range p.rules {
-			if len(r.conds) > 0 && !r.without && names(r, a.col, nr) && holds(r.conds, args) {
+			if len(r.conds) > 0 && !r.without && names(r, a.col, nr) && holds(r.conds, args, a.narrow) {
 				return r.ret
 			}
 		}
@@ -417,9 +417,12 @@ func spoken(p *profile, col int, nr uint32) bool {
 	return false
 }
 
-func holds(cs []condition, args [6]uint64) bool {
+func holds(cs []condition, args [6]uint64, narrow bool) bool {
 	for _, c := range cs {
 		v := args[c.arg]
+		if narrow {
+			v, c.val, c.val2 = v&math.MaxUint32, c.val&math.MaxUint32, c.val2&math.MaxUint32
+		}
 		ok := map[specs.LinuxSeccompOperator]bool{
 			specs.OpNotEqual: v != c.val, specs.OpLessThan: v < c.val, specs.OpLessEqual: v <= c.val,
 			specs.OpEqualTo: v == c.val, specs.OpGreaterEqual: v >= c.val, specs.OpGreaterThan: v > c.val,
