@@ -5,8 +5,6 @@ import (
 	"os/exec"
 	"testing"
 	"time"
-
-	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // secret makes a file that is the host's alone and gives its name without the leading
@@ -64,11 +62,4 @@ func TestEnteringProcessWorks(t *testing.T) {
 	if err := out.await("reached root", 10*time.Second); err != nil {
 		t.Error(err)
 	}
-}
-
-// withUserNamespace maps the container's ids high up.
-func withUserNamespace(s *specs.Spec) {
-	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-	s.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 200000, Size: 65536}}
-	s.Linux.GIDMappings = s.Linux.UIDMappings
 }
