@@ -5,7 +5,7 @@
 set -u
 declare -A need=(
 	[busybox]=busybox-static [ctr]=containerd [runc]=runc [docker-registry]=docker-registry
-	[skopeo]=skopeo [ip]=iproute2 [nft]=nftables [crun]=crun
+	[skopeo]=skopeo [dockerd]=docker.io [podman]=podman [conmon]=conmon [script]=bsdutils [ip]=iproute2 [nft]=nftables [crun]=crun
 )
 missing=()
 for command in "${!need[@]}"; do
