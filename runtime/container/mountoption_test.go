@@ -3,6 +3,7 @@ package container_test
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -142,6 +143,28 @@ func TestMountOptions(t *testing.T) {
 				t.Errorf("output\n%s\nwant\n%s", out, c.want)
 			}
 		})
+	}
+}
+
+// TestLockedAttributes: what the host forbids on a mount stays forbidden to the root of a
+// user namespace, with all of its capabilities.
+func TestLockedAttributes(t *testing.T) {
+	b := newBed(t)
+	src := t.TempDir()
+	os.Chmod(src, 0o777)
+	os.Chmod(filepath.Dir(src), 0o711) // within reach
+	b.mountTmpfs(src)
+	os.Chmod(src, 0o777)
+	if err := unix.Mount("", src, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
+		t.Fatal(err)
+	}
+	s := b.spec("sh", "-c", "mount -o remount,bind,rw /m 2>/dev/null && echo remounted; touch /m/x 2>/dev/null && echo written; "+options("/m"))
+	caps := append(s.Process.Capabilities.Bounding, "CAP_SYS_ADMIN")
+	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+	b.userns(s)
+	s.Mounts = append(s.Mounts, mount("/m", "bind", src, "bind"))
+	if out, _ := b.run(s); out != "/m ro,nosuid,nodev,relatime\n" {
+		t.Errorf("output %q", out)
 	}
 }
 

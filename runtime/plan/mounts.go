@@ -109,15 +109,35 @@ func (b *builder) openSources() error {
 		if !IsBind(m) {
 			continue
 		}
+		b.Label("open source of mount %s: %s", m.Destination, m.Source)
 		if b.handed() {
 			b.sources[i] = b.Input(InSource(i))
+			if !IsMapped(m) {
+				b.sources[i] = b.lockedTree(path.Base(m.Destination), m.Source, TreeFlags(m), b.sources[i])
+			}
 			continue
 		}
-		b.Label("open source of mount %s: %s", m.Destination, m.Source)
 		r, _ := b.OpenTree(path.Base(m.Destination), program.Cwd, m.Source, TreeFlags(m))
 		b.sources[i] = r
 	}
 	return nil
+}
+
+// lockedTree clones a tree of the host's as a new user namespace has it: in its copy of the
+// mount namespace the kernel has locked what the host's mounts forbid, while what the parent
+// hands over could be remounted by a container with CAP_SYS_ADMIN. Where the user
+// namespace's root can't reach the tree, the parent's has to do; so it has where a path
+// means something else to each process.
+func (b *builder) lockedTree(name, source string, how uint, handed program.Reg) program.Reg {
+	if b.ns.fresh&unix.CLONE_NEWNS == 0 || strings.HasPrefix(source, "/proc/") {
+		return handed
+	}
+	r := b.Reg(name)
+	o := b.OpenTreeTo(r, program.Cwd, source, how).Tolerate(unix.EACCES, unix.EINVAL)
+	b.IfFailed(o, func() {
+		b.CallTo(r, "fcntl", unix.SYS_FCNTL, program.From(handed), program.Named(unix.F_DUPFD_CLOEXEC, "DUPFD_CLOEXEC"), program.Num(0))
+	})
+	return r
 }
 
 // TreeFlags are the open_tree flags for a bind's source.
@@ -144,6 +164,10 @@ func (b *builder) attachRoot() error {
 	attached := false
 	if b.handed() {
 		b.root = b.Input(InRoot)
+		if len(b.o.Rootfs) == 0 {
+			b.Label("bind root filesystem %s", b.o.RootPath)
+			b.root = b.lockedTree("rootfs", b.o.RootPath, unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE, b.root)
+		}
 	} else {
 		var err error
 		if b.root, attached, err = rootMount(b.Program, b.o); err != nil {
