@@ -45,7 +45,7 @@ func (r *Runtime) Create(ctx context.Context, o process.CreateOptions) (process.
 	if err := os.WriteFile(pid, []byte(strconv.Itoa(c.Pid())), 0o644); err != nil {
 		return nil, process.Started{}, errors.Join(err, c.Delete(ctx, true))
 	}
-	return &container{c, r.OOMScoreAdj}, process.Started{Pid: c.Pid(), Console: c.Console()}, nil
+	return &container{c, r.Root, r.OOMScoreAdj}, process.Started{Pid: c.Pid(), Console: c.Console()}, nil
 }
 
 // Load implements process.Runtime.
@@ -54,12 +54,13 @@ func (r *Runtime) Load(id, _ string) (process.Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &container{c, r.OOMScoreAdj}, nil
+	return &container{c, r.Root, r.OOMScoreAdj}, nil
 }
 
 // container adapts the library's where the two differ.
 type container struct {
 	*runtime.Container
+	root        string // of the states
 	oomScoreAdj *int
 }
 

@@ -105,8 +105,9 @@ func (f *fake) Kill(_ context.Context, sig unix.Signal, all bool) error {
 	return nil
 }
 
-func (f *fake) Pause(context.Context) error  { return nil }
-func (f *fake) Resume(context.Context) error { return nil }
+func (f *fake) Pause(context.Context) error                         { return nil }
+func (f *fake) Resume(context.Context) error                        { return nil }
+func (f *fake) Checkpoint(context.Context, CheckpointOptions) error { return nil }
 func (f *fake) Delete(context.Context, bool) error {
 	if f.stuck--; f.stuck >= 0 {
 		return errdefs.Unavailable("cgroup is busy")

@@ -64,6 +64,9 @@ type Container interface {
 	Kill(ctx context.Context, sig unix.Signal, all bool) error
 	Pause(ctx context.Context) error
 	Resume(ctx context.Context) error
+	// Checkpoint writes the processes to files. With o.Exit they end, and what is
+	// left is still to be deleted.
+	Checkpoint(ctx context.Context, o CheckpointOptions) error
 	// Delete removes what is left of a stopped container, mounts of the root
 	// included; with force it kills first.
 	Delete(ctx context.Context, force bool) error

@@ -113,7 +113,7 @@ func (c *Container) launch(ctx context.Context, args []string, pidName string, t
 // takeBack ends what a runtime has made and its caller will not know of.
 func (c *Container) takeBack(ctx context.Context, what string, pid int) {
 	if what == "create" {
-		c.do(context.WithoutCancel(ctx), "delete", "--force") //nolint:errcheck // the error before says more
+		c.Do(context.WithoutCancel(ctx), "delete", "--force") //nolint:errcheck // the error before says more
 	} else if pid > 0 {
 		unix.Kill(pid, unix.SIGKILL) // our child, not reaped yet
 	}
@@ -204,23 +204,33 @@ func lastError(path string, from int64) (text string) {
 	return text
 }
 
-func (c *Container) do(ctx context.Context, args ...string) error {
+// Do calls the runtime with a command and its flags, to which the container's id is
+// added. An error has the text of the runtime's own.
+func (c *Container) Do(ctx context.Context, args ...string) error {
 	return c.runAlone(c.command(ctx, append(args, c.id)...))
 }
 
 // Start implements process.Container.
 func (c *Container) Start(ctx context.Context) error {
-	if err := c.do(ctx, "start"); err != nil {
+	if err := c.Do(ctx, "start"); err != nil {
 		return fmt.Errorf("OCI runtime start failed: %w", err)
 	}
 	return nil
 }
 
 // Pause implements process.Container.
-func (c *Container) Pause(ctx context.Context) error { return c.do(ctx, "pause") }
+func (c *Container) Pause(ctx context.Context) error { return c.Do(ctx, "pause") }
 
 // Resume implements process.Container.
-func (c *Container) Resume(ctx context.Context) error { return c.do(ctx, "resume") }
+func (c *Container) Resume(ctx context.Context) error { return c.Do(ctx, "resume") }
+
+// Checkpoint implements process.Container.
+func (c *Container) Checkpoint(ctx context.Context, o process.CheckpointOptions) error {
+	if o.WorkPath == "" {
+		o.WorkPath = filepath.Join(c.bundle, "criu-work")
+	}
+	return c.Do(ctx, o.Args()...)
+}
 
 // Exec implements process.Container.
 func (c *Container) Exec(ctx context.Context, o process.ExecOptions) (process.Started, error) {
@@ -272,7 +282,7 @@ func (c *Container) Delete(ctx context.Context, force bool) error {
 	if force {
 		args = append(args, "--force")
 	}
-	err := c.do(ctx, args...)
+	err := c.Do(ctx, args...)
 	if err != nil && gone(err) {
 		err = nil
 	}

@@ -56,3 +56,25 @@ func TestHeldOutput(t *testing.T) {
 		t.Errorf("what was left is gone: %v", err)
 	}
 }
+
+func TestCheckpointCall(t *testing.T) {
+	r, bundle, calls := scripted(t, "")
+	c, err := r.Load("c", bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Checkpoint(t.Context(), process.CheckpointOptions{ImagePath: "/i", OpenTCP: true, FileLocks: true, EmptyNamespaces: []string{"network"}, CgroupsMode: "soft"}); err != nil {
+		t.Error(err)
+	}
+	if err := c.Checkpoint(t.Context(), process.CheckpointOptions{ImagePath: "/i", WorkPath: "/w", ParentPath: "../p", Exit: true}); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{
+		" checkpoint --image-path /i --work-path " + bundle + "/criu-work --manage-cgroups-mode soft --leave-running --tcp-established --file-locks --empty-ns network c\n",
+		" checkpoint --image-path /i --work-path /w --parent-path ../p c\n",
+	} {
+		if got := calls(); !strings.Contains(got, want) {
+			t.Errorf("calls:\n%swant%s", got, want)
+		}
+	}
+}

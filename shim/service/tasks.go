@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"os"
@@ -209,9 +210,24 @@ func (s *Service) Resume(ctx context.Context, r *taskapi.ResumeRequest) (*emptyp
 	return none, nil
 }
 
-// Checkpoint implements the API.
-func (s *Service) Checkpoint(context.Context, *taskapi.CheckpointTaskRequest) (*emptypb.Empty, error) {
-	return nil, errdefs.NotImplemented("checkpoint is not implemented")
+// Checkpoint implements the API. The directory of the request comes before the one
+// that the options name.
+func (s *Service) Checkpoint(ctx context.Context, r *taskapi.CheckpointTaskRequest) (*emptypb.Empty, error) {
+	c, err := s.get(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	var o options.CheckpointOptions
+	if r.Options != nil && len(r.Options.Value) > 0 {
+		if err := proto.Unmarshal(r.Options.Value, &o); err != nil {
+			return nil, errdefs.InvalidArgument("checkpoint options: %w", err)
+		}
+	}
+	return none, c.Checkpoint(ctx, process.CheckpointOptions{
+		ImagePath: cmp.Or(r.Path, o.ImagePath), WorkPath: o.WorkPath, ParentPath: o.ParentPath,
+		Exit: o.Exit, OpenTCP: o.OpenTcp, ExternalUnixSockets: o.ExternalUnixSockets, Terminal: o.Terminal,
+		FileLocks: o.FileLocks, EmptyNamespaces: o.EmptyNamespaces, CgroupsMode: o.CgroupsMode,
+	})
 }
 
 // Kill implements the API.
