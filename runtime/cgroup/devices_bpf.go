@@ -114,13 +114,8 @@ func attachDevices(dir string, rules []deviceRule) error {
 	}
 	defer d.Close()
 	fd := int(d.Fd())
-	old, err := attached(fd)
-	if err != nil {
-		return err
-	}
-	defer closeAll(old)
 	if allowsAll(rules) {
-		return detach(fd, old)
+		return detachAll(fd)
 	}
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "gantry_devices", Type: ebpf.CGroupDevice, License: "Apache-2.0",
@@ -130,6 +125,11 @@ func attachDevices(dir string, rules []deviceRule) error {
 		return fmt.Errorf("load the device filter: %w", err)
 	}
 	defer prog.Close() // attached, the kernel keeps it
+	old, err := attached(fd)
+	if err != nil {
+		return err
+	}
+	defer closeAll(old)
 	opts := link.RawAttachProgramOptions{
 		Target: fd, Program: prog, Attach: ebpf.AttachCGroupDevice, Flags: unix.BPF_F_ALLOW_MULTI,
 	}
@@ -143,6 +143,20 @@ func attachDevices(dir string, rules []deviceRule) error {
 		return nil
 	}
 	return detach(fd, old)
+}
+
+// detachAll leaves a directory without programs. Who may not even ask for them has
+// attached none.
+func detachAll(dir int) error {
+	old, err := attached(dir)
+	if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EPERM) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer closeAll(old)
+	return detach(dir, old)
 }
 
 // detach takes programs off a directory.

@@ -3,6 +3,7 @@ package cgroup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -161,6 +162,16 @@ func (m *Manager) Joined() error {
 		return s.joined()
 	}
 	return nil
+}
+
+// Approach moves this process where it may clone others into the cgroup: a user's
+// processes can't be moved to his part of the tree from elsewhere, but by systemd.
+// Class: Unavailable when the cgroup is not one that the user's systemd keeps.
+func (m *Manager) Approach(ctx context.Context) error {
+	if s, ok := m.drv.(*scope); ok && s.unit.User {
+		return s.approach(ctx)
+	}
+	return fmt.Errorf("the cgroup is none of the user's systemd: %w", errdefs.ErrUnavailable)
 }
 
 // Update applies what res sets and leaves the rest, the device rules too unless

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -137,6 +138,28 @@ func (s *scope) joined() error {
 		return writeFile(dir, "pids.max", s.pidsMax)
 	}
 	return nil
+}
+
+// approach moves this process to a scope of its own in the user's part of the tree,
+// until it ends.
+func (s *scope) approach(ctx context.Context) error {
+	held := s.bus != nil
+	if err := s.dial(ctx); err != nil {
+		return err
+	}
+	if !held {
+		defer s.hangUp()
+	}
+	pid := os.Getpid()
+	name := fmt.Sprintf("grun-of-%d.scope", pid)
+	err := s.bus.Start(ctx, name, []systemd.Property{
+		systemd.Prop("Description", "creator of containers"), systemd.Prop("Slice", s.unit.Slice),
+		systemd.Prop("PIDs", []uint32{uint32(pid)}), systemd.Prop("CollectMode", "inactive-or-failed"),
+	})
+	if errdefs.IsAlreadyExists(err) { // we are in it
+		return nil
+	}
+	return err
 }
 
 func (s *scope) dirOf(controller string) (string, bool) {

@@ -56,7 +56,9 @@ func (c *unified) create() error {
 	return nil
 }
 
-// enable hands dir's controllers down; all at once, else each that goes.
+// enable hands dir's controllers down; all at once, else each that goes. None where
+// there are processes: those controllers that the kernel would then hand down make
+// what is below threaded, where no container's process may go.
 func (c *unified) enable(dir string) {
 	have, err := readFile(dir, "cgroup.controllers")
 	if err != nil {
@@ -64,7 +66,11 @@ func (c *unified) enable(dir string) {
 	}
 	on, _ := readFile(dir, "cgroup.subtree_control")
 	all := missing(strings.Fields(have), strings.Fields(on))
-	if len(all) == 0 || writeFile(dir, "cgroup.subtree_control", strings.Join(all, " ")) == nil {
+	if len(all) == 0 {
+		return
+	}
+	err = writeFile(dir, "cgroup.subtree_control", strings.Join(all, " "))
+	if err == nil || errors.Is(err, unix.EBUSY) {
 		return
 	}
 	for _, one := range all {
