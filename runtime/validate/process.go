@@ -9,6 +9,8 @@ import (
 	"gantry/runtime/security/rlimit"
 )
 
+// process leaves capabilities alone: a name that nobody knows is left out later, with a
+// warning.
 func (c *checker) process(f string, p *specs.Process) {
 	if len(p.Args) == 0 {
 		c.add(f+".args", "empty")
@@ -21,7 +23,6 @@ func (c *checker) process(f string, p *specs.Process) {
 	if m := p.User.Umask; m != nil && *m > 0o777 {
 		c.add(f+".user.umask", "%#o is more than 0777", *m)
 	}
-	c.capabilities(f+".capabilities", p.Capabilities)
 	c.rlimits(f+".rlimits", p.Rlimits)
 	if a := p.OOMScoreAdj; a != nil && (*a < -1000 || *a > 1000) {
 		c.add(f+".oomScoreAdj", "%d is not within -1000 and 1000", *a)
@@ -44,29 +45,6 @@ func (c *checker) env(f string, env []string) {
 		}
 	}
 }
-
-// capabilities takes whatever may be a capability's name: one that this kernel
-// does not know is left out with a warning later.
-func (c *checker) capabilities(f string, l *specs.LinuxCapabilities) {
-	if l == nil {
-		return
-	}
-	for _, set := range []struct {
-		name string
-		caps []string
-	}{
-		{"bounding", l.Bounding}, {"effective", l.Effective}, {"inheritable", l.Inheritable},
-		{"permitted", l.Permitted}, {"ambient", l.Ambient},
-	} {
-		for i, name := range set.caps {
-			if rest, ok := strings.CutPrefix(name, "CAP_"); !ok || rest == "" || strings.ContainsFunc(rest, notInCap) {
-				c.add(at(f+"."+set.name, i), "unknown capability %q", clip(name))
-			}
-		}
-	}
-}
-
-func notInCap(r rune) bool { return (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' }
 
 func (c *checker) rlimits(f string, list []specs.POSIXRlimit) {
 	seen := map[string]bool{}

@@ -11,6 +11,7 @@ package caps
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"strings"
 
 	"github.com/moby/sys/capability"
@@ -215,9 +216,10 @@ func (u *names) add(n string) {
 	*u = append(*u, n)
 }
 
-func (u names) warnings() (ws []string) {
-	for _, n := range u {
-		ws = append(ws, fmt.Sprintf("unknown capability %q: left out", n))
+// warnings has runc's words.
+func (u names) warnings() []string {
+	if len(u) == 0 {
+		return nil
 	}
-	return ws
+	return []string{fmt.Sprintf("ignoring unknown or unavailable capabilities: %v", slices.Sorted(slices.Values(u)))}
 }

@@ -54,7 +54,7 @@ func TestClamp(t *testing.T) {
 			caps.Sets{Bounding: chown, Permitted: chown, Effective: chown},
 			[]string{"capability CAP_SYS_RESOURCE can't be given: left out of bounding, effective, permitted"}},
 		{"one is unknown, told once", spec("CAP_NEW CAP_KILL", "CAP_NEW CAP_KILL", "", ""), root,
-			caps.Sets{Bounding: kill, Permitted: kill, Effective: kill}, []string{`unknown capability "CAP_NEW": left out`}},
+			caps.Sets{Bounding: kill, Permitted: kill, Effective: kill}, []string{`ignoring unknown or unavailable capabilities: [CAP_NEW]`}},
 		{"ambient needs permitted and inheritable", spec("CAP_KILL CAP_CHOWN", "CAP_KILL CAP_CHOWN", "CAP_KILL", "CAP_KILL CAP_CHOWN"), root,
 			caps.Sets{Bounding: kill | chown, Permitted: kill | chown, Effective: kill | chown, Inheritable: kill, Ambient: kill},
 			[]string{"capability CAP_CHOWN can't be given: left out of ambient"}},
