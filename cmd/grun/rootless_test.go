@@ -32,8 +32,9 @@ const (
 // plainUser runs grun without privileges, on a bundle of his own.
 type plainUser struct {
 	*host
-	home  string
-	start chan func() // run by the thread that is in the user's mount namespace
+	home   string
+	cgroup string      // of cgroup v2, that he is in; "": ours
+	start  chan func() // run by the thread that is in the user's mount namespace
 }
 
 // newUser makes a bundle whose process runs script. The user is in the system's
@@ -120,6 +121,12 @@ func (u *plainUser) run(stdin string, args ...string) result {
 	cmd.WaitDelay, cmd.Dir = time.Second, u.home
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "XDG_RUNTIME_DIR=" + filepath.Dir(u.root), "USER=grunuser"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: userID, Gid: userID}}
+	if u.cgroup != "" {
+		dir, err := os.Open(u.cgroup)
+		must(u.t, err)
+		defer dir.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
+	}
 	var out, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &stderr
 	started := make(chan error)
@@ -371,6 +378,20 @@ func TestRootOfUserNamespace(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestRootlessNetwork: a network namespace of the container's own has its loopback up,
+// and sysfs can be mounted.
+func TestRootlessNetwork(t *testing.T) {
+	u := newUser(t, "ls /sys/class/net; cat /sys/class/net/lo/flags", func(s *specs.Spec) {
+		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+		for i, m := range s.Mounts {
+			if m.Destination == "/sys" {
+				s.Mounts[i].Type, s.Mounts[i].Source, s.Mounts[i].Options = "sysfs", "sysfs", nil
+			}
+		}
+	})
+	u.want(u.as("run", "-b", u.b, u.n), result{0, "lo\n0x9\n", ""})
 }
 
 // TestRootlessInContainer: a container of a user namespace runs one in it.

@@ -167,6 +167,7 @@ func Create(spec *specs.Spec, o Options) (*program.Program, error) {
 	b.joinCgroups()
 	b.openProc()
 	b.enterNamespaces()
+	b.loopback()
 	if err := b.netDevices(); err != nil {
 		return nil, err
 	}
