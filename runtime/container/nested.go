@@ -1,6 +1,7 @@
 package container
 
 import (
+	"context"
 	"errors"
 	"os"
 
@@ -15,6 +16,9 @@ import (
 // (EBUSY): then p goes where the init is, as with runc, if the cgroup may be another.
 func (c *Container) startBeside(p *program.Program, fs *files, another bool) (*program.Process, error) {
 	proc, err := program.Start(p, fs.byName)
+	if errors.Is(err, unix.EACCES) && c.approach() {
+		proc, err = program.Start(p, fs.byName)
+	}
 	if !another || !errors.Is(err, unix.EBUSY) {
 		return proc, err
 	}
@@ -32,4 +36,10 @@ func (c *Container) startBeside(p *program.Program, fs *files, another bool) (*p
 	}
 	fs.add(plan.InCgroup, os.NewFile(uintptr(fd), dir))
 	return program.Start(p, fs.byName)
+}
+
+// approach moves us where we may clone into the cgroup, if that can be.
+func (c *Container) approach() bool {
+	m, err := c.cgroup()
+	return err == nil && m.Approach(context.Background()) == nil
 }

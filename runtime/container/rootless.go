@@ -125,6 +125,11 @@ func (k *creation) start(ctx context.Context, p *program.Program) (*program.Proc
 	if !k.Rootless || !errors.Is(err, unix.EACCES) || k.cg.Absent() {
 		return proc, err
 	}
+	if k.cg.Approach(ctx) == nil {
+		if proc, err = program.Start(p, k.files.byName); !errors.Is(err, unix.EACCES) {
+			return proc, err
+		}
+	}
 	k.Warn(fmt.Sprintf("no process can be moved to cgroup %s, which is left out with its limits: the cgroup above it and us belongs to somebody else", unifiedDir(k.cg)))
 	if err := k.cg.Delete(ctx); err != nil {
 		return nil, err
