@@ -524,3 +524,38 @@ func TestRestoreFails(t *testing.T) {
 	}
 	h.gone()
 }
+
+// TestCheckpointExchange: runc restores what grun has written, and grun what runc has.
+func TestCheckpointExchange(t *testing.T) {
+	runc, err := exec.LookPath("runc")
+	if err != nil {
+		t.Skip("needs runc:", err)
+	}
+	h := newCheckpointHost(t, counting, func(s *specs.Spec, h *host) {
+		s.Version = "1.0.2"
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/conf", Type: "bind", Source: h.b, Options: []string{"bind"}})
+	})
+	root := t.TempDir()
+	other := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command(runc, append([]string{"--root", root, "--log", filepath.Join(root, "log")}, args...)...)
+		if err := cmd.Run(); err != nil {
+			log, _ := os.ReadFile(filepath.Join(root, "log"))
+			t.Fatalf("runc %v: %v: %s\n%s", args, err, log, h.logs())
+		}
+		reapAll()
+	}
+	t.Cleanup(func() { exec.Command(runc, "--root", root, "delete", "-f", h.n).Run() })
+	h.must("run", "-d", "--bundle", h.b, h.n)
+	h.counts(2)
+	h.checkpoint()
+	n := h.count()
+	other("restore", "-d", "--bundle", h.b, "--image-path", h.image, "--work-path", h.work, h.n)
+	h.counts(n)
+	other("checkpoint", "--image-path", h.image+"2", "--work-path", h.work, h.n)
+	n = h.count()
+	h.image += "2"
+	h.restore()
+	h.counts(n)
+	h.inside("kept\n", "cat", "/dev/shm/mark")
+}
