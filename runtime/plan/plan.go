@@ -8,7 +8,9 @@
 //	oom_score_adj, session, cgroups by writing "0"
 //	user namespace: joined, or made and its maps awaited   Ask AskMaps
 //	undumpable
-//	other namespaces joined or made; cgroup namespace last
+//	other namespaces joined or made, those first that a new user namespace has no
+//	  power over; time offsets; cgroup namespace last
+//	network devices moved in                               Ask AskNetDevices
 //	sysctls through the host's /proc, host name
 //	mount propagation, sources of binds, the root
 //	mounts, devices, links, all below the root's descriptor
