@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/runtime/bundle"
-	"gantry/runtime/intelrdt"
 	"gantry/runtime/cgroup/systemd"
+	"gantry/runtime/intelrdt"
 )
 
 const (
