@@ -84,3 +84,12 @@ func (c caller) docker(args ...string) *exec.Cmd {
 func TestDockerd(t *testing.T) {
 	dockerd(t).compare(t, slices.Concat(runs, failures, lives), "runc", "gantry")
 }
+
+// TestDockerdDefault has grun run what asks for no runtime.
+func TestDockerdDefault(t *testing.T) {
+	c := dockerd(t, "--default-runtime", "gantry")
+	c.compare(t, []story{
+		{name: "info", script: `d info --format '{{.DefaultRuntime}}'`, want: "gantry"},
+		{name: "default", script: `d run -d --name $N $I sleep 1000 >/dev/null; d inspect -f '{{.HostConfig.Runtime}}' $N; d exec $N echo in; d stop -t 0 $N; d rm $N`, want: "gantry\nin\nNAME\nNAME"},
+	}, "runc", "gantry")
+}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"gantry/internal/testutil/busybox"
 	"gantry/internal/testutil/engine"
@@ -43,5 +44,28 @@ func TestRuntimesUnderEngine(t *testing.T) {
 	c.compare(t, lives, "runc", "real", "grun")
 	if fullLength() {
 		c.compare(t, slices.Concat(runs, failures), "runc", "real", "grun")
+	}
+}
+
+// TestEngineDies kills the engine under containers of every runtime: they run on, what
+// they say is kept, and the next engine ends them.
+func TestEngineDies(t *testing.T) {
+	e, c := gantryd(t)
+	runtimes := []string{"crun", "real", "grun"}
+	for _, r := range runtimes {
+		e.Must("run", "-d", "--name", r, "--runtime", r, "--memory", "64m", "busybox:test", "sh", "-c",
+			`trap 'exit 5' TERM; i=0; while :; do echo $((i=i+1)); sleep .05; done`)
+		e.Must("run", "-d", "--name", "gone-"+r, "--runtime", r, "busybox:test", "sh", "-c", "sleep 1; echo last; exit 7")
+	}
+	e.Kill()
+	time.Sleep(1200 * time.Millisecond) // what ends while there is no engine
+	e.Launch()
+	s := story{name: "after", script: `d inspect -f '{{.State.Status}}' $R; d exec $R sh -c 'exit 3'; echo $?; d pause $R >/dev/null; d unpause $R >/dev/null
+		d update --memory 32m --memory-swap 32m $R >/dev/null; d exec $R cat /sys/fs/cgroup/memory/memory.limit_in_bytes
+		d logs $R | awk '$1 != NR { print "gap", NR, $1; exit }'
+		d stop $R >/dev/null; d inspect -f '{{.State.ExitCode}} {{.State.OOMKilled}}' $R; d start $R >/dev/null; d exec $R echo again; d rm -f $R >/dev/null
+		d wait gone-$R; d logs gone-$R; d rm gone-$R >/dev/null`, want: "running\n3\n33554432\n5 false\nagain\n7\nlast"}
+	for _, r := range runtimes {
+		c.compare(t, []story{s}, "", r)
 	}
 }

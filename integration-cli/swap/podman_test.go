@@ -34,6 +34,7 @@ func podman(t *testing.T) caller {
 	need.Command(t, "runc")
 	need.Command(t, "script")
 	p := newPlace(t)
+	p.prefix = "libpod-"
 	conf := filepath.Join(p.dir, "containers.conf")
 	text := fmt.Sprintf(`[engine]
 cgroup_manager = "cgroupfs"
@@ -90,5 +91,18 @@ func (c caller) podman(args ...string) *exec.Cmd {
 
 func TestPodman(t *testing.T) {
 	c := podman(t)
-	c.compare(t, slices.Concat(runs, failures, lives), "runc", "grun")
+	c.compare(t, slices.Concat(runs, failures, lives, podmanStories), "runc", "grun")
+}
+
+// podmanStories are what podman has in words of its own.
+var podmanStories = []story{
+	{name: "info", script: `d info --format '{{.Host.OCIRuntime.Name}}' | sed s/runc/grun/`, want: "grun"},
+	{name: "podman pause", script: `run -d --name $N $I sleep 1000 >/dev/null; d pause $N >/dev/null; d inspect -f '{{.State.Status}}' $N; d unpause $N >/dev/null; d exec $N echo on; d rm -f $N >/dev/null`, want: "paused\non"},
+	{name: "podman update", script: `run -d --name $N --memory 64m $I sleep 1000 >/dev/null; d update --memory 32m --cpu-shares 100 $N >/dev/null; d exec $N sh -c 'cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes cpu/cpu.shares'; d rm -f $N >/dev/null`, want: "33554432\n100"},
+	{name: "podman top", script: `run -d --name $N $I sleep 1000 >/dev/null; d top $N args; d rm -f $N >/dev/null`, want: "COMMAND\nsleep 1000"},
+	{name: "podman kill", script: `run -d --name $N $I sleep 1000 >/dev/null; d kill $N >/dev/null; d wait $N; d start $N >/dev/null; d inspect -f '{{.State.Status}}' $N; d rm -f $N >/dev/null`, want: "137\nrunning"},
+	{name: "pod", script: `d pod create --name $N-pod --infra-image busybox:test --infra-command "sleep 1000" --infra-name $N-infra --network none --share net,ipc,uts --cgroup-parent /$G >/dev/null
+		for n in a b; do d run -d --pod $N-pod --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --name $N-$n $I sleep 1000 >/dev/null; done
+		for n in net ipc uts; do [ "$(d exec $N-a readlink /proc/self/ns/$n)" = "$(d exec $N-b readlink /proc/self/ns/$n)" ] && echo same $n; done
+		d pod ps --filter name=$N-pod --format '{{.Status}} {{.NumberOfContainers}}'; d pod rm -f -t 0 $N-pod >/dev/null; d ps -a --filter name=$N -q`, want: "same net\nsame ipc\nsame uts\nRunning 3", not: []string{"runc"}},
 }

@@ -9,11 +9,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // place is what a caller has of the machine: a short directory and a cgroup parent.
 type place struct {
 	dir, cgroup string
+	prefix      string // of containers' cgroups; an id follows
 }
 
 func newPlace(t *testing.T) place {
@@ -22,9 +25,8 @@ func newPlace(t *testing.T) place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := place{dir, filepath.Base(dir)}
+	p := place{dir: dir, cgroup: filepath.Base(dir)}
 	t.Cleanup(func() {
-		p.empty(t, "")
 		p.removeCgroups()
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
@@ -70,7 +72,7 @@ func (p place) containers() (out []string) {
 		found, _ := filepath.Glob(root + "/*")
 		more, _ := filepath.Glob(root + "/*/*")
 		for _, f := range slices.Concat(found, more) {
-			if len(filepath.Base(f)) >= 64 {
+			if id, ok := strings.CutPrefix(filepath.Base(f), p.prefix); ok && len(id) == 64 {
 				out = append(out, "cgroup "+f)
 			}
 		}
@@ -86,6 +88,11 @@ func (p place) cgroups() []string {
 
 func (p place) removeCgroups() {
 	for _, root := range p.cgroups() {
+		var fs unix.Statfs_t
+		if unix.Statfs(root, &fs) == nil && fs.Type == unix.TMPFS_MAGIC { // podman takes a directory for a hierarchy
+			os.RemoveAll(root)
+			continue
+		}
 		var all []string
 		filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
 			if err == nil && d.IsDir() {

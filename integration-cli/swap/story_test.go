@@ -61,6 +61,7 @@ func (c caller) tell(t *testing.T, s story, runtime string) ending {
 	name := nameOf(s, filepath.Base(runtime))
 	cmd := exec.CommandContext(ctx, "sh", "-c", c.prelude+common+s.script)
 	cmd.Env = append(append(os.Environ(), c.env...), "R="+runtime, "N="+name, "I=busybox:test", "T="+dir)
+	cmd.Dir = dir // conmon leaves a file "oom" where it is
 	cmd.WaitDelay = 2 * time.Second
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
