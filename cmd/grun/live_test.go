@@ -71,6 +71,7 @@ func newHost(t *testing.T, script string, edit func(*specs.Spec)) *host {
 		t.Fatal(err)
 	}
 	h := &host{t, grun, t.TempDir(), t.TempDir(), "grun-test-" + strconv.Itoa(os.Getpid())}
+	os.Chmod(filepath.Dir(h.b), 0o755) // users of the container's must get there
 	bin := filepath.Join(h.b, "rootfs", "bin")
 	os.MkdirAll(bin, 0o755)
 	os.WriteFile(filepath.Join(bin, "busybox"), busybox, 0o755)

@@ -167,7 +167,7 @@ func barrier(conn *net.UnixConn) error {
 		return fmt.Errorf("notify service manager: %w", err)
 	}
 	defer read.Close()
-	_, _, err = conn.WriteMsgUnix([]byte("BARRIER=1"), unix.UnixRights(int(write.Fd())), nil)
+	err = sendFile(conn, []byte("BARRIER=1"), write)
 	write.Close()
 	if err != nil {
 		return fmt.Errorf("notify service manager: %w", err)
@@ -175,4 +175,20 @@ func barrier(conn *net.UnixConn) error {
 	read.SetReadDeadline(time.Now().Add(30 * time.Second))
 	read.Read(make([]byte, 1))
 	return nil
+}
+
+// sendFile sends a datagram with a file; WriteMsgUnix does not on a connected socket.
+func sendFile(conn *net.UnixConn, text []byte, f *os.File) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	werr := raw.Write(func(fd uintptr) bool {
+		err = unix.Sendmsg(int(fd), text, unix.UnixRights(int(f.Fd())), nil, unix.MSG_NOSIGNAL)
+		return err != unix.EAGAIN
+	})
+	if werr != nil {
+		return werr
+	}
+	return err
 }
