@@ -158,17 +158,26 @@ func TestSeccompAgent(t *testing.T) {
 		name  string
 		calls []string
 		nnp   bool
+		user  bool // a user namespace, and a user in it
 	}{
-		{"mkdir", []string{"mkdir", "mkdirat"}, false},
-		{"mkdir with no_new_privs", []string{"mkdir", "mkdirat"}, true},
+		{"mkdir", []string{"mkdir", "mkdirat"}, false, false},
+		{"mkdir with no_new_privs", []string{"mkdir", "mkdirat"}, true, false},
+		{"user namespace", []string{"mkdir", "mkdirat", "sendmsg", "wait4"}, false, true},
+		{"user namespace with no_new_privs", []string{"mkdir", "mkdirat", "sendmsg", "wait4"}, true, true},
 		{"the runtime's own calls", []string{"mkdir", "mkdirat", "sendmsg", "sendto", "read", "wait4", "close", "capset",
-			"ppoll", "accept4", "close_range", "execve", "rt_sigprocmask", "seccomp", "nanosleep", "signalfd4", "prctl"}, false},
+			"ppoll", "accept4", "close_range", "execve", "rt_sigprocmask", "seccomp", "nanosleep", "signalfd4", "prctl"}, false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b, a := newBed(t), newAgent(t)
 			s := b.spec("sh", "-c", faked)
 			s.Process.NoNewPrivileges, s.Linux.Seccomp = c.nnp, a.profile(c.calls...)
 			s.Annotations = map[string]string{"a": "b"}
+			if c.user {
+				b.own(b.rootfs())
+				s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+				s.Linux.UIDMappings, s.Linux.GIDMappings = idMap, idMap
+				s.Process.User.UID = 7
+			}
 			out, status := b.run(s)
 			if out != "faked\nkept\n" || status != 0 {
 				t.Errorf("output %q, status %d", out, status)

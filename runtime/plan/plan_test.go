@@ -163,6 +163,12 @@ func TestGoldenExec(t *testing.T) {
 	golden(t, "exec", p, err)
 }
 
+func TestGoldenHook(t *testing.T) {
+	p, err := plan.Exec(spec(), &specs.Process{Args: []string{"hook", "-x"}, Cwd: "/", Env: []string{"A=1"}, User: specs.User{UID: 7}},
+		plan.Options{Tasks: 1, Exe: "/bin/hook", Process: plan.Process{Seccomp: []unix.SockFilter{{Code: 6, K: 0x7fff0000}}}})
+	golden(t, "hook", p, err)
+}
+
 func TestGoldenExecAffinity(t *testing.T) {
 	p, err := plan.Exec(spec(), &specs.Process{
 		Args: []string{"/bin/ls"}, Cwd: "/", Env: []string{"A=1", "HOME=/a", "A=2"},
