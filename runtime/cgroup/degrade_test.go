@@ -149,6 +149,37 @@ func TestWithoutPids(t *testing.T) {
 	}
 }
 
+// TestBorrow: on a hybrid host a limit is written where its controller is, if that is
+// the unified hierarchy.
+func TestBorrow(t *testing.T) {
+	const unified = "/sys/fs/cgroup/unified"
+	if on, err := readFile(unified, "cgroup.subtree_control"); err == nil && !strings.Contains(on, "hugetlb") {
+		t.Cleanup(func() { _ = writeFile(unified, "cgroup.subtree_control", "-hugetlb") })
+	}
+	m := made(t)
+	v1 := m.Paths()["hugetlb"] != ""
+	root, err := readFile(unified, "cgroup.controllers")
+	if m.Kind() != Hybrid || v1 || err != nil || !strings.Contains(root, "hugetlb") {
+		t.Skip("needs a hybrid host with the hugetlb controller in v2")
+	}
+	sizes, err := os.ReadDir("/sys/kernel/mm/hugepages")
+	if err != nil || len(sizes) == 0 {
+		t.Skip("needs huge pages")
+	}
+	if _, err := m.Set(&specs.LinuxResources{
+		Memory:         &specs.LinuxMemory{Limit: ptr(int64(64 << 20))},
+		HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB", Limit: 4 << 20}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := file(t, m, "", "hugetlb.2MB.max"); got != "4194304" {
+		t.Error(got)
+	}
+	if got := file(t, m, "memory", "memory.limit_in_bytes"); got != "67108864" {
+		t.Error(got)
+	}
+}
+
 // TestReadonlyHost: without privileges it goes on without a cgroup, with them it says
 // what it could not make.
 func TestReadonlyHost(t *testing.T) {

@@ -127,9 +127,13 @@ func (c *legacy) set(res *specs.LinuxResources, first bool) ([]Warning, error) {
 	if err != nil {
 		return nil, err
 	}
+	ss, dirOf, err := c.borrow(ss, res)
+	if err != nil {
+		return nil, err
+	}
 	if c.rootless && first {
 		var left []Warning
-		ss, left = possible(ss, c.dirOf)
+		ss, left = possible(ss, dirOf)
 		warnings = append(warnings, left...)
 	}
 	rules, err := c.deviceRules(res, first)
@@ -150,7 +154,7 @@ func (c *legacy) set(res *specs.LinuxResources, first bool) ([]Warning, error) {
 		warnings, err = append(warnings, "device rules can't be set: left out"), nil
 	}
 	if err == nil {
-		err = apply(ss, c.dirOf)
+		err = apply(ss, dirOf)
 	}
 	if errors.Is(err, unix.EBUSY) {
 		err = c.explainBusy(err)
