@@ -81,6 +81,7 @@ func TestChoose(t *testing.T) {
 		"none":     {nil, choice{Root: "/b/runtime"}},
 		"empty":    {&anypb.Any{}, choice{Root: "/b/runtime"}},
 		"root":     {any(&options.Options{Root: "/r"}), choice{Root: "/r/ns"}},
+		"owners":   {any(&options.Options{IoUid: 7, IoGid: 8, ShimCgroup: "/s"}), choice{IoUID: 7, IoGID: 8, ShimCgroup: "/s", Root: "/b/runtime"}},
 		"binary":   {any(&options.Options{BinaryName: "crun", SystemdCgroup: true}), choice{Binary: "crun", Root: "/run/containerd/runc/ns", SystemdCgroup: true}},
 		"no pivot": {any(&options.Options{NoPivotRoot: true, NoNewKeyring: true}), choice{Root: "/b/runtime", NoPivot: true, NoNewKeyring: true}},
 	} {

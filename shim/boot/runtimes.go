@@ -28,6 +28,11 @@ type choice struct {
 	SystemdCgroup bool   `json:"systemdCgroup,omitempty"`
 	NoPivot       bool   `json:"noPivot,omitempty"`
 	NoNewKeyring  bool   `json:"noNewKeyring,omitempty"`
+	// IoUID and IoGID own the pipes of processes.
+	IoUID uint32 `json:"ioUid,omitempty"`
+	IoGID uint32 `json:"ioGid,omitempty"`
+	// ShimCgroup is where this shim is to be; "" leaves it where it was started.
+	ShimCgroup string `json:"shimCgroup,omitempty"`
 	// Socket is the stream socket, "" for none.
 	Socket string `json:"socket,omitempty"`
 	// Address is the shim's, unix://….
@@ -63,6 +68,7 @@ func choose(any *anypb.Any, namespace, bundle string) (choice, error) {
 			return c, errdefs.InvalidArgument("runtime options: %w", err)
 		}
 		c.Binary = cmp.Or(o.BinaryName, c.Binary)
+		c.IoUID, c.IoGID, c.ShimCgroup = o.IoUid, o.IoGid, o.ShimCgroup
 		c.Root, c.SystemdCgroup, c.NoPivot, c.NoNewKeyring = o.Root, o.SystemdCgroup, o.NoPivotRoot, o.NoNewKeyring
 	}
 	switch {
@@ -77,6 +83,13 @@ func choose(any *anypb.Any, namespace, bundle string) (choice, error) {
 }
 
 func (c choice) runtime(oomScoreAdj *int) process.Runtime {
+	if c.IoUID == 0 && c.IoGID == 0 {
+		return c.plain(oomScoreAdj)
+	}
+	return owned{c.plain(oomScoreAdj), int(c.IoUID), int(c.IoGID)}
+}
+
+func (c choice) plain(oomScoreAdj *int) process.Runtime {
 	if c.Binary != "" {
 		return &runc.Runtime{
 			Binary: c.Binary, Root: c.Root,

@@ -76,6 +76,11 @@ func (a args) serve() error {
 				return nil, err
 			}
 			c.Socket, c.Address = socket, a.socket
+			if c.ShimCgroup != "" {
+				if err := enterCgroup(c.ShimCgroup, os.Getpid()); err != nil {
+					return nil, err
+				}
+			}
 			failpoint.Hit("shim/boot.serve.chosen")
 			return c.runtime(before), c.save(bundle)
 		},
