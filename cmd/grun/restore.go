@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/pflag"
 
@@ -46,11 +45,7 @@ func (o *restoreFlags) run(ctx context.Context, r *request, id string) error {
 	}
 	options := checkpoint.RestoreOptions{Options: common, LSMProfile: o.lsmProfile, LSMMountContext: o.lsmMountContext}
 	o.make = func(ctx context.Context, co container.CreateOptions) (*container.Container, error) {
-		c, err := checkpoint.Restore(ctx, co, options)
-		if err != nil {
-			return nil, fmt.Errorf("restore: %w", err)
-		}
-		return c, nil
+		return checkpoint.Restore(ctx, co, options)
 	}
 	o.started = true
 	if o.detach {

@@ -36,7 +36,7 @@ var runCommand = command{
 func (o *runFlags) background(ctx context.Context, r *request, id string) error {
 	c, err := o.create(ctx, r, id, true, r.inherited())
 	if err != nil {
-		return fmt.Errorf("grun run failed: %w", err)
+		return o.failed(err)
 	}
 	n, err := o.start(ctx, r, c)
 	if err != nil {
@@ -49,6 +49,14 @@ func (o *runFlags) background(ctx context.Context, r *request, id string) error 
 	return nil
 }
 
+// failed names the command that has failed.
+func (o *runFlags) failed(err error) error {
+	if o.started {
+		return fmt.Errorf("grun restore failed: %w", err)
+	}
+	return fmt.Errorf("grun run failed: %w", err)
+}
+
 // start starts a new container, and deletes it when it can't be.
 func (o *runFlags) start(ctx context.Context, r *request, c *container.Container) (*notifier, error) {
 	n, err := listenNotify(os.Getenv("NOTIFY_SOCKET"), container.NotifyDir(r.global.root, c.ID()))
@@ -58,7 +66,7 @@ func (o *runFlags) start(ctx context.Context, r *request, c *container.Container
 	if err != nil {
 		n.close()
 		c.Delete(context.WithoutCancel(ctx), true)
-		return nil, fmt.Errorf("grun run failed: %w", initError(err))
+		return nil, o.failed(initError(err))
 	}
 	return n, nil
 }
@@ -76,7 +84,7 @@ func (o *runFlags) foreground(ctx context.Context, r *request, id string) error 
 	defer f.close()
 	c, err := o.create(ctx, r, id, false, f.theirs)
 	if err != nil {
-		return fmt.Errorf("grun run failed: %w", err)
+		return o.failed(err)
 	}
 	if err := f.attach(c.Console()); err != nil {
 		c.Delete(context.WithoutCancel(ctx), true)
