@@ -156,7 +156,7 @@ func (s *stats) fillV2(m *v2.Metrics) {
 	s.Memory = memoryStats{
 		Cache: mem.GetFile(),
 		Usage: memoryEntry{Limit: mem.GetUsageLimit(), Usage: mem.GetUsage(), Max: mem.GetMaxUsage(), Failcnt: m.GetMemoryEvents().GetMax()},
-		Swap:  memoryEntry{Limit: mem.GetSwapLimit(), Usage: mem.GetSwapUsage()},
+		Swap:  memoryEntry{Limit: sum(mem.GetUsageLimit(), mem.GetSwapLimit()), Usage: mem.GetUsage() + mem.GetSwapUsage()},
 		Raw:   raw(mem), PSI: pressureOf(mem.GetPSI()),
 	}
 	s.CPU.PSI, s.Blkio.PSI = pressureOf(u.GetPSI()), pressureOf(m.GetIo().GetPSI())
@@ -168,6 +168,14 @@ func (s *stats) fillV2(m *v2.Metrics) {
 	for _, h := range m.GetHugetlb() {
 		s.huge(h.GetPagesize(), hugetlbStats{Usage: h.GetCurrent(), Failcnt: h.GetFailcnt()})
 	}
+}
+
+// sum is the limit of two together, where all bits are no limit.
+func sum(a, b uint64) uint64 {
+	if a+b < a {
+		return ^uint64(0)
+	}
+	return a + b
 }
 
 func (s *stats) huge(pagesize string, e hugetlbStats) {
