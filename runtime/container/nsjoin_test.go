@@ -168,3 +168,18 @@ func TestRootPropagation(t *testing.T) {
 		})
 	}
 }
+
+// TestIDMapOfJoinedUserNamespace: the ids of a mount are those of the namespace at the path,
+// which the spec does not have.
+func TestIDMapOfJoinedUserNamespace(t *testing.T) {
+	b := newBed(t)
+	b.own(b.rootfs())
+	src := t.TempDir()
+	os.WriteFile(src+"/file", nil, 0o644)
+	s := b.spec("stat", "-c", "%u", "/m/file")
+	b.join(s, holder(t, unix.CLONE_NEWUSER, true), specs.UserNamespace)
+	s.Mounts = append(s.Mounts, mount("/m", "bind", src, "bind", "idmap"))
+	if out, _ := b.run(s); out != "0\n" {
+		t.Errorf("output %q", out)
+	}
+}
