@@ -23,6 +23,8 @@ func (u *plainUser) delegate() (top, shell string) {
 	top = filepath.Join(cgroups, "grun-delegated")
 	shell = filepath.Join(top, "shell")
 	t.Cleanup(func() {
+		u.as("delete", "-f", u.n)
+		u.cgroup = ""
 		if err := errors.Join(os.Remove(shell), os.Remove(top)); err != nil {
 			t.Error(err)
 		}
