@@ -8,7 +8,9 @@ GO       ?= go
 VERSION  := $(shell cat VERSION 2>/dev/null || echo 0.0.0)
 COMMIT   := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X gantry/api/version.Version=$(VERSION) -X gantry/api/version.Commit=$(COMMIT)
-BUILD    := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+BUILD     = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+# Where grun begins: see cmd/grun/first.
+ENTRY    := $(if $(filter amd64,$(shell $(GO) env GOARCH)),-E gantry/cmd/grun/first.entry)
 PREFIX   ?= /usr/local
 DESTDIR  ?=
 
@@ -21,6 +23,7 @@ build: $(addprefix $(BIN)/,$(BINARIES))
 # The Go tool knows best what is stale.
 $(BIN)/%: FORCE
 	@$(BUILD) -o $@ ./cmd/$*
+$(BIN)/grun: LDFLAGS += $(ENTRY)
 $(BIN)/containerd-shim-gantry-v2: FORCE
 	@$(BUILD) -tags no_grpc -o $@ ./cmd/containerd-shim-gantry-v2
 

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/pflag"
 
+	"gantry/cmd/grun/first"
 	"gantry/runtime/cgroup"
 	"gantry/runtime/container"
 )
@@ -72,6 +73,7 @@ func watch(ctx context.Context, w *json.Encoder, c *container.Container, interva
 		return err
 	}
 	defer stop()
+	first.Stay()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	ended := ends(c.PidFD())

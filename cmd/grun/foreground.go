@@ -9,6 +9,8 @@ import (
 
 	"github.com/containerd/console"
 	"golang.org/x/sys/unix"
+
+	"gantry/cmd/grun/first"
 )
 
 // stdio is a process's files.
@@ -133,6 +135,7 @@ func (f *foreground) carry(to, from *os.File) {
 // wait forwards signals until the process has ended, has all that it wrote
 // carried, and returns its exit status. It reaps every child of ours.
 func (f *foreground) wait(pid int, pidfd *os.File) int {
+	first.Stay()
 	for {
 		if status, ended := reapUntil(pid); ended {
 			f.finish()

@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/pflag"
 
+	"gantry/cmd/grun/first"
 	"gantry/runtime/container"
 )
 
@@ -32,6 +33,11 @@ func start(ctx context.Context, r *request, args []string) error {
 		return errors.New("cannot start an already running container")
 	case statePaused:
 		return errors.New("cannot start a container in the paused state")
+	}
+	if c.ClonesAtStart() {
+		if err := first.Protect(); err != nil {
+			return err
+		}
 	}
 	n, err := listenNotify(os.Getenv("NOTIFY_SOCKET"), container.NotifyDir(r.global.root, c.ID()))
 	if err != nil {

@@ -12,15 +12,19 @@ import (
 	"gantry/runtime/plan"
 )
 
+// ClonesAtStart says whether Start clones a process of the container from the caller's.
+func (c *Container) ClonesAtStart() bool {
+	return c.rec.Spec.Hooks != nil && len(c.rec.Spec.Hooks.StartContainer) > 0
+}
+
 // startContainerHooks run where the init is and with its powers: its user, capabilities,
 // limits, filter, labels and cgroup, as runc's do. Their files come from the container. One
 // that fails ends the container.
 func (c *Container) startContainerHooks(ctx context.Context) error {
-	h := c.rec.Spec.Hooks
-	if h == nil || len(h.StartContainer) == 0 {
+	if !c.ClonesAtStart() {
 		return nil
 	}
-	err := hooks.Run(ctx, h.StartContainer, c.hookState(specs.StateCreated), hooks.Options{Name: "startContainer", Spawn: c.spawnHook})
+	err := hooks.Run(ctx, c.rec.Spec.Hooks.StartContainer, c.hookState(specs.StateCreated), hooks.Options{Name: "startContainer", Spawn: c.spawnHook})
 	if err != nil {
 		c.Kill(context.WithoutCancel(ctx), unix.SIGKILL, false)
 	}

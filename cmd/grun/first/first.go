@@ -19,7 +19,7 @@ import (
 // What is allocated until a container runs is less than a collection costs.
 func init() {
 	if clones(os.Args[1:]) {
-		if err := selfexe.Ensure("GOMAXPROCS=1", "GOGC=off"); err != nil {
+		if err := Protect(); err != nil {
 			fmt.Fprintln(os.Stderr, "grun:", err)
 			os.Exit(1)
 		}
@@ -33,6 +33,10 @@ func init() {
 	}
 }
 
+// Protect returns at once when grun runs from a file that can't be written, and otherwise
+// executes it anew from one.
+func Protect() error { return selfexe.Ensure("GOMAXPROCS=1", "GOGC=off") }
+
 // Stay sets the Go runtime to a life of any length.
 func Stay() {
 	if os.Getenv("GOGC") == "" {
@@ -41,9 +45,10 @@ func Stay() {
 }
 
 // clones says whether a command line may clone a process of a container, which
-// could then reach our executable. It may be wrong in the harmless direction.
+// could then reach our executable. It may be wrong in the harmless direction. A start
+// knows better when it knows the container.
 func clones(args []string) bool {
 	return slices.ContainsFunc(args, func(a string) bool {
-		return a == "create" || a == "run" || a == "exec" || a == "start"
+		return a == "create" || a == "run" || a == "exec"
 	})
 }
