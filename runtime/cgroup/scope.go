@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"gantry/runtime/cgroup/systemd"
 )
@@ -85,6 +84,17 @@ func (s *scope) dial(ctx context.Context) (err error) {
 	return err
 }
 
+// connect gives the creator's connection, or one of the caller's own; done ends it.
+func (s *scope) connect(ctx context.Context) (b *systemd.Bus, done func(), err error) {
+	if s.bus != nil {
+		return s.bus, func() {}, nil
+	}
+	if b, err = systemd.Dial(ctx, s.unit.User); err != nil {
+		return nil, nil, err
+	}
+	return b, func() { b.Close() }, nil
+}
+
 func (s *scope) hangUp() {
 	if s.bus != nil {
 		s.bus.Close()
@@ -143,16 +153,14 @@ func (s *scope) joined() error {
 // approach moves this process to a scope of its own in the user's part of the tree,
 // until it ends.
 func (s *scope) approach(ctx context.Context) error {
-	held := s.bus != nil
-	if err := s.dial(ctx); err != nil {
+	bus, done, err := s.connect(ctx)
+	if err != nil {
 		return err
 	}
-	if !held {
-		defer s.hangUp()
-	}
+	defer done()
 	pid := os.Getpid()
 	name := fmt.Sprintf("grun-of-%d.scope", pid)
-	err := s.bus.Start(ctx, name, []systemd.Property{
+	err = bus.Start(ctx, name, []systemd.Property{
 		systemd.Prop("Description", "creator of containers"), systemd.Prop("Slice", s.unit.Slice),
 		systemd.Prop("PIDs", []uint32{uint32(pid)}), systemd.Prop("CollectMode", "inactive-or-failed"),
 	})
@@ -166,21 +174,16 @@ func (s *scope) dirOf(controller string) (string, bool) {
 	return s.driver.(interface{ dirOf(string) (string, bool) }).dirOf(controller)
 }
 
-func (s *scope) set(res *specs.LinuxResources, first bool) ([]Warning, error) {
-	if s.first == nil { // no creator of it, whose call this is: an update
-		defer s.hangUp()
-	}
-	return s.driver.set(res, first)
-}
-
 // before tells systemd what is about to be written, and makes it what systemd rounds
 // it to. rules are nil unless they are to be changed.
 func (s *scope) before(ss []setting, rules []deviceRule) ([]setting, error) {
 	ctx := context.Background()
-	if err := s.dial(ctx); err != nil {
+	bus, done, err := s.connect(ctx)
+	if err != nil {
 		return nil, err
 	}
-	props, ss, err := properties(s.kind, ss, s.period(), s.bus.Version)
+	defer done()
+	props, ss, err := properties(s.kind, ss, s.period(), bus.Version)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +191,7 @@ func (s *scope) before(ss []setting, rules []deviceRule) ([]setting, error) {
 		props = append(deviceProperties(rules), props...)
 	}
 	if len(props) > 0 {
-		if err := s.tell(ctx, props, rules != nil); err != nil {
+		if err := s.tell(ctx, bus, props, rules != nil); err != nil {
 			return nil, err
 		}
 	}
@@ -200,13 +203,13 @@ func (s *scope) before(ss []setting, rules []deviceRule) ([]setting, error) {
 
 // tell sets properties. On v1 systemd denies all devices before it allows some again:
 // a container that runs is frozen for that moment.
-func (s *scope) tell(ctx context.Context, props []systemd.Property, devices bool) error {
+func (s *scope) tell(ctx context.Context, bus *systemd.Bus, props []systemd.Property, devices bool) error {
 	if s.kind == systemd.V1 && devices && s.first == nil {
 		if frozen, err := s.frozen(); err == nil && !frozen && s.freeze(ctx) == nil {
 			defer s.thaw(ctx)
 		}
 	}
-	return s.bus.Set(ctx, s.unit.Name, props)
+	return bus.Set(ctx, s.unit.Name, props)
 }
 
 // withPlaceholder leaves room for one more process than there may be in the end.
@@ -239,10 +242,10 @@ func (s *scope) period() uint64 {
 // remove ends the unit. A systemd that can't be asked finds the cgroup gone.
 func (s *scope) remove(ctx context.Context) error {
 	_ = s.joined()
-	told := s.dial(ctx)
+	bus, done, told := s.connect(ctx)
 	if told == nil {
-		told = s.bus.Stop(ctx, s.unit.Name)
-		s.hangUp()
+		told = bus.Stop(ctx, s.unit.Name)
+		done()
 	}
 	if err := s.driver.remove(ctx); err != nil {
 		return errors.Join(told, err)
