@@ -69,3 +69,37 @@ func TestEngineDies(t *testing.T) {
 		c.compare(t, []story{s}, "", r)
 	}
 }
+
+// TestForeignShim runs containerd's own shim, with runc, under the engine. What its
+// containers say is not kept, and the engine says so; all else is as with our shim.
+func TestForeignShim(t *testing.T) {
+	need.Root(t, "runs containers")
+	need.Command(t, "containerd-shim-runc-v2")
+	need.Command(t, "runc")
+	config := filepath.Join(t.TempDir(), "daemon.json")
+	if err := os.WriteFile(config, []byte(`{"runtimes":{"foreign":{"runtimeType":"io.containerd.runc.v2"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := engine.Start(t, "--config-file", config)
+	e.Load(busybox.Archive(t, busybox.Config{}, "busybox:test"))
+	c := caller{name: "gantryd", prelude: dockerPrelude, env: dockerEnv(e.Dir, e.Socket(), newPlace(t).cgroup)}
+	c.compare(t, []story{
+		{name: "life", script: `there() { for i in $(seq 200); do [ -s $T/$1 ] && { cat $T/$1; return; }; sleep .05; done; echo "no $1"; }
+			run -d --name $N --memory 64m -v $T:/t $I sh -c 'trap "exit 5" TERM; echo up >/t/up; while :; do sleep .05; done' 2>&1 | grep -c "is not this engine's"
+			there up; d inspect -f '{{.State.Status}}' $N; d exec -d $N sh -c 'echo in >/t/in'; there in
+			d top $N -o pid,args | grep -c trap; d stats --no-stream --format '{{.MemUsage}}' $N | grep -o '/ 64MiB'
+			d pause $N; d inspect -f '{{.State.Status}}' $N; d unpause $N
+			d update --memory 32m --memory-swap 32m $N >/dev/null; d exec -d $N sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes >/t/limit'; there limit
+			d stop $N; d inspect -f '{{.State.ExitCode}}' $N; d start $N; d kill $N; d wait $N; d rm $N`,
+			want: "1\nup\nrunning\nin\n1\n/ 64MiB\nNAME\npaused\nNAME\n33554432\nNAME\n5\nNAME\nNAME\n137\nNAME"},
+		{name: "no such command", script: `run -d $I nope 2>/dev/null; echo $?; d ps -aq | xargs docker rm >/dev/null`, want: "…127"},
+	}, "", "foreign")
+	e.Must("run", "-d", "--name", "survivor", "--runtime", "foreign", "busybox:test", "sleep", "1000")
+	e.Kill()
+	e.Launch()
+	e.Must("stop", "-t", "0", "survivor")
+	if code := e.Must("wait", "survivor"); code != "137" {
+		t.Errorf("stopped by the next engine: %s", code)
+	}
+	e.Must("rm", "survivor")
+}
