@@ -138,6 +138,7 @@ func (f *foreground) wait(pid int, pidfd *os.File) int {
 	first.Stay()
 	for {
 		if status, ended := reapUntil(pid); ended {
+			f.r.log.debugf("process %d exited: %d", pid, status)
 			f.finish()
 			return status
 		}
@@ -148,6 +149,7 @@ func (f *foreground) wait(pid int, pidfd *os.File) int {
 				f.master.ResizeFrom(f.tty)
 			}
 		case forwarded(s):
+			f.r.log.debugf("forwarding signal %d (%s) to %d", s, unix.SignalName(s), pid)
 			unix.PidfdSendSignal(int(pidfd.Fd()), s, nil, 0)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -185,6 +186,36 @@ func TestRunForwardsSignals(t *testing.T) {
 	cmd.Wait()
 	if got := cmd.ProcessState.ExitCode(); got != 9 || string(rest) != "got\n" {
 		t.Errorf("status %d, %q", got, rest)
+	}
+}
+
+// TestRunTerminalResized: a size that our terminal gets later is theirs too, also
+// when our standard input is none.
+func TestRunTerminalResized(t *testing.T) {
+	h := newHost(t, "while [ \"$(stty size < /dev/tty)\" != '44 99' ]; do sleep 0.02; done; exit 4", func(s *specs.Spec) { s.Process.Terminal = true })
+	master, name, err := console.NewPty()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	master.Resize(console.WinSize{Height: 33, Width: 77})
+	slave, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slave.Close()
+	pidFile := filepath.Join(t.TempDir(), "pid")
+	cmd := h.cmd("run", "-b", h.b, "--pid-file", pidFile, h.n)
+	cmd.Stdout, cmd.Stderr = slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 1}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, func() bool { _, err := os.Stat(pidFile); return err == nil })
+	master.Resize(console.WinSize{Height: 44, Width: 99})
+	cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != 4 {
+		t.Errorf("status %d", got)
 	}
 }
 
