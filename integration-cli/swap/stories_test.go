@@ -63,6 +63,7 @@ var lives = []story{
 		d exec $N sh -c 'kill -9 $$'; echo $?
 		d rm -f $N`, want: "uid=1000…\n1\n/\n9\n0\n/etc\n2\nin\n/dev/pts/0\nout\ndone\n0\n12…\n126\n12…\n137\nNAME"},
 	{name: "exec terminal", script: `run -d --name $N $I sleep 1000 >/dev/null; printf 'sleep .7; stty size; echo got $((6*7))\nexit 3\n' | tty $D exec -it $N sh >$T/o; echo $?; grep -o '^got 42\|^33 91' $T/o; d rm -f $N`, want: "3\n33 91\ngot 42\nNAME"},
+	{name: "detach", script: `run -dit --name $N $I sh >/dev/null; (sleep .7; printf '\020\021'; sleep .5) | tty $D attach $N >/dev/null; echo $?; d inspect -f '{{.State.Running}}' $N; d rm -f $N`, want: "1\ntrue\nNAME", not: []string{"podman"}},
 	{name: "stop", script: `run -d --name $N $I sh -c 'trap "echo bye; exit 5" TERM; echo ready; while :; do sleep .05; done' >/dev/null; until_says $N ready; d stop $N; d logs $N; d inspect -f '{{.State.Status}} {{.State.ExitCode}}' $N; d start $N; until_says $N bye; d stop -t 1 $N; d logs $N; d rm $N`, want: "NAME\nready\nbye\nexited 5\nNAME\nNAME\nready\nbye\nready\nbye\nNAME"},
 	{name: "stop deaf", long: true, script: `run -d --name $N $I sleep 1000 >/dev/null; d stop -t 0 $N; d inspect -f '{{.State.ExitCode}}' $N; d rm $N`, want: "NAME\n137\nNAME"},
 	{name: "signals", script: `run -d --name $N $I sh -c 'trap "echo usr1" USR1; echo ready; while :; do sleep .05; done' >/dev/null; until_says $N ready; d kill -s USR1 $N; until_says $N usr1; d kill $N; d wait $N; d rm $N`, want: "NAME\nNAME\n137\nNAME"},
