@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/pflag"
 
+	"gantry/runtime/intelrdt"
 	"gantry/runtime/validate"
 )
 
@@ -50,7 +51,14 @@ func update(r *request, f *pflag.FlagSet, id, file string) error {
 	if err := validate.Resources(res); err != nil {
 		return err
 	}
-	return c.Update(res)
+	if err := c.Update(res); err != nil {
+		return err
+	}
+	l3, bandwidth := f.Lookup("l3-cache-schema").Value.String(), f.Lookup("mem-bw-schema").Value.String()
+	if file != "" || l3 == "" && bandwidth == "" {
+		return nil
+	}
+	return c.UpdateRdt(l3, bandwidth)
 }
 
 // limit is a flag of update and where its value goes.
@@ -79,8 +87,8 @@ var limits = []limit{
 	})},
 	{flag: "kernel-memory", hidden: true, put: size(func(r *specs.LinuxResources, v int64) { memory(r).Kernel = &v })}, //nolint:staticcheck // still accepted
 	{flag: "kernel-memory-tcp", hidden: true, put: size(func(r *specs.LinuxResources, v int64) { memory(r).KernelTCP = &v })},
-	{flag: "l3-cache-schema", about: "schema of Intel RDT's L3 cache", put: disabled("CAT: l3 cache schema")},
-	{flag: "mem-bw-schema", about: "schema of Intel RDT's memory bandwidth", put: disabled("MBA: memory bandwidth schema")},
+	{flag: "l3-cache-schema", about: "schema of Intel RDT's L3 cache", put: rdt("CAT: l3 cache schema")},
+	{flag: "mem-bw-schema", about: "schema of Intel RDT's memory bandwidth", put: rdt("MBA: memory bandwidth schema")},
 }
 
 func applyLimits(f *pflag.FlagSet, r *specs.LinuxResources) error {
@@ -102,8 +110,14 @@ func applyLimits(f *pflag.FlagSet, r *specs.LinuxResources) error {
 
 var errNoRDT = errors.New("Intel RDT") //nolint:staticcheck // a name
 
-func disabled(what string) func(*specs.LinuxResources, string) error {
-	return func(*specs.LinuxResources, string) error { return fmt.Errorf("%w/%s is not enabled", errNoRDT, what) }
+// rdt is no limit of a cgroup: see update. Without the filesystem it has runc's words.
+func rdt(what string) func(*specs.LinuxResources, string) error {
+	return func(*specs.LinuxResources, string) error {
+		if _, err := intelrdt.Find(); err != nil {
+			return fmt.Errorf("%w/%s is not enabled", errNoRDT, what)
+		}
+		return nil
+	}
 }
 
 func text(put func(*specs.LinuxResources, string)) func(*specs.LinuxResources, string) error {
