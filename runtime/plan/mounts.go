@@ -191,6 +191,9 @@ func (b *builder) attachRoot() error {
 // mount adds one mount of the spec; i is its index, -1 for one of the root's.
 func (b *builder) mount(i int, m specs.Mount) error {
 	f := rootfs.ParseOptions(m.Options)
+	if !f.Remount {
+		b.cover(m.Destination)
+	}
 	switch {
 	case f.Remount:
 		return b.remount(m, f)
@@ -298,6 +301,10 @@ func (b *builder) mountNew(m specs.Mount, f rootfs.Flags) error {
 	rootfs.Propagate(b.Program, r, f)
 	if late {
 		b.late = append(b.late, lateReadonly{r, fmt.Sprintf("make %s read-only", m.Destination)})
+		return nil
+	}
+	if isProc(m) {
+		b.shown = append(b.shown, shownMount{path.Join("/", m.Destination), r})
 		return nil
 	}
 	b.Close(r)

@@ -14,7 +14,7 @@ func (b *builder) maskedPaths() {
 	empty := b.Reg("empty")
 	for _, p := range b.spec.Linux.MaskedPaths {
 		b.Label("mask %s", p)
-		to, o := b.OpenIn("to", b.root, p, unix.O_PATH)
+		to, o := b.openShown(p)
 		o.Tolerate(unix.ENOENT)
 		b.IfOK(o, func() {
 			null, _ := b.OpenTree("null", program.Cwd, "/dev/null", unix.OPEN_TREE_CLONE)
@@ -51,7 +51,7 @@ func (b *builder) maskDir(empty, to program.Reg) {
 func (b *builder) readonlyPaths() {
 	for _, p := range b.spec.Linux.ReadonlyPaths {
 		b.Label("make %s read-only", p)
-		to, o := b.OpenIn("to", b.root, p, unix.O_PATH)
+		to, o := b.openShown(p)
 		o.Tolerate(unix.ENOENT)
 		b.IfOK(o, func() {
 			tree, _ := b.OpenTree("tree", program.From(to), "", unix.OPEN_TREE_CLONE|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)

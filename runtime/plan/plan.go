@@ -147,6 +147,7 @@ type builder struct {
 	dirs    map[string]program.Reg // directories below the root, opened once
 	procfs  program.Reg            // the host's, while it is of use
 	attrs   []program.Reg          // label files, opened while /proc is the host's
+	shown   []shownMount           // procfs and sysfs
 	late    []lateReadonly
 	sources map[int]program.Reg
 }
