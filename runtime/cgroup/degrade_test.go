@@ -234,3 +234,19 @@ func TestThreaded(t *testing.T) {
 		t.Error(kind, err)
 	}
 }
+
+// TestGiveTo: the owner makes cgroups below, and changes no limits.
+func TestGiveTo(t *testing.T) {
+	m := onUnified(t)
+	const uid = 12345
+	if err := m.GiveTo(uid); err != nil {
+		t.Fatal(err)
+	}
+	dir := m.Paths()[""]
+	for name, want := range map[string]uint32{"": uid, "cgroup.procs": uid, "cgroup.subtree_control": uid, "cgroup.threads": uid, "cgroup.freeze": 0, "cgroup.max.depth": 0} {
+		var st unix.Stat_t
+		if err := unix.Stat(filepath.Join(dir, name), &st); err != nil || st.Uid != want {
+			t.Errorf("%q is %d's, want %d: %v", name, st.Uid, want, err)
+		}
+	}
+}

@@ -208,7 +208,10 @@ func (k *creation) makeCgroup(ctx context.Context) error {
 	for _, w := range warnings {
 		k.Warn(w)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return k.giveCgroup()
 }
 
 // run starts the program and does the parent's part of it.
