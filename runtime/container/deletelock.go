@@ -59,7 +59,7 @@ const lockPause = 5 * time.Millisecond
 // stillThere fails when the container was deleted, and another of its id perhaps
 // created, since it was loaded.
 func (c *Container) stillThere() error {
-	now, err := loadRecord(c.root, c.id)
+	now, err := readRecord(c.root, c.id)
 	if errdefs.IsNotFound(err) || err == nil && !now.Created.Equal(c.Created()) {
 		return c.gone()
 	}

@@ -79,15 +79,8 @@ func (r *record) encode() (b []byte, err error) {
 }
 
 func loadRecord(root, id string) (r record, err error) {
-	b, err := os.ReadFile(filepath.Join(root, id, recordName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return r, fmt.Errorf("container %s does not exist: %w", id, errdefs.ErrNotFound)
-	}
-	if err != nil {
-		return r, fmt.Errorf("read state of %s: %w", id, err)
-	}
-	if err := json.Unmarshal(b, &r); err != nil {
-		return r, fmt.Errorf("read state of %s: %w", id, err)
+	if r, err = readRecord(root, id); err != nil {
+		return r, err
 	}
 	if r.Config != nil {
 		if r.Spec, err = bundle.Parse(r.Config); err != nil {
@@ -99,6 +92,21 @@ func loadRecord(root, id string) (r record, err error) {
 		return r, fmt.Errorf("state of %s is damaged: %w", id, errdefs.ErrDataLoss)
 	}
 	r.Spec = normal(r.Spec, r.Bundle)
+	return r, nil
+}
+
+// readRecord leaves Config as it is.
+func readRecord(root, id string) (r record, err error) {
+	b, err := os.ReadFile(filepath.Join(root, id, recordName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, fmt.Errorf("container %s does not exist: %w", id, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return r, fmt.Errorf("read state of %s: %w", id, err)
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("read state of %s: %w", id, err)
+	}
 	return r, nil
 }
 
