@@ -46,7 +46,6 @@ func (c *criuFlags) declare(f *pflag.FlagSet) {
 // it makes it again.
 func (c *criuFlags) options(r *request) (checkpoint.Options, error) {
 	o := c.Options
-	o.Warn = r.log.warn
 	o.EmptyNS = unix.CLONE_NEWNET
 	for _, ns := range c.emptyNS {
 		if ns != "network" {

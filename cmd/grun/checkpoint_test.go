@@ -186,13 +186,13 @@ func TestCheckpointAndRestore(t *testing.T) {
 		s.Linux.Resources.Pids = &specs.LinuxPids{Limit: &limit}
 	})
 	h.must("run", "-d", "--bundle", h.b, h.n)
-	n := h.counts(2)
+	h.counts(2)
 	for range 2 { // what was restored can be checkpointed again
 		h.checkpoint()
 		h.gone()
-		n = h.count()
+		n := h.count()
 		h.restore()
-		n = h.counts(n)
+		h.counts(n)
 		h.inside("kept\n", "cat", "/dev/shm/mark")
 		h.inside("77\n", "cat", "/sys/fs/cgroup/pids.max")
 	}

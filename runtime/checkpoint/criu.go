@@ -27,7 +27,9 @@ const (
 	versionExtPid    = 31500
 	versionNotifies  = 31500 // "status-ready"
 	versionLSM       = 31600
-	versionNFTables  = 31700
+	versionNFTables  = 31700 // can lock the network with nftables
+	versionNoLock    = 31800 // can leave it unlocked
+	versionFindsLock = 40100 // unlocks with nftables what another CRIU has locked
 	maxMessage       = 64 << 10
 	maxMessageRights = 1 << 10
 )

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	"github.com/checkpoint-restore/go-criu/v8/rpc"
@@ -33,7 +32,11 @@ func Dump(ctx context.Context, c *container.Container, o DumpOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := atLeast(v, versionRPC); err != nil {
+	want := versionRPC
+	if o.StatusReady != nil {
+		want = versionNotifies
+	}
+	if err := atLeast(v, want); err != nil {
 		return err
 	}
 	if err := checkFeatures(ctx, o.PreDump, o.LazyPages); err != nil {
@@ -129,10 +132,7 @@ func (d *dump) request() (*rpc.CriuOpts, error) {
 	if d.ParentPath != "" || d.PreDump {
 		o.TrackMem = ptr(true)
 	}
-	if method := networkLock(d.version); method != 0 {
-		o.NetworkLock = &method
-	}
-	return o, nil
+	return o, d.lockNetwork(o, d.c.Spec(), d.version)
 }
 
 // freezer lets CRIU stop the processes by their cgroup instead of one by one.
@@ -143,14 +143,6 @@ func (d *dump) freezer(o *rpc.CriuOpts) error {
 	}
 	o.FreezeCgroup = &path
 	return nil
-}
-
-// networkLock is nftables where CRIU's default, iptables, is not installed.
-func networkLock(version int) rpc.CriuNetworkLockMethod {
-	if _, err := exec.LookPath("iptables-restore"); err == nil || version < versionNFTables {
-		return 0
-	}
-	return rpc.CriuNetworkLockMethod_NFTABLES
 }
 
 // whole adds what only a dump of everything wants, and notes in the image directory

@@ -145,3 +145,32 @@ func TestCgroupsMode(t *testing.T) {
 		t.Error(o, err)
 	}
 }
+
+// TestNetworkLock is for a host without iptables.
+func TestNetworkLock(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	const skip, nft = rpc.CriuNetworkLockMethod_SKIP, rpc.CriuNetworkLockMethod_NFTABLES
+	for _, c := range []struct {
+		name    string
+		version int
+		tcp     bool
+		netns   string
+		want    rpc.CriuNetworkLockMethod // 0: CRIU's default
+		refused bool
+	}{
+		{"nothing to keep", 31800, false, "/run/netns/x", skip, false},
+		{"connections", 31800, true, "", nft, false},
+		{"connections of a joined network", 31800, true, "/run/netns/x", 0, true},
+		{"those with a new CRIU", 40100, true, "/run/netns/x", nft, false},
+		{"no skip yet", 31701, false, "", nft, false},
+		{"no skip yet, joined", 31701, false, "/run/netns/x", 0, true},
+		{"no nftables yet", 31600, false, "", 0, false},
+	} {
+		var o rpc.CriuOpts
+		spec := &specs.Spec{Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.NetworkNamespace, Path: c.netns}}}}
+		err := (&Options{TCPEstablished: c.tcp}).lockNetwork(&o, spec, c.version)
+		if (err != nil) != c.refused || o.NetworkLock != nil && *o.NetworkLock != c.want || o.NetworkLock == nil && c.want != 0 {
+			t.Errorf("%s: %v, %v", c.name, o.NetworkLock, err)
+		}
+	}
+}

@@ -20,9 +20,6 @@ type Options struct {
 	LazyPages      bool   // leave memory to be fetched over the network
 	CgroupsMode    string // soft, full, strict, ignore; "" is CRIU's own choice
 	EmptyNS        uint32 // CLONE_NEW* of namespaces that are made, but stay empty
-
-	// Warn is told what may be wrong; may be nil.
-	Warn func(string)
 }
 
 // DumpOptions says how to make a checkpoint.

@@ -166,11 +166,11 @@ func (r *restore) request(ns given) (*rpc.CriuOpts, error) {
 		return nil, err
 	}
 	pipes, err := r.pipes()
-	o.InheritFd = append(o.InheritFd, pipes...)
-	if method := networkLock(r.version); method != 0 {
-		o.NetworkLock = &method
+	if err != nil {
+		return nil, err
 	}
-	return o, err
+	o.InheritFd = append(o.InheritFd, pipes...)
+	return o, r.lockNetwork(o, r.Spec(), r.version)
 }
 
 // pipes gives our standard descriptors for those that were pipes at the dump.
