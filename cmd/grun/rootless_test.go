@@ -250,6 +250,39 @@ func TestRootlessLifeCycle(t *testing.T) {
 	do(0, "", "delete", u.n)
 }
 
+// TestRootlessSharedPIDs: without a cgroup, what is done to a container in the pid
+// namespace of another does not reach that.
+func TestRootlessSharedPIDs(t *testing.T) {
+	first := newUser(t, "exec sleep 1001", nil)
+	if got := first.as("run", "-d", "-b", first.b, first.n); got.status != 0 {
+		t.Fatalf("%+v", got)
+	}
+	var state specs.State
+	must(t, json.Unmarshal([]byte(first.as("state", first.n).out), &state))
+	second := newUser(t, "tty; exec sleep 1002", func(s *specs.Spec) {
+		s.Linux.UIDMappings, s.Linux.GIDMappings = nil, nil
+		for i, n := range s.Linux.Namespaces {
+			if name := map[specs.LinuxNamespaceType]string{specs.UserNamespace: "user", specs.PIDNamespace: "pid"}[n.Type]; name != "" {
+				s.Linux.Namespaces[i].Path = fmt.Sprintf("/proc/%d/ns/%s", state.Pid, name)
+			}
+		}
+	})
+	second.n += "-second"
+	got := second.as("run", "-d", "-b", second.b, second.n)
+	if got.status != 0 || !strings.Contains(got.stderr, "not all its processes can be found") {
+		t.Fatalf("%+v", got)
+	}
+	for _, args := range [][]string{{"kill", "--all", second.n, "TERM"}, {"ps", second.n}} {
+		if got := second.as(args...); got.status != 1 || !strings.Contains(got.stderr, "neither a cgroup nor a pid namespace of its own") {
+			t.Errorf("%v: %+v", args, got)
+		}
+	}
+	second.want(second.as("delete", "-f", second.n), result{})
+	if got := first.pids(); len(got) != 1 {
+		t.Errorf("processes of the first: %v", got)
+	}
+}
+
 func eventually(t *testing.T, cond func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(20 * time.Millisecond) {

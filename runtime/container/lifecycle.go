@@ -26,6 +26,10 @@ func (c *Container) Kill(ctx context.Context, sig unix.Signal, all bool) error {
 	if all || sig == unix.SIGKILL && !c.ownsPIDs() {
 		return c.killAll(ctx, sig)
 	}
+	return c.signalInit(ctx, sig)
+}
+
+func (c *Container) signalInit(ctx context.Context, sig unix.Signal) error {
 	pidfd := c.PidFD()
 	if ended(pidfd) {
 		return errNotRunning

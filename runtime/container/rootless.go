@@ -176,18 +176,18 @@ func explain(err error, s *specs.Spec, c plan.Creator) error {
 	return err
 }
 
-// pidsOf finds the processes of a container that has no cgroup: those in the pid
-// namespace of its init, if that is not ours.
+// pidsOf finds the processes of a container that has no cgroup: those in its pid
+// namespace, if nobody else is in it.
 func (c *Container) pidsOf() ([]int, error) {
+	if !c.ownsPIDs() {
+		return nil, fmt.Errorf("find processes: the container has neither a cgroup nor a pid namespace of its own: %w", errdefs.ErrUnavailable)
+	}
 	ns, err := pidNamespace(strconv.Itoa(c.Pid()))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
-	}
-	if own, err := pidNamespace("self"); err != nil || own == ns {
-		return nil, fmt.Errorf("find processes: the container has neither a cgroup nor a pid namespace of its own: %w", errdefs.ErrUnavailable)
 	}
 	all, err := os.ReadDir("/proc")
 	if err != nil {
@@ -199,7 +199,10 @@ func (c *Container) pidsOf() ([]int, error) {
 		if err != nil {
 			continue
 		}
-		if at, err := pidNamespace(e.Name()); err == nil && at == ns {
+		if at, err := pidNamespace(e.Name()); err != nil || at != ns {
+			continue
+		}
+		if _, alive := startTime(pid); alive { // a cgroup lists no zombies either
 			pids = append(pids, pid)
 		}
 	}
@@ -214,14 +217,10 @@ func pidNamespace(proc string) (string, error) {
 // namespace's first process is that of all.
 func (c *Container) signalAll(ctx context.Context, sig unix.Signal) error {
 	if sig == unix.SIGKILL {
-		return c.Kill(ctx, sig, false)
-	}
-	pids, err := c.pidsOf()
-	if err != nil {
-		return err
+		return c.signalInit(ctx, sig)
 	}
 	n, err := cgroup.SignalAll(c.pidsOf, sig)
-	if err == nil && n == 0 || len(pids) == 0 {
+	if err == nil && n == 0 {
 		return errNotRunning
 	}
 	return err
