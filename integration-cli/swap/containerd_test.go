@@ -70,7 +70,7 @@ var ctrStories = []story{
 	{name: "run", script: `run --rm $I $N sh -c 'echo out; exit 7'; echo $?`, want: "out\n7"},
 	{name: "stdin", script: `echo in | run --rm $I $N head -1`, want: "in"},
 	{name: "rootfs", script: `mkdir -p $T/r/bin $T/r/proc $T/r/dev $T/r/sys $T/r/etc; cp $(command -v busybox) $T/r/bin/busybox; run --rm --rootfs $T/r $N /bin/busybox echo inside; ls $T/r`, want: "inside\nbin\ndev\netc\nproc\nrun\nsys"},
-	{name: "terminal", script: `printf 'sleep .7; stty size; echo got $((6*7))\nexit 3\n' | tty $RUN --rm -t $I $N sh >$T/o; echo $?; grep -o '^got 42\|^33 91' $T/o`, want: "3\n33 91\ngot 42"},
+	{name: "terminal", script: `printf 'until stty size | grep "33 91"; do sleep .05; done; echo got $((6*7))\nexit 3\n' | tty $RUN --rm -t $I $N sh >$T/o; echo $?; grep -o '^got 42\|^33 91' $T/o`, want: "3\n33 91\ngot 42"},
 	{name: "limits", script: `run --rm --memory-limit 33554432 --cpus 0.5 $I $N sh -c 'cat /proc/self/cgroup' | grep -c "$G/$N"; run --rm --memory-limit 12582912 $I $N tail /dev/zero; echo $?`, want: "…\n137"},
 	{name: "seccomp", script: `run --rm --seccomp $I $N grep Seccomp: /proc/self/status; run --rm $I $N grep Seccomp: /proc/self/status`, want: "Seccomp:\t2\nSeccomp:\t0"},
 	{name: "options", script: `mkdir $T/m; run --rm --env A=1 --cwd /tmp --mount type=bind,src=$T/m,dst=/m,options=rbind:ro $I $N sh -c 'echo $A; pwd; touch /m/x 2>/dev/null || echo no'`, want: "1\n/tmp\nno"},
@@ -82,7 +82,7 @@ var ctrStories = []story{
 		d task pause $N; d task ls | grep -o PAUSED; d task resume $N; d task ls | grep "^$N" | grep -o RUNNING
 		d task metrics $N | grep -o '^memory.usage_in_bytes\|^memory.usage ' | head -1; d task ps $N | wc -l
 		d task exec --exec-id e2 $N nope 2>&1 | grep -o 'executable file not found.*'` + gone, want: "in\n4\nPAUSED\nRUNNING\nmemory.usage…\n2\nexecutable file not found in $PATH: unknown"},
-	{name: "exec terminal", script: `run -d $I $N sleep 1000; printf 'sleep .7; stty size; echo got $((6*7))\nexit 3\n' | tty $D task exec --exec-id e -t $N sh >$T/o; echo $?; grep -o '^got 42\|^33 91' $T/o` + gone, want: "3\n33 91\ngot 42\n…"},
+	{name: "exec terminal", script: `run -d $I $N sleep 1000; printf 'until stty size | grep "33 91"; do sleep .05; done; echo got $((6*7))\nexit 3\n' | tty $D task exec --exec-id e -t $N sh >$T/o; echo $?; grep -o '^got 42\|^33 91' $T/o` + gone, want: "3\n33 91\ngot 42\n…"},
 	{name: "checkpoint", script: `run -d $I $N sleep 1000; d task checkpoint $N 2>&1 | grep -c -i 'criu\|checkpoint'; d task ls | grep "^$N" | grep -o RUNNING` + gone, want: "…\nRUNNING\n…"},
 	{name: "systemd lacking", script: `[ -d /run/systemd/system ] || { run --rm --runc-systemd-cgroup $I $N true 2>&1 | grep -o -i systemd | head -1; }`, want: "systemd"},
 }
