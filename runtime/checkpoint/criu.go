@@ -22,7 +22,7 @@ const programName = "criu"
 const (
 	versionRPC       = 30000 // has the version request itself
 	versionExtNet    = 31100
-	versionFreezeV2  = 31400
+	versionFreezeV2  = 31400 // uses the freezer of cgroup v2, too
 	versionTimeNS    = 31400 // restores into a time namespace
 	versionExtPid    = 31500
 	versionNotifies  = 31500 // "status-ready"

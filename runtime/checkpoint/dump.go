@@ -137,12 +137,14 @@ func (d *dump) request() (*rpc.CriuOpts, error) {
 
 // freezer lets CRIU stop the processes by their cgroup instead of one by one.
 func (d *dump) freezer(o *rpc.CriuOpts) error {
-	path, err := d.c.FreezerPath()
-	if err != nil || path == "" || filepath.Base(filepath.Dir(path)) != "freezer" && d.version < versionFreezeV2 {
-		return err
+	if d.version < versionFreezeV2 {
+		return nil
 	}
-	o.FreezeCgroup = &path
-	return nil
+	path, err := d.c.FreezerPath()
+	if err == nil && path != "" {
+		o.FreezeCgroup = &path
+	}
+	return err
 }
 
 // whole adds what only a dump of everything wants, and notes in the image directory
