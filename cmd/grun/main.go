@@ -1,6 +1,3 @@
-// The Go runtime need not look for CPU limits: there is one thread (see package first).
-//
-//go:debug containermaxprocs=0
 package main
 
 import (
