@@ -31,12 +31,12 @@ func TestEnteringProcess(t *testing.T) {
 	if err := out.await("ready", 10*time.Second); err != nil {
 		t.Fatal(err)
 	}
-	for range scale(2000, 30) {
+	for range scale(1000, 30) {
 		if out, err := b.exec(b.id, "/bin/true"); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	if seen := out.with("saw"); len(seen) < scale(1000, 5) {
+	if seen := out.with("saw"); len(seen) < scale(500, 5) {
 		t.Errorf("only %d processes were seen", len(seen))
 	}
 	if reached := out.with("reached"); len(reached) > 0 {

@@ -22,7 +22,7 @@ func TestSharedRoot(t *testing.T) {
 	b.spec.Linux.MaskedPaths = append(b.spec.Linux.MaskedPaths, "/proc/timer_list")
 	swaps := swapping(t, []swap{{b.rootfs() + "/proc", b.rootfs() + "/.proc"}})
 	defer swaps.stop()
-	moved, ran, rounds := 0, 0, scale(2000, 15)
+	moved, ran, rounds := 0, 0, scale(500, 15)
 	for range rounds {
 		out, err := b.run()
 		if err != nil {
