@@ -23,13 +23,13 @@ import (
 
 // bed is where one test runs its containers.
 type bed struct {
-	t      *testing.T
+	t      testing.TB
 	root   string // of states
 	bundle string
 	cgroup string
 }
 
-func newBed(t *testing.T) *bed {
+func newBed(t testing.TB) *bed {
 	t.Helper()
 	need.Root(t, "runs containers")
 	dir := t.TempDir()

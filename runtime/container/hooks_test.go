@@ -23,7 +23,7 @@ import (
 
 // journal is a file that hooks write to, which has one name outside and one inside.
 type journal struct {
-	t    *testing.T
+	t    testing.TB
 	file string
 }
 
