@@ -383,21 +383,25 @@ func acceptMaster(t *testing.T, l *net.UnixListener) *os.File {
 	return os.NewFile(uintptr(fds[0]), "master")
 }
 
-// TestCheckpointTCP: an established connection lives on, in a network namespace that
-// was joined by path.
+// TestCheckpointTCP: an established connection lives on in another network namespace,
+// joined by the same path as the one before: who made that makes it anew, and with it
+// goes what CRIU held packets off with.
 func TestCheckpointTCP(t *testing.T) {
 	script := `mkfifo /to /hold; exec 8<>/hold 9<>/to
 nc -l -p 7777 <&8 >/got 9>&- & sleep 1
 nc 127.0.0.1 7777 <&9 8>&- & i=0
 while :; do i=$((i+1)); echo $i >&9; echo $i >>/log; sleep 0.1; done`
 	var name string
-	h := newCheckpointHost(t, script, func(s *specs.Spec, h *host) {
-		name = "c" + strconv.Itoa(os.Getpid())
-		for _, args := range [][]string{{"netns", "add", name}, {"-n", name, "link", "set", "lo", "up"}} {
+	ip := func(commands ...[]string) {
+		for _, args := range commands {
 			if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 				t.Fatalf("ip %v: %v: %s", args, err, out)
 			}
 		}
+	}
+	h := newCheckpointHost(t, script, func(s *specs.Spec, h *host) {
+		name = "c" + strconv.Itoa(os.Getpid())
+		ip([]string{"netns", "add", name}, []string{"-n", name, "link", "set", "lo", "up"})
 		t.Cleanup(func() { exec.Command("ip", "netns", "del", name).Run() })
 		for i, n := range s.Linux.Namespaces {
 			if n.Type == specs.NetworkNamespace {
@@ -416,6 +420,7 @@ while :; do i=$((i+1)); echo $i >&9; echo $i >>/log; sleep 0.1; done`
 	h.counts(h.count()) // it goes on
 	h.checkpoint("--tcp-established")
 	n := h.count()
+	ip([]string{"netns", "del", name}, []string{"netns", "add", name}, []string{"-n", name, "link", "set", "lo", "up"})
 	h.restore("--tcp-established")
 	n = h.counts(n + 3)
 	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) {
@@ -428,7 +433,8 @@ while :; do i=$((i+1)); echo $i >&9; echo $i >>/log; sleep 0.1; done`
 			}
 			return
 		} else if time.Now().After(deadline) {
-			t.Fatalf("of %d lines the connection brought %d", n, len(lines))
+			out, _ := exec.Command("ip", "netns", "exec", name, "sh", "-c", "nft list ruleset; ss -tno").CombinedOutput()
+			t.Fatalf("of %d lines the connection brought %d: %s\n%s", n, len(lines), out, h.logs())
 		}
 	}
 }

@@ -29,7 +29,6 @@ const (
 	versionLSM       = 31600
 	versionNFTables  = 31700 // can lock the network with nftables
 	versionNoLock    = 31800 // can leave it unlocked
-	versionFindsLock = 40100 // unlocks with nftables what another CRIU has locked
 	maxMessage       = 64 << 10
 	maxMessageRights = 1 << 10
 )

@@ -132,7 +132,8 @@ func (d *dump) request() (*rpc.CriuOpts, error) {
 	if d.ParentPath != "" || d.PreDump {
 		o.TrackMem = ptr(true)
 	}
-	return o, d.lockNetwork(o, d.c.Spec(), d.version)
+	d.lockNetwork(o, d.version)
+	return o, nil
 }
 
 // freezer lets CRIU stop the processes by their cgroup instead of one by one.

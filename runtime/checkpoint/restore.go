@@ -170,7 +170,8 @@ func (r *restore) request(ns given) (*rpc.CriuOpts, error) {
 		return nil, err
 	}
 	o.InheritFd = append(o.InheritFd, pipes...)
-	return o, r.lockNetwork(o, r.Spec(), r.version)
+	r.lockNetwork(o, r.version)
+	return o, nil
 }
 
 // pipes gives our standard descriptors for those that were pipes at the dump.
