@@ -12,7 +12,7 @@ import (
 // FuzzRecord: a state.json of whatever content is an error or a record with what all that
 // use it rely on, which saves and loads as it is.
 func FuzzRecord(f *testing.F) {
-	whole := record{ID: "c", Pid: 5, Rootfs: "/r", Cgroups: map[string]string{"": "/sys/fs/cgroup/c"},
+	whole := record{ID: "c", Pid: 5, Bundle: "/b", Rootfs: "/r", Cgroups: map[string]string{"": "/sys/fs/cgroup/c"},
 		Spec: &specs.Spec{Version: "1.0.0", Process: &specs.Process{Args: []string{"a"}}, Root: &specs.Root{Path: "/r"}, Linux: &specs.Linux{}}}
 	b, err := whole.encode()
 	if err != nil {

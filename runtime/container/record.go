@@ -88,7 +88,7 @@ func loadRecord(root, id string) (r record, err error) {
 		}
 	}
 	r.Config = nil
-	if r.ID != id || r.Spec == nil || r.Spec.Linux == nil || r.Spec.Process == nil || r.Spec.Root == nil {
+	if r.ID != id || r.Spec == nil || r.Spec.Linux == nil || r.Spec.Process == nil || r.Spec.Root == nil || !filepath.IsAbs(r.Bundle) {
 		return r, fmt.Errorf("state of %s is damaged: %w", id, errdefs.ErrDataLoss)
 	}
 	r.Spec = normal(r.Spec, r.Bundle)
