@@ -97,6 +97,9 @@ func annotation(name, value string) (p Property, err error) {
 	if strings.ContainsFunc(name, func(c rune) bool { return !letter(c) }) {
 		return p, fmt.Errorf("name incorrect: contains non-alphabetic character")
 	}
+	if err := checkText(value); err != nil {
+		return p, err
+	}
 	v, err := dbus.ParseVariant(value, dbus.Signature{})
 	if err != nil {
 		return p, fmt.Errorf("value parse error: %w", err)
@@ -107,6 +110,45 @@ func annotation(name, value string) (p Property, err error) {
 	}
 	usec, err := microseconds(v)
 	return Prop(stem+"USec", usec), err
+}
+
+// The bounds of a value's text. The parser's time doubles, and worse, with each level
+// of braces; no property of a scope is a dictionary, or nested deeper.
+const (
+	maxText  = 4096
+	maxDepth = 4
+)
+
+func checkText(value string) error {
+	if len(value) > maxText {
+		return fmt.Errorf("value parse error: longer than %d bytes", maxText)
+	}
+	depth := 0
+	var quote rune // that we are in
+	escaped := false
+	for _, c := range value {
+		switch {
+		case escaped:
+			escaped = false
+		case quote != 0 && c == '\\':
+			escaped = true
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote != 0:
+		case c == '\'' || c == '"':
+			quote = c
+		case c == '{':
+			return fmt.Errorf("value parse error: dictionaries are not supported")
+		case c == '[' || c == '(' || c == '<':
+			depth++
+		case c == ']' || c == ')' || c == '>':
+			depth--
+		}
+		if depth > maxDepth {
+			return fmt.Errorf("value parse error: nested deeper than %d", maxDepth)
+		}
+	}
+	return nil
 }
 
 // microseconds takes any number of seconds.
@@ -148,6 +190,9 @@ const maxBit = 1 << 16
 // Bits turns a list of processors or nodes ("0-3,7") to AllowedCPUs' form, a bit each.
 // Class: InvalidArgument.
 func Bits(list string) (set []byte, err error) {
+	if len(list) > maxText {
+		return nil, fmt.Errorf("a list of %d bytes of processors or nodes: %w", len(list), errdefs.ErrInvalidArgument)
+	}
 	for part := range strings.SplitSeq(list, ",") {
 		if part = strings.TrimSpace(part); part == "" {
 			continue

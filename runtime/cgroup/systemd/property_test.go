@@ -39,17 +39,19 @@ func TestAnnotations(t *testing.T) {
 		"org.systemd.property.RuntimeMaxSec":   "uint32 3",
 		"org.systemd.property.CollectMode":     "'inactive-or-failed'",
 		"org.systemd.property.SECSec":          "1.5",
+		"org.systemd.property.Braces":          `'{[(\'{'`,
 		"org.systemd.property.StopSec":         "1.5",
 		"org.systemd.property.ASec":            "true", // a capital before it: not a time
 		"org.systemd.propertyX":                "not ours",
 		"other":                                "1",
 	})
-	want := []string{"ASec=true", `CollectMode="inactive-or-failed"`, "RuntimeMaxUSec=@t 3000000", "SECSec=@d 1.5", "StopUSec=@t 1500000", "TimeoutStopUSec=@t 5000000"}
+	want := []string{"ASec=true", `Braces="{[('{"`, `CollectMode="inactive-or-failed"`, "RuntimeMaxUSec=@t 3000000", "SECSec=@d 1.5", "StopUSec=@t 1500000", "TimeoutStopUSec=@t 5000000"}
 	if err != nil || !reflect.DeepEqual(text(got), want) {
 		t.Errorf("%q, %v", text(got), err)
 	}
 	for key, value := range map[string]string{
 		"Ab": "1", "Time-Out": "1", "Time2": "1", "": "1", "CollectMode": "'open", "StopSec": "'text'", "StopSe": "uint99 1",
+		"Dictionary": "{1: {1: {1: {1: {1: 1}}}}}", "Deep": "[[[[[1]]]]]", "Long": "'" + strings.Repeat("x", 5000) + "'",
 		"MaxSec": "uint64 18446744073709551615", "NegSec": "-1.0", "NegativeSec": "-1",
 	} {
 		if _, err := Annotations(map[string]string{annotationPrefix + key: value}); !errdefs.IsInvalidArgument(err) {
