@@ -49,6 +49,6 @@ func Stay() {
 // knows better when it knows the container.
 func clones(args []string) bool {
 	return slices.ContainsFunc(args, func(a string) bool {
-		return a == "create" || a == "run" || a == "exec"
+		return a == "create" || a == "run" || a == "exec" || a == "restore"
 	})
 }
