@@ -122,8 +122,13 @@ func TestMountOptions(t *testing.T) {
 			s.Mounts = append(s.Mounts, mount("/m", "bind", src, "bind", "idmap"), mount("/plain", "bind", src, "bind"))
 		}, "stat -c %u /m/file /plain/file; touch /m/x && echo written", "0\n65534\nwritten\n"},
 		{"idmapped, the mounts below too or not", func(b *bed, src string, s *specs.Spec) {
-			b.mountTmpfs(src + "/sub")
-			os.WriteFile(src+"/sub/f", nil, 0o644)
+			below := b.t.TempDir() // a tmpfs has ids since Linux 6.3 only
+			os.WriteFile(below+"/f", nil, 0o644)
+			os.Mkdir(src+"/sub", 0o755)
+			if err := unix.Mount(below, src+"/sub", "", unix.MS_BIND, ""); err != nil {
+				b.t.Fatal(err)
+			}
+			b.t.Cleanup(func() { unix.Unmount(src+"/sub", unix.MNT_DETACH) })
 			deep, flat := mount("/deep", "bind", src, "rbind", "ridmap"), mount("/flat", "bind", src, "rbind", "idmap")
 			for _, m := range []*specs.Mount{&deep, &flat} {
 				m.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 4000, Size: 10}}

@@ -132,7 +132,10 @@ func TestBack(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			self, _ := netlink.NewHandle()
+			self, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+			if err != nil {
+				t.Fatal(err)
+			}
 			defer self.Close()
 			if got := addresses(t, self, one); one.Attrs().Flags&net.FlagUp == 0 || !strings.Contains(got, "10.9.8.7/24") || !strings.Contains(got, "fd00:9::7/64") {
 				t.Errorf("%v, addresses %s", one.Attrs().Flags, got)
