@@ -44,9 +44,7 @@ type checkpointHost struct {
 func newCheckpointHost(t *testing.T, script string, edit func(*specs.Spec, *host)) *checkpointHost {
 	t.Helper()
 	needCRIU(t)
-	if err := becomeSubreaper(); err != nil { // restored processes come to us
-		t.Fatal(err)
-	}
+	adopt(t) // restored processes come to us
 	h := newHost(t, script, nil)
 	s := exampleSpec()
 	s.Root.Readonly = false

@@ -301,12 +301,20 @@ func TestPreserveFDs(t *testing.T) {
 	}
 }
 
+// adopt has grun's orphans come to us, for this test alone: a pid namespace does not
+// end before its last process has been waited for.
+func adopt(t *testing.T) {
+	t.Helper()
+	if err := becomeSubreaper(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) })
+}
+
 // TestLifecycle walks the way of a container manager's calls.
 func TestLifecycle(t *testing.T) {
 	h := newHost(t, "trap 'exit 3' TERM; while :; do sleep 0.05; done", nil)
-	if err := becomeSubreaper(); err != nil { // grun's orphans come to us
-		t.Fatal(err)
-	}
+	adopt(t)
 	pidFile := filepath.Join(t.TempDir(), "init.pid")
 	create := h.cmd("create", "--bundle", h.b, "--pid-file", pidFile, h.n)
 	if err := create.Run(); err != nil {
@@ -378,9 +386,7 @@ func (r result) class() result { return result{status: r.status} }
 
 func TestConsoleSocketOfCreate(t *testing.T) {
 	h := newHost(t, "tty", func(s *specs.Spec) { s.Process.Terminal = true })
-	if err := becomeSubreaper(); err != nil {
-		t.Fatal(err)
-	}
+	adopt(t)
 	dir := t.TempDir()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unix"})
 	if err != nil {

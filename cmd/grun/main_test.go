@@ -44,6 +44,7 @@ func call(t *testing.T, stdin string, args ...string) result {
 		return f
 	}
 	in, out, stderr := file("in", stdin), file("out", ""), file("err", "")
+	t.Cleanup(func() { unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }) // what run makes of us
 	status := execute(t.Context(), args, in, out, stderr)
 	o, _ := os.ReadFile(out.Name())
 	e, _ := os.ReadFile(stderr.Name())
