@@ -201,9 +201,6 @@ func processOptions(spec *specs.Spec, p *specs.Process, compile func() (filter, 
 	if err := checkUser(spec, p); err != nil {
 		return o, err
 	}
-	if err := checkUser(spec, p); err != nil {
-		return o, err
-	}
 	userns := plan.HasUserNS(spec)
 	o.OOMScoreAdj = p.OOMScoreAdj
 	if o.OOMScoreAdj == nil {
