@@ -326,11 +326,11 @@ func TestDeleteTwice(t *testing.T) {
 	var work sync.WaitGroup
 	var mu sync.Mutex
 	well := 0
+	var others []*container.Container
 	for range 8 {
-		other, err := container.Load(b.root, "c1")
-		if err != nil {
-			t.Fatal(err)
-		}
+		others = append(others, must(container.Load(b.root, "c1")))
+	}
+	for _, other := range others {
 		work.Go(func() {
 			err := other.Delete(t.Context(), false)
 			mu.Lock()

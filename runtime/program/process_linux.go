@@ -296,8 +296,21 @@ func (c *Process) Release() {
 
 // Abort kills and reaps the child, closes PidFD and releases the rest.
 func (c *Process) Abort() {
-	c.Release()
+	if c.arena == nil {
+		c.kill()
+		return
+	}
+	c.sync.Close()
+	first := c.Pid
 	c.kill()
+	if pid := c.Child(); pid != 0 && pid != first { // by ForkOn, and not adopted: ours to reap
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+			c.PidFD = os.NewFile(uintptr(fd), "pidfd")
+			c.kill()
+		}
+	}
+	c.arena.unmap()
+	c.arena = nil
 }
 
 func (c *Process) kill() {
