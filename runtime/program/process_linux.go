@@ -243,9 +243,9 @@ func (c *Process) failure(i int, e unix.Errno) error {
 	return &Error{Label: o.label + o.detail, Call: c.prog.opText(o), Name: o.name, Errno: e}
 }
 
-// Answer lets a child that asked go on.
+// Answer lets a child that asked go on. That it is gone meanwhile is for Next to tell.
 func (c *Process) Answer() error {
-	if _, err := c.sync.Write([]byte{1}); err != nil {
+	if _, err := c.sync.Write([]byte{1}); err != nil && !errors.Is(err, unix.EPIPE) {
 		return fmt.Errorf("answer child: %w", err)
 	}
 	return nil
