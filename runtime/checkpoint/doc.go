@@ -22,7 +22,7 @@
 // restore: bind mounts, masked files and, in a user namespace, devices by their
 // place in the container; network and pid namespaces that were joined by path;
 // pipes of stdio, whose kernel names are kept in the image directory's
-// descriptors.json. Images, descriptors.json included, can be exchanged with runc.
+// descriptors.json. All names are runc's, which can restore from our images.
 //
 // # A restore's mounts
 //
