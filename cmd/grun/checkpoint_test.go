@@ -540,7 +540,12 @@ func TestCheckpointForRunc(t *testing.T) {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/conf", Type: "bind", Source: h.b, Options: []string{"bind"}})
 	})
 	root := t.TempDir()
-	t.Cleanup(func() { exec.Command(runc, "--root", root, "delete", "-f", h.n).Run() })
+	t.Cleanup(func() { // runc wants the dead reaped before it deletes their cgroup
+		if exec.Command(runc, "--root", root, "kill", h.n, "KILL").Run() == nil {
+			unix.Wait4(-1, nil, 0, nil)
+		}
+		exec.Command(runc, "--root", root, "delete", "-f", h.n).Run()
+	})
 	h.must("run", "-d", "--bundle", h.b, h.n)
 	h.counts(2)
 	h.checkpoint()
