@@ -120,7 +120,7 @@ kill_rest() {
 	done
 }
 
-# measure_runtimes compares the command lines, where no cgroup v2 side has controllers
+# measure_runtimes compares the command lines, with Docker's default seccomp profile, where no cgroup v2 side has controllers
 # beside v1: crun refuses such a host.
 measure_runtimes() {
 	local args=() n=30 hide=true
@@ -130,8 +130,9 @@ measure_runtimes() {
 	args+=("grun=$bin/grun")
 	[ -x /usr/bin/time ] || { echo "no GNU time: the runtimes are not measured"; return 0; }
 	[ "$(accounting)" = "$(unified)" ] || hide="umount $(unified)"
+	(cd "$root" && go run ./contrib/seccomp) >"$dir/seccomp.json"
 	unshare -m sh -c 'mount --make-rprivate / && '"$hide"' && exec "$@"' sh \
-		bin/runtimebench -n $n -rootfs "$dir/rootfs" -json "$dir/runtime.json" "${args[@]}" || status=$?
+		bin/runtimebench -n $n -rootfs "$dir/rootfs" -seccomp "$dir/seccomp.json" -json "$dir/runtime.json" "${args[@]}" || status=$?
 }
 
 measure_floor() {
