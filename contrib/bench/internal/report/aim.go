@@ -78,6 +78,27 @@ var Aims = []Aim{
 	{Test: "mem_none", Metric: "pss_per_container", What: "beyond: memory per container", Bound: 1536, Words: "1536 KiB", Unit: "KiB"},
 }
 
+// runtimeAim is an Aim of our command line beside that of one peer.
+type runtimeAim struct {
+	Aim
+	peer string
+}
+
+// ourRuntime is its name in a run.
+const ourRuntime = "grun"
+
+var runtimeAims = []runtimeAim{
+	{atMost("run", "true", "run", 4), "runc"},
+	{atMost("run", "true", "run", 2), "crun"},
+	{atMost("life", "create", "create", 4), "runc"},
+	{atMost("life", "create", "create", 2), "crun"},
+	{atMost("life", "exec_true", "exec", 4), "runc"},
+	{atMost("life", "delete", "delete", 1), "runc"},
+	{atMost("life", "kill", "kill", 1), "runc"},
+	{atMost("life", "state", "state", 1), "runc"},
+	{atMost("peak_rss", "run_true", "peak memory of run", 1), "runc"},
+}
+
 // flat is a metric that should not grow with the number of containers present.
 type flat struct {
 	what         string

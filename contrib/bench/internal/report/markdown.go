@@ -30,7 +30,9 @@ func (d Document) Markdown(w io.Writer, source string) error {
 		p.all(d.Engine)
 	}
 	if d.Runtime != nil {
-		p.section("Runtimes", "The command lines alone, on one bundle; the ratio is to the first.")
+		p.section("Runtimes", "The command lines alone, on one bundle with Docker's default seccomp profile.")
+		p.runtimeAims(d.Runtime)
+		p.line("\nThe ratio is to the first.\n")
 		p.all(d.Runtime)
 	}
 	if len(d.Floor) > 0 {
@@ -140,6 +142,28 @@ func (p *printer) aims(r *stats.Report) {
 		p.row(a.What, value(r, a.Test, a.Metric, peer), num(mine.Median), mine.Unit, shown, a.String(), verdict)
 	}
 	p.line("\n%d of %d met.", met, judged)
+}
+
+func (p *printer) runtimeAims(r *stats.Report) {
+	p.table(2, "what", "peer", "peer's", "ours", "unit", "ratio", "aim", "met")
+	for _, a := range runtimeAims {
+		peer, ok1 := median(r, a.Test, a.Metric, a.peer)
+		ours, ok2 := median(r, a.Test, a.Metric, ourRuntime)
+		if !ok1 || !ok2 {
+			p.row(a.What, a.peer, "", "", "", "not measured", a.String(), "")
+			continue
+		}
+		v := ours.Median / peer.Median
+		shown := fmt.Sprintf("%.3f", v)
+		if x, ok := ratio(r, a.Test, a.Metric, ourRuntime); ok && x.To == a.peer {
+			v, shown = x.Paired, quartiles(x)
+		}
+		verdict := "**no**"
+		if a.Met(v) {
+			verdict = "yes"
+		}
+		p.row(a.What, a.peer, num(peer.Median), num(ours.Median), ours.Unit, shown, a.String(), verdict)
+	}
 }
 
 func (p *printer) flat(r *stats.Report) {

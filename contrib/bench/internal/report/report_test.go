@@ -37,7 +37,14 @@ func sample(t *testing.T) Document {
 		"options":        map[string]any{"FlatStopped": 500, "FlatRunning": 100},
 		"version_docker": map[string]any{"Version": "20.10.24"}, "version_gantry": map[string]any{"Version": "0.1.0"},
 	}, true)
-	d := Document{Name: "sample", Date: "2026-01-02", Commit: "abc", Command: "make bench", Engine: &r,
+	rb := stats.NewBook("runc", "crun", "grun")
+	for name, v := range map[string]float64{"runc": 40, "crun": 18, "grun": 8} {
+		for i := range 4 {
+			rb.Add(stats.Key{Test: "run", Metric: "true", Unit: "ms"}, name, v+float64(i)/4)
+		}
+	}
+	rr := rb.Report(nil, true)
+	d := Document{Name: "sample", Date: "2026-01-02", Commit: "abc", Command: "make bench", Engine: &r, Runtime: &rr,
 		Floor: []Step{{Name: "  + all", N: 50, Min: 1, Median: 2.5, P95: 3, Max: 4}}}
 	raw, err := json.Marshal(d) // as a reader of the document has it
 	if err != nil {
