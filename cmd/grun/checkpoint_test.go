@@ -542,9 +542,11 @@ func TestCheckpointForRunc(t *testing.T) {
 	root := t.TempDir()
 	t.Cleanup(func() { // runc wants the dead reaped before it deletes their cgroup
 		if exec.Command(runc, "--root", root, "kill", h.n, "KILL").Run() == nil {
-			unix.Wait4(-1, nil, 0, nil)
+			for _, err := unix.Wait4(-1, nil, 0, nil); err == nil || err == unix.EINTR; _, err = unix.Wait4(-1, nil, 0, nil) {
+			}
 		}
 		exec.Command(runc, "--root", root, "delete", "-f", h.n).Run()
+		os.Remove("/sys/fs/cgroup/" + h.n) // a restored one it leaves
 	})
 	h.must("run", "-d", "--bundle", h.b, h.n)
 	h.counts(2)
