@@ -6,6 +6,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/containerd/console"
 	"golang.org/x/sys/unix"
@@ -46,7 +47,7 @@ func newForeground(r *request) (*foreground, error) {
 		}
 		*p.read, *p.write = read, write
 	}
-	signal.Notify(f.signals)
+	signal.Notify(f.signals, early...)
 	return f, nil
 }
 
@@ -136,6 +137,7 @@ func (f *foreground) carry(to, from *os.File) {
 // carried, and returns its exit status. It reaps every child of ours.
 func (f *foreground) wait(pid int, pidfd *os.File) int {
 	first.Stay()
+	defer time.AfterFunc(lateAfter, func() { signal.Notify(f.signals, late()...) }).Stop()
 	for {
 		if status, ended := reapUntil(pid); ended {
 			f.r.log.debugf("process %d exited: %d", pid, status)
@@ -169,7 +171,6 @@ func (f *foreground) close() {
 		f.tty.Reset()
 		f.tty = nil
 	}
-	signal.Stop(f.signals)
 	f.theirs.close()
 	f.ours.close()
 }
@@ -178,17 +179,6 @@ func (s *stdio) close() {
 	for _, f := range []*os.File{s.in, s.out, s.err} {
 		closeFile(f)
 	}
-}
-
-// forwarded leaves out what is ours: SIGCHLD, faults, SIGURG of Go's scheduler,
-// and SIGPIPE, which says that nobody reads our output.
-func forwarded(s syscall.Signal) bool {
-	switch s {
-	case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE,
-		unix.SIGFPE, unix.SIGILL, unix.SIGSEGV, unix.SIGBUS, unix.SIGTRAP, unix.SIGSYS:
-		return false
-	}
-	return true
 }
 
 func becomeSubreaper() error {

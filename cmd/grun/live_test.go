@@ -189,6 +189,34 @@ func TestRunForwardsSignals(t *testing.T) {
 	}
 }
 
+// TestRunForwardsLateSignals: one of real time, too, when the process has run for a while.
+func TestRunForwardsLateSignals(t *testing.T) {
+	h := newHost(t, "trap 'echo got; exit 9' 37; echo ready; while :; do sleep 0.05; done", nil)
+	cmd := h.cmd("run", "-b", h.b, h.n)
+	out, _ := cmd.StdoutPipe()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(out)
+	if line, err := r.ReadString('\n'); line != "ready\n" {
+		t.Fatal(line, err)
+	}
+	over := make(chan []byte)
+	go func() { rest, _ := io.ReadAll(r); over <- rest }()
+	for {
+		cmd.Process.Signal(syscall.Signal(37)) // dropped until grun takes it
+		select {
+		case rest := <-over:
+			cmd.Wait()
+			if got := cmd.ProcessState.ExitCode(); got != 9 || !strings.HasPrefix(string(rest), "got\n") {
+				t.Errorf("status %d, %q", got, rest)
+			}
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 // TestRunTerminalResized: a size that our terminal gets later is theirs too, also
 // when our standard input is none.
 func TestRunTerminalResized(t *testing.T) {
