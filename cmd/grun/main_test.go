@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
-	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 	"github.com/spf13/pflag"
@@ -435,15 +433,15 @@ func TestParseStat(t *testing.T) {
 }
 
 func TestStats(t *testing.T) {
-	one := &cgroup.Stats{V1: &v1.Metrics{
-		CPU:    &v1.CPUStat{Usage: &v1.CPUUsage{Total: 5}},
-		Memory: &v1.MemoryStat{Usage: &v1.MemoryEntry{Usage: 6, Limit: 7}},
-		Pids:   &v1.PidsStat{Current: 2},
+	one := &cgroup.Stats{V1: &cgroup.StatsV1{
+		Memory: &cgroup.MemoryV1{Usage: &cgroup.MemoryEntry{Usage: 6, Limit: 7}},
+		Pids:   &cgroup.Pids{Current: 2},
 	}}
-	two := &cgroup.Stats{V2: &v2.Metrics{
-		CPU:    &v2.CPUStat{UsageUsec: 5},
-		Memory: &v2.MemoryStat{Usage: 6, UsageLimit: 7},
-		Io:     &v2.IOStat{Usage: []*v2.IOEntry{{Major: 8, Rbytes: 9}}},
+	one.V1.CPU.Usage.Total = 5
+	two := &cgroup.Stats{V2: &cgroup.StatsV2{
+		CPU:    cgroup.CPUV2{UsageUsec: 5},
+		Memory: &cgroup.MemoryV2{Usage: 6, UsageLimit: 7},
+		Io:     &cgroup.IO{Usage: []cgroup.IOEntry{{Major: 8, Rbytes: 9}}},
 	}}
 	if s := statsOf(one); s.CPU.Usage.Total != 5 || s.Memory.Usage.Usage != 6 || s.Memory.Usage.Limit != 7 || s.Pids.Current != 2 {
 		t.Errorf("%+v", s)
@@ -451,6 +449,6 @@ func TestStats(t *testing.T) {
 	if s := statsOf(two); s.CPU.Usage.Total != 5000 || s.Memory.Usage.Usage != 6 || s.Blkio.Bytes[0].Value != 9 {
 		t.Errorf("%+v", s)
 	}
-	statsOf(&cgroup.Stats{V1: &v1.Metrics{}})
-	statsOf(&cgroup.Stats{V2: &v2.Metrics{}})
+	statsOf(&cgroup.Stats{V1: &cgroup.StatsV1{}})
+	statsOf(&cgroup.Stats{V2: &cgroup.StatsV2{}})
 }

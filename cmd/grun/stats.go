@@ -2,13 +2,8 @@ package main
 
 import (
 	"os"
-	"strings"
 
-	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
-	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"gantry/runtime/cgroup"
 )
@@ -111,62 +106,70 @@ func statsOf(s *cgroup.Stats) stats {
 	return out
 }
 
-// The getters of messages are those of protobuf: nil gives zeros.
-
-func (s *stats) fillV1(m *v1.Metrics) {
-	u, t := m.GetCPU().GetUsage(), m.GetCPU().GetThrottling()
-	s.CPU.Usage.Total, s.CPU.Usage.Kernel, s.CPU.Usage.User, s.CPU.Usage.Percpu = u.GetTotal(), u.GetKernel(), u.GetUser(), u.GetPerCPU()
-	s.CPU.Throttling.Periods, s.CPU.Throttling.ThrottledPeriods, s.CPU.Throttling.ThrottledTime = t.GetPeriods(), t.GetThrottledPeriods(), t.GetThrottledTime()
-	mem := m.GetMemory()
-	s.Memory = memoryStats{
-		Cache: mem.GetCache(), Usage: entryV1(mem.GetUsage()), Swap: entryV1(mem.GetSwap()),
-		Kernel: entryV1(mem.GetKernel()), KernelTCP: entryV1(mem.GetKernelTCP()),
-		Raw: raw(mem),
+func (s *stats) fillV1(m *cgroup.StatsV1) {
+	u, t := m.CPU.Usage, m.CPU.Throttling
+	s.CPU.Usage.Total, s.CPU.Usage.Kernel, s.CPU.Usage.User, s.CPU.Usage.Percpu = u.Total, u.Kernel, u.User, u.PerCPU
+	s.CPU.Throttling.Periods, s.CPU.Throttling.ThrottledPeriods, s.CPU.Throttling.ThrottledTime = t.Periods, t.ThrottledPeriods, t.ThrottledTime
+	if mem := m.Memory; mem != nil {
+		s.Memory = memoryStats{
+			Cache: mem.Cache, Usage: entryV1(mem.Usage), Swap: entryV1(mem.Swap),
+			Kernel: entryV1(mem.Kernel), KernelTCP: entryV1(mem.KernelTCP),
+			Raw: mem.Raw(),
+		}
 	}
-	s.Pids = pidsStats{m.GetPids().GetCurrent(), m.GetPids().GetLimit()}
-	io := m.GetBlkio()
+	s.Pids = pidsStats(orZero(m.Pids))
+	io := orZero(m.Blkio)
 	s.Blkio = blkioStats{
-		Bytes: entriesV1(io.GetIoServiceBytesRecursive()), Ops: entriesV1(io.GetIoServicedRecursive()),
-		Queued: entriesV1(io.GetIoQueuedRecursive()), ServiceTime: entriesV1(io.GetIoServiceTimeRecursive()),
-		WaitTime: entriesV1(io.GetIoWaitTimeRecursive()), Merged: entriesV1(io.GetIoMergedRecursive()),
-		Time: entriesV1(io.GetIoTimeRecursive()), Sectors: entriesV1(io.GetSectorsRecursive()),
+		Bytes: entriesV1(io.IoServiceBytesRecursive), Ops: entriesV1(io.IoServicedRecursive),
+		Queued: entriesV1(io.IoQueuedRecursive), ServiceTime: entriesV1(io.IoServiceTimeRecursive),
+		WaitTime: entriesV1(io.IoWaitTimeRecursive), Merged: entriesV1(io.IoMergedRecursive),
+		Time: entriesV1(io.IoTimeRecursive), Sectors: entriesV1(io.SectorsRecursive),
 	}
-	for _, h := range m.GetHugetlb() {
-		s.huge(h.GetPagesize(), hugetlbStats{Usage: h.GetUsage(), Max: h.GetMax(), Failcnt: h.GetFailcnt()})
+	for _, h := range m.Hugetlb {
+		s.Hugetlb[h.Pagesize] = hugetlbStats{Usage: h.Usage, Max: h.Max, Failcnt: h.Failcnt}
 	}
 }
 
-func entryV1(e *v1.MemoryEntry) memoryEntry {
-	return memoryEntry{e.GetLimit(), e.GetUsage(), e.GetMax(), e.GetFailcnt()}
+// orZero gives zeros for what is not counted.
+func orZero[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
 }
 
-func entriesV1(list []*v1.BlkIOEntry) (out []blkioEntry) {
+func entryV1(e *cgroup.MemoryEntry) memoryEntry { return memoryEntry(orZero(e)) }
+
+func entriesV1(list []cgroup.BlkIOEntry) (out []blkioEntry) {
 	for _, e := range list {
-		out = append(out, blkioEntry{e.GetMajor(), e.GetMinor(), e.GetOp(), e.GetValue()})
+		out = append(out, blkioEntry{e.Major, e.Minor, e.Op, e.Value})
 	}
 	return out
 }
 
-func (s *stats) fillV2(m *v2.Metrics) {
+func (s *stats) fillV2(m *cgroup.StatsV2) {
 	const micro = 1000
-	u := m.GetCPU()
-	s.CPU.Usage.Total, s.CPU.Usage.Kernel, s.CPU.Usage.User = u.GetUsageUsec()*micro, u.GetSystemUsec()*micro, u.GetUserUsec()*micro
-	s.CPU.Throttling.Periods, s.CPU.Throttling.ThrottledPeriods, s.CPU.Throttling.ThrottledTime = u.GetNrPeriods(), u.GetNrThrottled(), u.GetThrottledUsec()*micro
-	mem := m.GetMemory()
-	s.Memory = memoryStats{
-		Cache: mem.GetFile(),
-		Usage: memoryEntry{Limit: mem.GetUsageLimit(), Usage: mem.GetUsage(), Max: mem.GetMaxUsage(), Failcnt: m.GetMemoryEvents().GetMax()},
-		Swap:  memoryEntry{Limit: sum(mem.GetUsageLimit(), mem.GetSwapLimit()), Usage: mem.GetUsage() + mem.GetSwapUsage()},
-		Raw:   raw(mem), PSI: pressureOf(mem.GetPSI()),
+	u := m.CPU
+	s.CPU.Usage.Total, s.CPU.Usage.Kernel, s.CPU.Usage.User = u.UsageUsec*micro, u.SystemUsec*micro, u.UserUsec*micro
+	s.CPU.Throttling.Periods, s.CPU.Throttling.ThrottledPeriods, s.CPU.Throttling.ThrottledTime = u.NrPeriods, u.NrThrottled, u.ThrottledUsec*micro
+	if mem := m.Memory; mem != nil {
+		s.Memory = memoryStats{
+			Cache: mem.File,
+			Usage: memoryEntry{Limit: mem.UsageLimit, Usage: mem.Usage, Max: mem.MaxUsage},
+			Swap:  memoryEntry{Limit: sum(mem.UsageLimit, mem.SwapLimit), Usage: mem.Usage + mem.SwapUsage},
+			Raw:   mem.Raw(), PSI: pressureOf(mem.PSI),
+		}
 	}
-	s.CPU.PSI, s.Blkio.PSI = pressureOf(u.GetPSI()), pressureOf(m.GetIo().GetPSI())
-	s.Pids = pidsStats{m.GetPids().GetCurrent(), m.GetPids().GetLimit()}
-	for _, e := range m.GetIo().GetUsage() {
-		s.Blkio.Bytes = append(s.Blkio.Bytes, blkioEntry{e.GetMajor(), e.GetMinor(), "Read", e.GetRbytes()}, blkioEntry{e.GetMajor(), e.GetMinor(), "Write", e.GetWbytes()})
-		s.Blkio.Ops = append(s.Blkio.Ops, blkioEntry{e.GetMajor(), e.GetMinor(), "Read", e.GetRios()}, blkioEntry{e.GetMajor(), e.GetMinor(), "Write", e.GetWios()})
+	s.Memory.Usage.Failcnt = orZero(m.MemoryEvents).Max
+	io := orZero(m.Io)
+	s.CPU.PSI, s.Blkio.PSI = pressureOf(u.PSI), pressureOf(io.PSI)
+	s.Pids = pidsStats(orZero(m.Pids))
+	for _, e := range io.Usage {
+		s.Blkio.Bytes = append(s.Blkio.Bytes, blkioEntry{e.Major, e.Minor, "Read", e.Rbytes}, blkioEntry{e.Major, e.Minor, "Write", e.Wbytes})
+		s.Blkio.Ops = append(s.Blkio.Ops, blkioEntry{e.Major, e.Minor, "Read", e.Rios}, blkioEntry{e.Major, e.Minor, "Write", e.Wios})
 	}
-	for _, h := range m.GetHugetlb() {
-		s.huge(h.GetPagesize(), hugetlbStats{Usage: h.GetCurrent(), Failcnt: h.GetFailcnt()})
+	for _, h := range m.Hugetlb {
+		s.Hugetlb[h.Pagesize] = hugetlbStats{Usage: h.Current, Failcnt: h.Failcnt}
 	}
 }
 
@@ -178,37 +181,11 @@ func sum(a, b uint64) uint64 {
 	return a + b
 }
 
-func (s *stats) huge(pagesize string, e hugetlbStats) {
-	s.Hugetlb[pagesize] = e
-}
-
-// raw gives the fields of a message of memory statistics by the kernel's names of
-// them, less what is told elsewhere.
-func raw(m proto.Message) map[string]uint64 {
-	msg := m.ProtoReflect()
-	if !msg.IsValid() {
-		return nil
-	}
-	all := map[string]uint64{}
-	fields := msg.Descriptor().Fields()
-	for i := range fields.Len() {
-		f := fields.Get(i)
-		name := kernelName.Replace(string(f.Name()))
-		if f.Kind() == protoreflect.Uint64Kind && !strings.Contains(name, "usage") && !strings.HasPrefix(name, "swap_") {
-			all[name] = msg.Get(f).Uint()
-		}
-	}
-	return all
-}
-
-var kernelName = strings.NewReplacer("pg_pg_", "pgpg", "pg_fault", "pgfault", "pg_maj_fault", "pgmajfault", "_swap_limit", "_memsw_limit")
-
-func pressureOf(p *v2.PSIStats) *pressure {
+func pressureOf(p *cgroup.PSI) *pressure {
 	if p == nil {
 		return nil
 	}
-	of := func(d *v2.PSIData) waits { return waits{d.GetAvg10(), d.GetAvg60(), d.GetAvg300(), d.GetTotal()} }
-	return &pressure{of(p.GetSome()), of(p.GetFull())}
+	return &pressure{waits(orZero(p.Some)), waits(orZero(p.Full))}
 }
 
 // awaitEnd blocks until the process has ended; nil is one that has.

@@ -3,8 +3,6 @@ package main
 import (
 	"testing"
 
-	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
-
 	"gantry/runtime/cgroup"
 )
 
@@ -12,7 +10,7 @@ import (
 func TestStatsSwap(t *testing.T) {
 	const none = ^uint64(0)
 	for _, tc := range []struct{ memory, swap, want uint64 }{{64, 32, 96}, {64, none, none}, {none, 32, none}, {none, none, none}} {
-		s := statsOf(&cgroup.Stats{V2: &v2.Metrics{Memory: &v2.MemoryStat{Usage: 5, UsageLimit: tc.memory, SwapUsage: 2, SwapLimit: tc.swap}}})
+		s := statsOf(&cgroup.Stats{V2: &cgroup.StatsV2{Memory: &cgroup.MemoryV2{Usage: 5, UsageLimit: tc.memory, SwapUsage: 2, SwapLimit: tc.swap}}})
 		if got := s.Memory.Swap; got.Limit != tc.want || got.Usage != 7 {
 			t.Errorf("%+v: %+v", tc, got)
 		}

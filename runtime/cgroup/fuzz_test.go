@@ -21,8 +21,7 @@ func FuzzStats(f *testing.F) {
 			numbers(s)
 			blkioEntries(s)
 			ioEntries(s)
-			rdmaV1(s)
-			rdmaV2(s)
+			rdmaEntries(s)
 			pressure(s)
 			pidsLimit(s)
 		}

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -560,7 +559,7 @@ func TestStatsGrow(t *testing.T) {
 	}
 }
 
-func grownV2(t *testing.T, a, b *v2.Metrics) {
+func grownV2(t *testing.T, a, b *StatsV2) {
 	t.Helper()
 	if b.CPU.UsageUsec <= a.CPU.UsageUsec {
 		t.Errorf("cpu: %v, then %v", a.CPU, b.CPU)

@@ -8,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
-	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -34,12 +32,6 @@ type Options struct {
 
 // Warning says what was left out, in words for the user.
 type Warning = string
-
-// Stats are a cgroup's counters; exactly one of the two is set, by the host's kind.
-type Stats struct {
-	V1 *v1.Metrics // v1 and hybrid
-	V2 *v2.Metrics
-}
 
 // Manager is one container's cgroup. What the host has mounted is read when it is
 // made, and not again.

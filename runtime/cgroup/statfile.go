@@ -120,3 +120,12 @@ func (r *statReader) pageSizes(suffix string) (sizes []string) {
 	}
 	return sizes
 }
+
+func rdmaEntries(s string) (es []RdmaEntry) {
+	for _, l := range nested(s) {
+		es = append(es, RdmaEntry{Device: l.name, HcaHandles: clamp32(l.uint("hca_handle")), HcaObjects: clamp32(l.uint("hca_object"))})
+	}
+	return es
+}
+
+func clamp32(n uint64) uint32 { return uint32(min(n, 1<<32-1)) }

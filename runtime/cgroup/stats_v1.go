@@ -3,8 +3,6 @@ package cgroup
 import (
 	"strconv"
 	"strings"
-
-	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
 )
 
 // ticks is the length of a clock tick (USER_HZ is 100 on all architectures that
@@ -16,20 +14,20 @@ func (c *legacy) stats() (*Stats, error) {
 		return nil, notFoundDir(c.main())
 	}
 	r := &statReader{dirOf: c.dirOf}
-	m := &v1.Metrics{
+	m := &StatsV1{
 		CPU:     cpuV1(r),
 		Memory:  memoryV1(r),
 		Blkio:   blkioV1(r),
 		Hugetlb: hugetlbV1(r),
 	}
 	if r.has("pids", "pids.current") {
-		m.Pids = &v1.PidsStat{Current: r.uint("pids", "pids.current"), Limit: pidsLimit(r.text("pids", "pids.max"))}
+		m.Pids = &Pids{Current: r.uint("pids", "pids.current"), Limit: pidsLimit(r.text("pids", "pids.max"))}
 	}
 	if oom := r.flat("memory", "memory.oom_control"); len(oom) > 0 {
-		m.MemoryOomControl = &v1.MemoryOomControl{OomKillDisable: oom["oom_kill_disable"], UnderOom: oom["under_oom"], OomKill: oom["oom_kill"]}
+		m.MemoryOomControl = &OomControl{OomKillDisable: oom["oom_kill_disable"], UnderOom: oom["under_oom"], OomKill: oom["oom_kill"]}
 	}
 	if cur := r.text("rdma", "rdma.current"); cur != "" {
-		m.Rdma = &v1.RdmaStat{Current: rdmaV1(cur), Limit: rdmaV1(r.text("rdma", "rdma.max"))}
+		m.Rdma = &Rdma{Current: rdmaEntries(cur), Limit: rdmaEntries(r.text("rdma", "rdma.max"))}
 	}
 	return &Stats{V1: m}, r.err
 }
@@ -43,13 +41,12 @@ func pidsLimit(s string) uint64 {
 	return n
 }
 
-func cpuV1(r *statReader) *v1.CPUStat {
-	u := &v1.CPUUsage{
-		Total:  r.uint("cpuacct", "cpuacct.usage"),
-		Kernel: r.uint("cpuacct", "cpuacct.usage_sys"),
-		User:   r.uint("cpuacct", "cpuacct.usage_user"),
-	}
-	if !r.has("cpuacct", "cpuacct.usage_user") {
+func cpuV1(r *statReader) (c CPUV1) {
+	u, t := &c.Usage, &c.Throttling
+	u.Total = r.uint("cpuacct", "cpuacct.usage")
+	if r.has("cpuacct", "cpuacct.usage_user") {
+		u.Kernel, u.User = r.uint("cpuacct", "cpuacct.usage_sys"), r.uint("cpuacct", "cpuacct.usage_user")
+	} else {
 		stat := r.flat("cpuacct", "cpuacct.stat")
 		u.Kernel, u.User = stat["system"]*ticks, stat["user"]*ticks
 	}
@@ -60,18 +57,17 @@ func cpuV1(r *statReader) *v1.CPUStat {
 		}
 		u.PerCPU = append(u.PerCPU, n)
 	}
-	t := r.flat("cpu", "cpu.stat")
-	return &v1.CPUStat{
-		Usage:      u,
-		Throttling: &v1.Throttle{Periods: t["nr_periods"], ThrottledPeriods: t["nr_throttled"], ThrottledTime: t["throttled_time"]},
-	}
+	stat := r.flat("cpu", "cpu.stat")
+	t.Periods, t.ThrottledPeriods, t.ThrottledTime = stat["nr_periods"], stat["nr_throttled"], stat["throttled_time"]
+	return c
 }
 
-func memoryV1(r *statReader) *v1.MemoryStat {
+func memoryV1(r *statReader) *MemoryV1 {
 	if !r.has("memory", "memory.stat") {
 		return nil
 	}
-	m := memoryStatV1(r.flat("memory", "memory.stat"))
+	m := &MemoryV1{}
+	setStats(m, r.flat("memory", "memory.stat"))
 	m.Usage = entryV1(r, "memory.")
 	m.Swap = entryV1(r, "memory.memsw.")
 	m.Kernel = entryV1(r, "memory.kmem.")
@@ -79,11 +75,11 @@ func memoryV1(r *statReader) *v1.MemoryStat {
 	return m
 }
 
-func entryV1(r *statReader, prefix string) *v1.MemoryEntry {
+func entryV1(r *statReader, prefix string) *MemoryEntry {
 	if !r.has("memory", prefix+"usage_in_bytes") {
 		return nil
 	}
-	return &v1.MemoryEntry{
+	return &MemoryEntry{
 		Limit:   r.uint("memory", prefix+"limit_in_bytes"),
 		Usage:   r.uint("memory", prefix+"usage_in_bytes"),
 		Max:     r.uint("memory", prefix+"max_usage_in_bytes"),
@@ -91,31 +87,13 @@ func entryV1(r *statReader, prefix string) *v1.MemoryEntry {
 	}
 }
 
-func memoryStatV1(s map[string]uint64) *v1.MemoryStat {
-	return &v1.MemoryStat{
-		Cache: s["cache"], RSS: s["rss"], RSSHuge: s["rss_huge"], MappedFile: s["mapped_file"],
-		Dirty: s["dirty"], Writeback: s["writeback"],
-		PgPgIn: s["pgpgin"], PgPgOut: s["pgpgout"], PgFault: s["pgfault"], PgMajFault: s["pgmajfault"],
-		InactiveAnon: s["inactive_anon"], ActiveAnon: s["active_anon"],
-		InactiveFile: s["inactive_file"], ActiveFile: s["active_file"], Unevictable: s["unevictable"],
-		HierarchicalMemoryLimit: s["hierarchical_memory_limit"], HierarchicalSwapLimit: s["hierarchical_memsw_limit"],
-		TotalCache: s["total_cache"], TotalRSS: s["total_rss"], TotalRSSHuge: s["total_rss_huge"],
-		TotalMappedFile: s["total_mapped_file"], TotalDirty: s["total_dirty"], TotalWriteback: s["total_writeback"],
-		TotalPgPgIn: s["total_pgpgin"], TotalPgPgOut: s["total_pgpgout"],
-		TotalPgFault: s["total_pgfault"], TotalPgMajFault: s["total_pgmajfault"],
-		TotalInactiveAnon: s["total_inactive_anon"], TotalActiveAnon: s["total_active_anon"],
-		TotalInactiveFile: s["total_inactive_file"], TotalActiveFile: s["total_active_file"],
-		TotalUnevictable: s["total_unevictable"],
-	}
-}
-
 // blkioV1 takes each counter from the scheduler that counts it: BFQ, else CFQ,
 // else the throttling layer, which counts bytes and operations only.
-func blkioV1(r *statReader) *v1.BlkIOStat {
+func blkioV1(r *statReader) *BlkIO {
 	if _, ok := r.dirOf("blkio"); !ok {
 		return nil
 	}
-	first := func(counter string) []*v1.BlkIOEntry {
+	first := func(counter string) []BlkIOEntry {
 		for _, by := range []string{"bfq.", "", "throttle."} {
 			if es := blkioEntries(r.text("blkio", "blkio."+by+counter+"_recursive")); len(es) > 0 {
 				return es
@@ -123,7 +101,7 @@ func blkioV1(r *statReader) *v1.BlkIOStat {
 		}
 		return nil
 	}
-	return &v1.BlkIOStat{
+	return &BlkIO{
 		IoServiceBytesRecursive: first("io_service_bytes"),
 		IoServicedRecursive:     first("io_serviced"),
 		IoQueuedRecursive:       first("io_queued"),
@@ -137,7 +115,7 @@ func blkioV1(r *statReader) *v1.BlkIOStat {
 
 // blkioEntries reads lines of "8:0 Read 4096" or "8:0 4096"; the last line,
 // "Total 4096", is passed over.
-func blkioEntries(s string) (es []*v1.BlkIOEntry) {
+func blkioEntries(s string) (es []BlkIOEntry) {
 	for line := range strings.Lines(s) {
 		f := strings.Fields(line)
 		if len(f) != 2 && len(f) != 3 {
@@ -148,7 +126,7 @@ func blkioEntries(s string) (es []*v1.BlkIOEntry) {
 		if !ok || err != nil {
 			continue
 		}
-		e := &v1.BlkIOEntry{Major: major, Minor: minor, Value: n}
+		e := BlkIOEntry{Major: major, Minor: minor, Value: n}
 		if len(f) == 3 {
 			e.Op = f[1]
 		}
@@ -157,10 +135,10 @@ func blkioEntries(s string) (es []*v1.BlkIOEntry) {
 	return es
 }
 
-func hugetlbV1(r *statReader) (hs []*v1.HugetlbStat) {
+func hugetlbV1(r *statReader) (hs []HugetlbV1) {
 	for _, size := range r.pageSizes(".usage_in_bytes") {
 		p := "hugetlb." + size + "."
-		hs = append(hs, &v1.HugetlbStat{
+		hs = append(hs, HugetlbV1{
 			Pagesize: size,
 			Usage:    r.uint("hugetlb", p+"usage_in_bytes"),
 			Max:      r.uint("hugetlb", p+"max_usage_in_bytes"),
@@ -169,12 +147,3 @@ func hugetlbV1(r *statReader) (hs []*v1.HugetlbStat) {
 	}
 	return hs
 }
-
-func rdmaV1(s string) (es []*v1.RdmaEntry) {
-	for _, l := range nested(s) {
-		es = append(es, &v1.RdmaEntry{Device: l.name, HcaHandles: clamp32(l.uint("hca_handle")), HcaObjects: clamp32(l.uint("hca_object"))})
-	}
-	return es
-}
-
-func clamp32(n uint64) uint32 { return uint32(min(n, 1<<32-1)) }
