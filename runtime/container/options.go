@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -179,21 +177,6 @@ func cgroupMounts(m *cgroup.Manager) plan.CgroupMounts {
 		list = append(list, plan.Hierarchy(h))
 	}
 	return plan.CgroupMounts{Hierarchies: list}
-}
-
-// filter is a compiled seccomp profile.
-type filter = *security.Filter
-
-// compiler compiles a container's seccomp profile when it is first called: all its
-// processes get the same filter.
-func compiler(s *specs.LinuxSeccomp) func() (filter, error) {
-	return sync.OnceValues(func() (filter, error) {
-		f, err := security.Seccomp(s)
-		if err == nil && len(f.Notify) > 0 && s.ListenerPath == "" {
-			return nil, fmt.Errorf("seccomp listenerPath is not set: %w", errdefs.ErrInvalidArgument)
-		}
-		return f, err
-	})
 }
 
 // processOptions clamps what the process asks for to what we may give it.

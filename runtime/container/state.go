@@ -24,7 +24,7 @@ func Load(root, id string) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Container{root: root, id: id, rec: rec, pidfd: rec.openInit(), filter: compiler(rec.Spec.Linux.Seccomp)}, nil
+	return &Container{root: root, id: id, rec: rec, pidfd: rec.openInit(), filter: keptCompiler(filepath.Join(root, id), rec.Spec.Linux.Seccomp)}, nil
 }
 
 // List loads all containers of a root; those it can't load are left out.
