@@ -202,10 +202,8 @@ func makeLink(w *treeScratch) syscall.Errno {
 //go:norace
 //go:nocheckptr
 func openEntry(w *treeScratch, flags uint64) (r uintptr, e syscall.Errno) {
-	w.how = unix.OpenHow{
-		Flags:   flags | unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH,
-	}
+	w.how.Flags, w.how.Mode = flags|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0
+	w.how.Resolve = unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_BENEATH
 	for n := 0; n < maxRetries; n++ {
 		r, _, e = syscall.RawSyscall6(unix.SYS_OPENAT2, w.src, w.name, uintptr(unsafe.Pointer(&w.how)), 24, 0, 0)
 		if e != syscall.EAGAIN && e != syscall.EINTR {

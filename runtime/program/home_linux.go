@@ -60,7 +60,7 @@ func homeOf(m *machine, uid, dst, size uintptr) syscall.Errno {
 		}
 		*at[byte](dst, 5+w.nHome) = 0
 	}
-	syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+	syscall.RawSyscall6(unix.SYS_CLOSE, fd, 0, 0, 0, 0, 0)
 	return errnoNone
 }
 
@@ -69,7 +69,7 @@ func homeOf(m *machine, uid, dst, size uintptr) syscall.Errno {
 //go:nocheckptr
 func openPasswd(w *homeScratch) (uintptr, bool) {
 	w.path = [16]byte{'/', 'e', 't', 'c', '/', 'p', 'a', 's', 's', 'w', 'd'}
-	w.how = unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_MAGICLINKS}
+	w.how.Flags, w.how.Mode, w.how.Resolve = unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0, unix.RESOLVE_NO_MAGICLINKS
 	dir := uintptr(cwd)
 	fd, _, e := syscall.RawSyscall6(unix.SYS_OPENAT2, dir, uintptr(unsafe.Pointer(&w.path)), uintptr(unsafe.Pointer(&w.how)), 24, 0, 0)
 	if e != errnoNone {
@@ -77,7 +77,7 @@ func openPasswd(w *homeScratch) (uintptr, bool) {
 	}
 	_, e = rawcall(unix.SYS_FSTAT, fd, uintptr(unsafe.Pointer(&w.stat)), 0)
 	if e != errnoNone || w.stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+		syscall.RawSyscall6(unix.SYS_CLOSE, fd, 0, 0, 0, 0, 0)
 		return 0, false
 	}
 	return fd, true

@@ -73,12 +73,13 @@ type machine struct {
 	nops    uintptr
 	regs    uintptr // int64s
 	shared  uintptr
-	scratch uintptr // see makePath
-	conn    uintptr // the connection that asked for the start; 0 is none
-	peer    uintptr // the parent's end of the socket, closed first: else it would never end
-	pidfd   int32   // where clone3 leaves the child's pidfd, for the parent
-	muted   bool    // a seccomp filter has been loaded
-	clock   uintptr // timespecs in the shared pages, of the begin and each op's end; 0: nobody asks
+	scratch uintptr    // see makePath
+	conn    uintptr    // the connection that asked for the start; 0 is none
+	peer    uintptr    // the parent's end of the socket, closed first: else it would never end
+	args    [6]uintptr // of the op at hand: here, for there is little stack
+	pidfd   int32      // where clone3 leaves the child's pidfd, for the parent
+	muted   bool       // a seccomp filter has been loaded
+	clock   uintptr    // timespecs in the shared pages, of the begin and each op's end; 0: nobody asks
 }
 
 // instruction is an Op as the interpreter reads it.
@@ -105,11 +106,10 @@ const errnoNone = syscall.Errno(0)
 //go:norace
 //go:nocheckptr
 func run(m *machine) {
-	var a [6]uintptr
 	var i, r uintptr
 	var e syscall.Errno
 	var in *instruction
-	syscall.RawSyscall(unix.SYS_CLOSE, m.peer, 0, 0)
+	syscall.RawSyscall6(unix.SYS_CLOSE, m.peer, 0, 0, 0, 0, 0)
 	stamp(m, 0)
 	for i < m.nops {
 		in = at[instruction](m.ops, i)
@@ -118,12 +118,17 @@ func run(m *machine) {
 			if in.regs&(1<<k) != 0 {
 				v = *at[uintptr](m.regs, v)
 			}
-			*at[uintptr](uintptr(unsafe.Pointer(&a)), k) = v
+			*at[uintptr](uintptr(unsafe.Pointer(&m.args)), k) = v
 		}
-		if in.nr < opPseudo {
-			r, e = retry(in.nr, &a)
-		} else {
-			r, e = pseudo(m, in.nr, &a, i)
+		switch {
+		case in.nr < opPseudo:
+			r, e = retry(in.nr, &m.args)
+		case in.nr == opMakePath: // these two go deepest: not from pseudo
+			r, e = makePath(m, &m.args)
+		case in.nr == opCopyTree:
+			r, e = copyTree(m, m.args[0], m.args[1])
+		default:
+			r, e = pseudo(m, in.nr)
 		}
 		if in.nr == unix.SYS_SECCOMP {
 			m.clock = 0 // the filter may not let us ask for the time
@@ -158,7 +163,7 @@ func run(m *machine) {
 //go:nocheckptr
 func stamp(m *machine, i uintptr) {
 	if m.clock != 0 {
-		syscall.RawSyscall(unix.SYS_CLOCK_GETTIME, unix.CLOCK_REALTIME, m.clock+i*unsafe.Sizeof(unix.Timespec{}), 0)
+		syscall.RawSyscall6(unix.SYS_CLOCK_GETTIME, unix.CLOCK_REALTIME, m.clock+i*unsafe.Sizeof(unix.Timespec{}), 0, 0, 0, 0)
 	}
 }
 
@@ -245,7 +250,7 @@ func fail(m *machine, in *instruction, i uintptr, e syscall.Errno) {
 //go:nocheckptr
 func say(m *machine, text, n uintptr) {
 	if m.muted {
-		if _, _, e := syscall.RawSyscall(unix.SYS_WRITE, m.conn, text, n); e == errnoNone {
+		if _, _, e := syscall.RawSyscall6(unix.SYS_WRITE, m.conn, text, n, 0, 0, 0); e == errnoNone {
 			return
 		}
 	}
@@ -256,15 +261,15 @@ func say(m *machine, text, n uintptr) {
 //go:norace
 func exit(status uintptr) {
 	for {
-		syscall.RawSyscall(unix.SYS_EXIT_GROUP, status, 0, 0)
+		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, status, 0, 0, 0, 0, 0)
 	}
 }
 
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func pseudo(m *machine, nr uintptr, a *[6]uintptr, i uintptr) (uintptr, syscall.Errno) {
-	s := at[shared](m.shared, 0)
+func pseudo(m *machine, nr uintptr) (uintptr, syscall.Errno) {
+	a, s := &m.args, at[shared](m.shared, 0)
 	switch nr {
 	case opKeep:
 		return keep(m, a[0], a[1], a[2])
@@ -274,8 +279,6 @@ func pseudo(m *machine, nr uintptr, a *[6]uintptr, i uintptr) (uintptr, syscall.
 		return tell(m, a[0], a[1] != 0)
 	case opTellFD:
 		return tellFD(m, a[0], a[1])
-	case opMakePath:
-		return makePath(m, a)
 	case opLookPath:
 		return lookPath(m, a[0], a[1])
 	case opStore:
@@ -301,8 +304,6 @@ func pseudo(m *machine, nr uintptr, a *[6]uintptr, i uintptr) (uintptr, syscall.
 		if a[0] == 0 {
 			return 0, syscall.ENODATA
 		}
-	case opCopyTree:
-		return copyTree(m, a[0], a[1])
 	case opLoad:
 		return uintptr(*at[uint32](a[0]+a[1], 0)) & a[2], errnoNone
 	case opCheck:
@@ -334,7 +335,7 @@ func pseudo(m *machine, nr uintptr, a *[6]uintptr, i uintptr) (uintptr, syscall.
 //go:norace
 func rawcall(nr, a, b, c uintptr) (uintptr, syscall.Errno) {
 	for {
-		r, _, e := syscall.RawSyscall(nr, a, b, c)
+		r, _, e := syscall.RawSyscall6(nr, a, b, c, 0, 0, 0)
 		if e != syscall.EINTR {
 			return r, e
 		}
@@ -431,22 +432,41 @@ func tell(m *machine, code uintptr, wait bool) (uintptr, syscall.Errno) {
 func tellFD(m *machine, code, fd uintptr) (uintptr, syscall.Errno) {
 	w := at[fdMessage](m.scratch, 0)
 	w.text = [2]byte{'f', byte(code)}
-	w.iov = unix.Iovec{Base: &w.text[0], Len: 2}
-	w.control.Cmsghdr = unix.Cmsghdr{Len: 20, Level: unix.SOL_SOCKET, Type: unix.SCM_RIGHTS}
-	w.control.fd = int32(fd)
-	w.hdr = unix.Msghdr{Iov: &w.iov, Iovlen: 1, Control: (*byte)(unsafe.Pointer(&w.control)), Controllen: 24}
+	w.iov, w.iovLen = uintptr(unsafe.Pointer(&w.text)), 2
+	w.control = fdControl{len: 20, level: unix.SOL_SOCKET, kind: unix.SCM_RIGHTS, fd: int32(fd)}
+	w.hdr = msgHdr{iov: uintptr(unsafe.Pointer(&w.iov)), iovs: 1, control: uintptr(unsafe.Pointer(&w.control)), controlLen: 24}
 	_, e := rawcall(unix.SYS_SENDMSG, *at[uintptr](m.regs, uintptr(regSync)), uintptr(unsafe.Pointer(&w.hdr)), unix.MSG_NOSIGNAL)
 	return 0, e
 }
 
+// fdMessage has the kernel's structs with numbers for pointers: a pointer stored
+// here would be a write barrier, which the child must not run.
 type fdMessage struct {
-	hdr     unix.Msghdr
-	iov     unix.Iovec
-	control struct {
-		unix.Cmsghdr
-		fd int32
-	}
-	text [2]byte
+	hdr         msgHdr
+	iov, iovLen uintptr
+	control     fdControl
+	text        [2]byte
+}
+
+// msgHdr is struct msghdr.
+type msgHdr struct {
+	name       uintptr
+	nameLen    uint32
+	_          uint32
+	iov        uintptr
+	iovs       uintptr
+	control    uintptr
+	controlLen uintptr
+	flags      int32
+	_          int32
+}
+
+// fdControl is struct cmsghdr and what follows it.
+type fdControl struct {
+	len         uintptr
+	level, kind int32
+	fd          int32
+	_           int32
 }
 
 //go:nosplit
@@ -476,14 +496,14 @@ func dropBounding(keep uintptr) (uintptr, syscall.Errno) {
 		if keep&(1<<c) != 0 {
 			continue
 		}
-		has, _, e := syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_CAPBSET_READ, c, 0)
+		has, _, e := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAPBSET_READ, c, 0, 0, 0, 0)
 		if e != errnoNone {
 			return 0, errnoNone
 		}
 		if has == 0 {
 			continue
 		}
-		if _, _, e = syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0); e != errnoNone {
+		if _, _, e = syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c, 0, 0, 0, 0); e != errnoNone {
 			return 0, e
 		}
 	}
@@ -535,7 +555,7 @@ func chownStdio(m *machine, uid uintptr) (uintptr, syscall.Errno) {
 //go:nocheckptr
 func awaitStart(m *machine, listener, signals uintptr) (uintptr, syscall.Errno) {
 	at[shared](m.shared, 0).state = stateWaits
-	syscall.RawSyscall(unix.SYS_CLOSE, *at[uintptr](m.regs, uintptr(regSync)), 0, 0)
+	syscall.RawSyscall6(unix.SYS_CLOSE, *at[uintptr](m.regs, uintptr(regSync)), 0, 0, 0, 0, 0)
 	fds := at[[2]unix.PollFd](m.scratch, 0)
 	info := m.scratch + 64
 	for {

@@ -46,7 +46,7 @@ func awaitLent(m *machine, s *shared) uintptr {
 			return uintptr(s.lent - 1)
 		}
 		*at[unix.Timespec](m.scratch, 0) = unix.Timespec{Nsec: lendPause}
-		syscall.RawSyscall(unix.SYS_NANOSLEEP, m.scratch, 0, 0)
+		syscall.RawSyscall6(unix.SYS_NANOSLEEP, m.scratch, 0, 0, 0, 0, 0)
 	}
 	exit(1)
 	return 0

@@ -63,7 +63,7 @@ func makePath(m *machine, a *[6]uintptr) (uintptr, syscall.Errno) {
 //go:norace
 //go:nocheckptr
 func openAt(w *pathScratch, root, path uintptr, flags uint64) (r uintptr, e syscall.Errno) {
-	w.how = unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	w.how.Flags, w.how.Mode, w.how.Resolve = flags|unix.O_CLOEXEC, 0, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_MAGICLINKS
 	for n := 0; n < maxRetries; n++ {
 		r, _, e = syscall.RawSyscall6(unix.SYS_OPENAT2, root, path, uintptr(unsafe.Pointer(&w.how)), 24, 0, 0)
 		if e != syscall.EAGAIN && e != syscall.EINTR {
@@ -245,7 +245,7 @@ func look(w *pathScratch) (bool, syscall.Errno) {
 	empty := uintptr(unsafe.Pointer(&w.comp)) + 255
 	*at[byte](empty, 0) = 0
 	n, _, e := syscall.RawSyscall6(unix.SYS_READLINKAT, fd, empty, link, pathMax-1, 0, 0)
-	syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+	syscall.RawSyscall6(unix.SYS_CLOSE, fd, 0, 0, 0, 0, 0)
 	if e != errnoNone {
 		return false, errnoNone // not a link
 	}
@@ -279,9 +279,9 @@ func makeMissing(w *pathScratch, parent uintptr) syscall.Errno {
 	if w.file && w.restPos == w.nRest {
 		_, _, e = syscall.RawSyscall6(unix.SYS_MKNODAT, dir, comp, unix.S_IFREG|0o644, 0, 0, 0)
 	} else {
-		_, _, e = syscall.RawSyscall(unix.SYS_MKDIRAT, dir, comp, 0o755)
+		_, _, e = syscall.RawSyscall6(unix.SYS_MKDIRAT, dir, comp, 0o755, 0, 0, 0)
 	}
-	syscall.RawSyscall(unix.SYS_CLOSE, dir, 0, 0)
+	syscall.RawSyscall6(unix.SYS_CLOSE, dir, 0, 0, 0, 0, 0)
 	if e == syscall.EEXIST {
 		e = errnoNone
 	}
