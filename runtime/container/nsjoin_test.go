@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -181,5 +182,31 @@ func TestIDMapOfJoinedUserNamespace(t *testing.T) {
 	s.Mounts = append(s.Mounts, mount("/m", "bind", src, "bind", "idmap"))
 	if out, _ := b.run(s); out != "0\n" {
 		t.Errorf("output %q", out)
+	}
+}
+
+// TestNewUserJoinedPIDs: the init is found, although it comes of two clones and its number in
+// the pid namespace that it joins is another one than in ours.
+func TestNewUserJoinedPIDs(t *testing.T) {
+	b := newBed(t)
+	pid := holder(t, unix.CLONE_NEWNET|unix.CLONE_NEWPID, false)
+	s := b.spec("sleep", "100")
+	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "proc" }) // nor over that
+	b.userns(s)
+	b.join(s, pid, specs.NetworkNamespace, specs.PIDNamespace)
+	c, err := b.create(s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"net", "pid"} {
+		if got, want := link(t, c.Pid(), kind), link(t, pid, kind); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	if got, not := link(t, c.Pid(), "user"), link(t, pid, "user"); got == not {
+		t.Errorf("%s is ours", got)
 	}
 }

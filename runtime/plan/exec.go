@@ -69,7 +69,7 @@ func (b *builder) appearInside(kinds uint64) {
 	}
 	b.enterRoot()
 	if kinds&unix.CLONE_NEWPID != 0 {
-		b.forkIntoPidNS(0)
+		b.forkInto("pid", 0)
 	}
 	b.joinTasks()
 	b.openOwnAttrs()

@@ -113,17 +113,15 @@ func (b *builder) joinsFirst() bool {
 	return others > 0 && !b.o.Creator.Unprivileged
 }
 
-// joinThenMakeUser clones once more, for the new user namespace.
+// joinThenMakeUser clones once more, for the new user namespace. A pid namespace is joined
+// for that second child: one that were born in it would not know its child's pid in ours.
 func (b *builder) joinThenMakeUser(fresh uint64) {
-	if b.ns.joined[specs.PIDNamespace] != "" {
-		b.Clone.PidNS = b.Input(InNamespace(specs.PIDNamespace))
-	}
 	b.undumpable()
 	b.joinOthers()
-	b.Label("clone into user namespace")
-	b.ForkOn(fresh)
-	b.Ask(TellChild)
-	b.session()
+	if b.ns.joined[specs.PIDNamespace] != "" {
+		b.joinNamespace(specs.PIDNamespace)
+	}
+	b.forkInto("user", fresh)
 	b.awaitMaps()
 	b.timeNamespace()
 	b.undumpable()
@@ -175,19 +173,24 @@ func (b *builder) joinUser() {
 func (b *builder) makeInJoinedUser(fresh uint64) {
 	pid := fresh & unix.CLONE_NEWPID
 	if b.ns.joined[specs.PIDNamespace] != "" {
-		b.Label("join pid namespace")
-		b.SetNS(b.Input(InNamespace(specs.PIDNamespace)), unix.CLONE_NEWPID)
+		b.joinNamespace(specs.PIDNamespace)
 	}
 	if pid != 0 || b.ns.joined[specs.PIDNamespace] != "" {
-		b.Label("clone into pid namespace")
-		b.ForkOn(pid)
-		b.Ask(TellChild)
-		b.session()
+		b.forkInto("pid", pid)
 	}
 	b.Label("make namespaces")
 	if rest := fresh &^ unix.CLONE_NEWPID; rest != 0 {
 		b.Unshare(rest)
 	}
+}
+
+// forkInto goes on in a child in new namespaces, and in the pid namespace that has just been
+// joined. It leads a session of its own.
+func (b *builder) forkInto(kind string, fresh uint64) {
+	b.Label("clone into %s namespace", kind)
+	b.ForkOn(fresh)
+	b.Ask(TellChild)
+	b.session()
 }
 
 // joinOthers joins what is no matter of the clone: the mount namespace last, with which

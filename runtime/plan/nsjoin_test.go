@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -17,6 +18,12 @@ func TestGoldenJoins(t *testing.T) {
 	for name, change := range map[string]func(s *specs.Spec){
 		"new-user-joined-network": func(s *specs.Spec) {
 			add(s, specs.UserNamespace, specs.CgroupNamespace)
+			join(s, specs.NetworkNamespace, "/run/netns/x")
+		},
+		"new-user-joined-pids": func(s *specs.Spec) {
+			add(s, specs.UserNamespace)
+			s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace })
+			join(s, specs.PIDNamespace, "/proc/9/ns/pid")
 			join(s, specs.NetworkNamespace, "/run/netns/x")
 		},
 		"time-in-user-namespace": func(s *specs.Spec) {

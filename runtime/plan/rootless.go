@@ -44,12 +44,3 @@ func HandsRoot(spec *specs.Spec, c Creator) bool {
 
 // MountLabel is what the ops of a mount of a new file system are labelled.
 func MountLabel(m specs.Mount) string { return fmt.Sprintf("mount %s on %s", m.Type, m.Destination) }
-
-// forkIntoPidNS goes on in a child that is in the pid namespace which has just
-// been joined, and leads a session of its own.
-func (b *builder) forkIntoPidNS(fresh uint64) {
-	b.Label("clone into pid namespace")
-	b.ForkOn(fresh)
-	b.Ask(TellChild)
-	b.session()
-}

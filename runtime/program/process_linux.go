@@ -273,14 +273,28 @@ func (c *Process) Status() unix.WaitStatus { return unix.WaitStatus(c.arena.shar
 // rest of it, the process that c stands for, and reaps the first one.
 func (c *Process) Adopt() error {
 	pid := c.Child()
-	fd, err := unix.PidfdOpen(pid, 0)
+	fd, err := openChild(pid)
 	if err != nil {
-		return fmt.Errorf("pidfd of %d: %w", pid, err)
+		return err
 	}
 	Reap(c.PidFD)
 	c.PidFD.Close()
-	c.Pid, c.PidFD = pid, os.NewFile(uintptr(fd), "pidfd")
+	c.Pid, c.PidFD = pid, fd
 	return nil
+}
+
+// openChild opens a child of ours and no other process: the number is one that a program has
+// left.
+func openChild(pid int) (*os.File, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pidfd of %d: %w", pid, err)
+	}
+	if err := unix.Waitid(unix.P_PIDFD, fd, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT|unix.WALL, nil); err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("process %d is not a child: %w", pid, err)
+	}
+	return os.NewFile(uintptr(fd), "pidfd"), nil
 }
 
 // Release frees what the talk with the child took. The child goes on; one that
@@ -304,8 +318,8 @@ func (c *Process) Abort() {
 	first := c.Pid
 	c.kill()
 	if pid := c.Child(); pid != 0 && pid != first { // by ForkOn, and not adopted: ours to reap
-		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
-			c.PidFD = os.NewFile(uintptr(fd), "pidfd")
+		if fd, err := openChild(pid); err == nil {
+			c.PidFD = fd
 			c.kill()
 		}
 	}

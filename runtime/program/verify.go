@@ -3,7 +3,10 @@ package program
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Verify says what is wrong with a program that was put together badly: a register that
@@ -13,6 +16,9 @@ import (
 func (p *Program) Verify() error {
 	if len(p.ops) == 0 {
 		return fmt.Errorf("program is empty")
+	}
+	if p.bornAway() && slices.ContainsFunc(p.ops, func(o *Op) bool { return o.nr == opForkOn }) {
+		return fmt.Errorf("a child of another pid namespace clones, whose child the parent would not find")
 	}
 	filled := map[Reg]bool{}
 	for _, r := range append([]Reg{p.Clone.Cgroup, p.Clone.PidNS}, p.inputs...) {
@@ -30,6 +36,11 @@ func (p *Program) Verify() error {
 		return fmt.Errorf("program ends with %s", p.ops[len(p.ops)-1].name)
 	}
 	return nil
+}
+
+// bornAway says whether the child has another pid namespace than its parent.
+func (p *Program) bornAway() bool {
+	return p.Clone.PidNS != 0 || p.Clone.Flags&unix.CLONE_NEWPID != 0
 }
 
 func (p *Program) verify(o *Op, i int, filled map[Reg]bool) error {

@@ -26,6 +26,7 @@ func TestVerify(t *testing.T) {
 		{"empty register", func(p *program.Program) { p.Close(p.Reg("f")); p.Exit() }, "register that is empty"},
 		{"empty register that is kept", func(p *program.Program) { p.Keep(3, p.Reg("f")); p.Exit() }, "keeps register"},
 		{"working directory", func(p *program.Program) { p.Open("f", program.Cwd, "x", 0); p.Exit() }, "depends on the working directory"},
+		{"clone in another pid namespace", func(p *program.Program) { p.Clone.PidNS = p.Input("ns"); p.ForkOn(0); p.Exit() }, "would not find"},
 		{"tolerates too much", func(p *program.Program) { p.Unshare(0).Tolerate(1, 2, 3, 4, 5, 6, 7); p.Exit() }, "7 tolerated errors"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
