@@ -8,11 +8,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"gantry/runtime/container"
 )
 
 var listCommand = command{
@@ -43,7 +44,7 @@ func (r *request) describeAll() ([]*containerState, error) {
 	}
 	states := []*containerState{}
 	for _, e := range entries {
-		if !e.IsDir() || strings.HasPrefix(e.Name(), ".new-") { // nothing, or one that is just being made
+		if !e.IsDir() || container.IsPassing(e.Name()) {
 			continue
 		}
 		c, err := r.load(e.Name())

@@ -151,7 +151,7 @@ func TestRaces(t *testing.T) {
 	before := takeInventory(t, a.canary, a.dir+"/source")
 	swaps := swapping(t, a.pairs)
 	started, failed, followed := 0, 0, 0
-	rounds := scale(10000, 60)
+	rounds := scale(10000, 30)
 	for range rounds {
 		out, err := a.box.run()
 		if strings.Contains(out, canaryText) || strings.Contains(out, "reached") {

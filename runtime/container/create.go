@@ -144,7 +144,7 @@ func (k *creation) makeDir() error {
 	if err := os.MkdirAll(k.Root, 0o711); err != nil {
 		return fmt.Errorf("make state root: %w", err)
 	}
-	tmp, err := os.MkdirTemp(k.Root, ".new-")
+	tmp, err := os.MkdirTemp(k.Root, newPrefix)
 	if err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}

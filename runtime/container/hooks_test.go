@@ -326,13 +326,19 @@ func TestDeleteTwice(t *testing.T) {
 	var work sync.WaitGroup
 	var mu sync.Mutex
 	well := 0
-	var others []*container.Container
-	for range 8 {
-		others = append(others, must(container.Load(b.root, "c1")))
+	others := make([]*container.Container, 16)
+	for i := range 8 { // the rest look for it while it is deleted
+		others[i] = must(container.Load(b.root, "c1"))
 	}
 	for _, other := range others {
 		work.Go(func() {
-			err := other.Delete(t.Context(), false)
+			var err error
+			if other == nil {
+				other, err = container.Load(b.root, "c1")
+			}
+			if err == nil {
+				err = other.Delete(t.Context(), false)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			switch {

@@ -49,14 +49,7 @@ func (c *Container) signalInit(ctx context.Context, sig unix.Signal) error {
 
 // ownsPIDs says whether the container has a pid namespace of its own, whose
 // processes the kernel kills with the init.
-func (c *Container) ownsPIDs() bool {
-	for _, n := range c.rec.Spec.Linux.Namespaces {
-		if n.Type == specs.PIDNamespace {
-			return n.Path == ""
-		}
-	}
-	return false
-}
+func (c *Container) ownsPIDs() bool { return plan.HasNew(c.rec.Spec, specs.PIDNamespace) }
 
 // thaw lets a kill take effect: frozen processes don't die on cgroup v1.
 func (c *Container) thaw(ctx context.Context) error {
@@ -181,7 +174,7 @@ func (c *Container) destroy(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := os.RemoveAll(c.dir()); err != nil {
+	if err := c.removeState(); err != nil {
 		return fmt.Errorf("remove state: %w", err)
 	}
 	c.mu.Lock()
@@ -201,12 +194,4 @@ func emptyAndDelete(ctx context.Context, m *cgroup.Manager) error {
 		}
 	}
 	return m.Delete(ctx)
-}
-
-// namespaceFlags are the namespaces that differ from ours.
-func namespaceFlags(spec *specs.Spec) (flags uint64) {
-	for _, n := range spec.Linux.Namespaces {
-		flags |= plan.CloneFlag(n.Type)
-	}
-	return flags
 }

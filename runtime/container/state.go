@@ -38,6 +38,9 @@ func List(root string) ([]*Container, error) {
 	}
 	var list []*Container
 	for _, e := range entries {
+		if IsPassing(e.Name()) {
+			continue
+		}
 		if c, err := Load(root, e.Name()); err == nil {
 			list = append(list, c)
 		}
