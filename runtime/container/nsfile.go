@@ -32,6 +32,14 @@ func (f *files) openNamespace(n specs.LinuxNamespace) error {
 	})
 }
 
+// namespaceFlags are the namespaces that differ from ours.
+func namespaceFlags(spec *specs.Spec) (flags uint64) {
+	for _, n := range spec.Linux.Namespaces {
+		flags |= plan.CloneFlag(n.Type)
+	}
+	return flags
+}
+
 // writeOffsets sets the clocks of the time namespace that pid has made for its children.
 func writeOffsets(pid int, offsets string) error {
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/timens_offsets", pid), []byte(offsets), 0); err != nil {

@@ -124,7 +124,7 @@ func (k *creation) open(ctx context.Context) error {
 			return err
 		}
 	}
-	return k.openMounts()
+	return k.openMounts(ctx)
 }
 
 // options gathers what the plan must know and opens the way into the cgroup.

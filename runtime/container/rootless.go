@@ -56,7 +56,7 @@ func checkRootless(s *specs.Spec) error {
 	if !plan.HasUserNS(s) {
 		return fmt.Errorf("rootless container requires user namespaces: %w", errdefs.ErrInvalidArgument)
 	}
-	if pathOf(s, specs.UserNamespace) != "" {
+	if plan.PathOf(s, specs.UserNamespace) != "" {
 		return nil // its ids are not the spec's
 	}
 	l := s.Linux
@@ -108,15 +108,6 @@ func checkUser(s *specs.Spec, p *specs.Process) error {
 // errNoGroups has runc's words: one's own group alone is mapped only by denying
 // setgroups.
 var errNoGroups = fmt.Errorf("cannot set any additional groups in a rootless container: %w", errdefs.ErrInvalidArgument)
-
-func pathOf(s *specs.Spec, kind specs.LinuxNamespaceType) string {
-	for _, n := range s.Linux.Namespaces {
-		if n.Type == kind {
-			return n.Path
-		}
-	}
-	return ""
-}
 
 // start clones the init. A user's own cgroup can be one that his processes can't
 // be moved to, when the cgroup above both is not his: then it stays where we are.

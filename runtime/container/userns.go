@@ -16,7 +16,7 @@ import (
 
 // openMounts opens what a user namespace's root could not reach, and the user
 // namespaces of idmapped mounts.
-func (k *creation) openMounts() error {
+func (k *creation) openMounts(ctx context.Context) error {
 	userns := plan.HandsRoot(k.Spec, creator())
 	for i, m := range k.Spec.Mounts {
 		if userns && plan.IsBind(m) {
@@ -27,7 +27,7 @@ func (k *creation) openMounts() error {
 			k.files.add(plan.InSource(i), os.NewFile(uintptr(fd), m.Source))
 		}
 		if plan.IsMapped(m) {
-			if err := k.mapMount(i, m, userns); err != nil {
+			if err := k.mapMount(ctx, i, m, userns); err != nil {
 				return fmt.Errorf("id maps of mount %s: %w", m.Destination, err)
 			}
 		}
@@ -35,7 +35,7 @@ func (k *creation) openMounts() error {
 	if !userns {
 		return nil
 	}
-	root, err := k.detachedRoot()
+	root, err := k.detachedRoot(ctx)
 	if err != nil {
 		return err
 	}
@@ -45,8 +45,8 @@ func (k *creation) openMounts() error {
 
 // mapMount gives mount i its ids: here when the container has a user namespace, from where
 // the kernel lets nobody do it, else its init does.
-func (k *creation) mapMount(i int, m specs.Mount, userns bool) error {
-	ns, err := k.mapOf(m)
+func (k *creation) mapMount(ctx context.Context, i int, m specs.Mount, userns bool) error {
+	ns, err := k.mapOf(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -61,20 +61,18 @@ func (k *creation) mapMount(i int, m specs.Mount, userns bool) error {
 
 // mapOf is a user namespace with the ids of a mount: its own, or those of the user namespace
 // that the container joins.
-func (k *creation) mapOf(m specs.Mount) (*os.File, error) {
+func (k *creation) mapOf(ctx context.Context, m specs.Mount) (*os.File, error) {
 	if len(m.UIDMappings) > 0 {
-		return userNamespace(m.UIDMappings, m.GIDMappings)
+		return userNamespace(ctx, m.UIDMappings, m.GIDMappings)
 	}
-	for _, n := range k.Spec.Linux.Namespaces {
-		if n.Type == specs.UserNamespace && n.Path != "" {
-			return os.Open(n.Path)
-		}
+	if path := plan.PathOf(k.Spec, specs.UserNamespace); path != "" {
+		return os.Open(path)
 	}
 	return nil, fmt.Errorf("there are none: %w", errdefs.ErrInvalidArgument)
 }
 
 // userNamespace makes one with the given maps, held by the file alone.
-func userNamespace(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
+func userNamespace(ctx context.Context, uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 	p := program.New()
 	p.Clone.Flags, p.Clone.Signal = unix.CLONE_NEWUSER, 0
 	p.Label("hold a user namespace")
@@ -86,7 +84,7 @@ func userNamespace(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 		return nil, err
 	}
 	defer proc.Abort()
-	if _, err := proc.Next(context.Background()); err != nil {
+	if _, err := proc.Next(ctx); err != nil {
 		return nil, err
 	}
 	if err := idmap.Write(proc.Pid, idmap.Maps{UIDs: uids, GIDs: gids}); err != nil {
@@ -96,7 +94,7 @@ func userNamespace(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 }
 
 // detachedRoot has a child mount the root and hand it over.
-func (k *creation) detachedRoot() (*os.File, error) {
+func (k *creation) detachedRoot(ctx context.Context) (*os.File, error) {
 	p, err := plan.DetachedRoot(plan.Options{RootPath: k.Spec.Root.Path, Rootfs: k.Rootfs, Host: hostOptions(k.Spec.Root.Path)})
 	if err != nil {
 		return nil, err
@@ -106,7 +104,7 @@ func (k *creation) detachedRoot() (*os.File, error) {
 		return nil, err
 	}
 	defer proc.Abort()
-	ev, err := proc.Next(context.Background())
+	ev, err := proc.Next(ctx)
 	if err != nil {
 		return nil, err
 	}

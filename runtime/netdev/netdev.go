@@ -47,8 +47,8 @@ func Move(ns *os.File, devices map[string]specs.LinuxNetDevice) (_ *Moved, err e
 	if err != nil {
 		return nil, err
 	}
+	defer own.Close()
 	if same(own, ns) {
-		own.Close()
 		return nil, fmt.Errorf("network devices: the container has no network namespace of its own: %w", errdefs.ErrInvalidArgument)
 	}
 	if m.here, err = openPlace(own); err != nil {

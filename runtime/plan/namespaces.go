@@ -237,6 +237,17 @@ func (b *builder) hostname() {
 	}
 }
 
+// PathOf is the path of the namespace of that type that the container joins, "" if it joins
+// none.
+func PathOf(spec *specs.Spec, t specs.LinuxNamespaceType) string {
+	for _, n := range spec.Linux.Namespaces {
+		if n.Type == t {
+			return n.Path
+		}
+	}
+	return ""
+}
+
 // HasNew says whether the container gets a new namespace of that type.
 func HasNew(spec *specs.Spec, t specs.LinuxNamespaceType) bool {
 	for _, n := range spec.Linux.Namespaces {

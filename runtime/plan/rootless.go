@@ -2,7 +2,6 @@ package plan
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -38,8 +37,7 @@ func (b *builder) bindsDevices() bool {
 // HandsRoot says whether a container's root and the sources of its binds are
 // inputs of its program.
 func HandsRoot(spec *specs.Spec, c Creator) bool {
-	joins := slices.ContainsFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.MountNamespace && n.Path != "" })
-	return (HasUserNS(spec) || joins) && !c.Unprivileged
+	return (HasUserNS(spec) || PathOf(spec, specs.MountNamespace) != "") && !c.Unprivileged
 }
 
 // MountLabel is what the ops of a mount of a new file system are labelled.
