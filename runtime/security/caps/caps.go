@@ -13,6 +13,7 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/moby/sys/capability"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -25,31 +26,31 @@ type Sets struct {
 }
 
 // byName has the upper-case names, as in specs: "CAP_CHOWN".
-var byName = func() map[string]int {
+var byName = sync.OnceValue(func() map[string]int {
 	m := map[string]int{}
 	for _, c := range capability.ListKnown() {
 		m["CAP_"+strings.ToUpper(c.String())] = int(c)
 	}
 	return m
-}()
+})
 
 // Number is a capability's number by its spec name ("CAP_CHOWN").
 func Number(name string) (int, bool) {
-	n, ok := byName[name]
+	n, ok := byName()[name]
 	return n, ok
 }
 
 // Name is the spec name of a number; "CAP_<n>" for one that is newer than this
 // program.
 func Name(n int) string {
-	if n < 0 || n >= len(byName) {
+	if n < 0 || n >= len(byName()) {
 		return fmt.Sprintf("CAP_%d", n)
 	}
 	return "CAP_" + strings.ToUpper(capability.Cap(n).String())
 }
 
 // Known are the names that this program knows, by number.
-func Known() []string { return Names(1<<len(byName) - 1) }
+func Known() []string { return Names(1<<len(byName()) - 1) }
 
 // Last is the highest number that the kernel knows.
 func Last() (int, error) {
