@@ -25,11 +25,13 @@ var updateCommand = command{
 			f.String(l.flag, "", l.about)
 			f.Lookup(l.flag).Hidden = l.hidden
 		}
-		return func(_ context.Context, r *request, args []string) error { return update(r, f, args[0], *file) }
+		return func(ctx context.Context, r *request, args []string) error {
+			return update(ctx, r, f, args[0], *file)
+		}
 	},
 }
 
-func update(r *request, f *pflag.FlagSet, id, file string) error {
+func update(ctx context.Context, r *request, f *pflag.FlagSet, id, file string) error {
 	c, err := r.load(id)
 	if err != nil {
 		return err
@@ -51,7 +53,7 @@ func update(r *request, f *pflag.FlagSet, id, file string) error {
 	if err := validate.Resources(res); err != nil {
 		return err
 	}
-	if err := c.Update(res); err != nil {
+	if err := c.Update(ctx, res); err != nil {
 		return err
 	}
 	l3, bandwidth := f.Lookup("l3-cache-schema").Value.String(), f.Lookup("mem-bw-schema").Value.String()

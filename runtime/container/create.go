@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"gantry/runtime/bundle"
 	"gantry/runtime/cgroup"
@@ -52,8 +50,8 @@ func Create(ctx context.Context, o CreateOptions) (_ *Container, err error) {
 	defer k.files.close()
 	defer func() { k.devices.Close() }()
 	defer func() {
-		for i := len(k.undo) - 1; err != nil && i >= 0; i-- {
-			k.undo[i]()
+		if err != nil {
+			k.takeBack()
 		}
 	}()
 	if err := k.prepare(ctx); err != nil {
@@ -66,6 +64,13 @@ func Create(ctx context.Context, o CreateOptions) (_ *Container, err error) {
 		return nil, err
 	}
 	return k.c, nil
+}
+
+// takeBack undoes all that has been done, the last first.
+func (k *creation) takeBack() {
+	for _, undo := range slices.Backward(k.undo) {
+		undo()
+	}
 }
 
 // complete reads the spec where the caller has not, and checks it.
@@ -136,43 +141,6 @@ func inBundle(bundle, path string) string {
 		return filepath.Clean(path)
 	}
 	return filepath.Join(bundle, path)
-}
-
-// makeDir lets the state directory appear with its record: whatever else is made
-// can be found and deleted should this process die on the way.
-func (k *creation) makeDir() error {
-	if err := os.MkdirAll(k.Root, 0o711); err != nil {
-		return fmt.Errorf("make state root: %w", err)
-	}
-	tmp, err := os.MkdirTemp(k.Root, newPrefix)
-	if err != nil {
-		return fmt.Errorf("make state directory: %w", err)
-	}
-	if err = os.Chmod(tmp, 0o711); err == nil {
-		err = k.c.rec.save(tmp)
-	}
-	if err == nil && k.Notify {
-		err = os.Mkdir(filepath.Join(tmp, notifyName), 0o755)
-	}
-	if err == nil {
-		err = unix.Rename(tmp, k.c.dir()) // os.Rename would not take an empty directory's place
-	}
-	if err != nil {
-		os.RemoveAll(tmp)
-	}
-	if errors.Is(err, fs.ErrExist) { // ENOTEMPTY too
-		return fmt.Errorf("container with given ID already exists: %s: %w", k.ID, errdefs.ErrAlreadyExists)
-	}
-	if err != nil {
-		return fmt.Errorf("make state directory: %w", err)
-	}
-	k.undo = append(k.undo, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), killWait)
-		defer cancel()
-		os.RemoveAll(k.c.dir())
-		k.c.poststop(ctx)
-	})
-	return nil
 }
 
 // newCgroup names the cgroup. Without privileges one beside our own is the

@@ -38,8 +38,8 @@ func Revive(ctx context.Context, o CreateOptions, bring func(context.Context, *R
 	k := &creation{CreateOptions: o}
 	defer k.files.close()
 	defer func() {
-		for i := len(k.undo) - 1; err != nil && i >= 0; i-- {
-			k.undo[i]()
+		if err != nil {
+			k.takeBack()
 		}
 	}()
 	if err := k.prepare(ctx); err != nil {
@@ -165,7 +165,9 @@ func (r *Revival) Born(pid int, timeNamespace bool) error {
 	c := r.k.c
 	ticks, _ := startTime(pid)
 	c.mu.Lock()
-	c.rec.Pid, c.rec.StartTime, c.pidfd = pid, ticks, os.NewFile(uintptr(fd), "pidfd")
+	pidfd := os.NewFile(uintptr(fd), "pidfd")
+	r.k.undo = append(r.k.undo, func() { pidfd.Close() })
+	c.rec.Pid, c.rec.StartTime, c.pidfd = pid, ticks, pidfd
 	if timeNamespace {
 		c.rec.addTimeNamespace()
 	}

@@ -70,7 +70,7 @@ func (c *Container) Start(ctx context.Context) error {
 }
 
 func (c *Container) startLocked(ctx context.Context) error {
-	unlock, err := c.lock()
+	unlock, err := c.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -139,26 +139,4 @@ func (c *Container) release(ctx context.Context) error {
 		return lateError(command, errno)
 	}
 	return &program.Error{Label: label, Errno: errno}
-}
-
-// lock serialises what changes the container, across processes.
-func (c *Container) lock() (unlock func(), err error) {
-	f, err := os.Open(c.dir())
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("container %s does not exist: %w", c.id, errdefs.ErrNotFound)
-	}
-	if err != nil {
-		return nil, err
-	}
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock state: %w", err)
-	}
-	return func() { f.Close() }, nil
 }

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 
@@ -11,8 +12,8 @@ import (
 
 // Update changes the container's resource limits; what is nil stays. The limits
 // in force are kept in the record, for whoever loads the container.
-func (c *Container) Update(r *specs.LinuxResources) error {
-	unlock, err := c.lock()
+func (c *Container) Update(ctx context.Context, r *specs.LinuxResources) error {
+	unlock, err := c.lock(ctx)
 	if err != nil {
 		return err
 	}

@@ -80,6 +80,6 @@ func (c *container) Exec(ctx context.Context, o process.ExecOptions) (process.St
 }
 
 // Update implements process.Container.
-func (c *container) Update(_ context.Context, r *specs.LinuxResources) error {
-	return c.Container.Update(r)
+func (c *container) Update(ctx context.Context, r *specs.LinuxResources) error {
+	return c.Container.Update(ctx, r)
 }

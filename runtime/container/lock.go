@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -15,6 +14,23 @@ import (
 )
 
 const deleteName = "delete.lock"
+
+// lock lets one caller after the other change the container, across processes. It is a lock
+// on the state directory itself.
+func (c *Container) lock(ctx context.Context) (unlock func(), err error) {
+	f, err := os.Open(c.dir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, c.gone()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock state: %w", err)
+	}
+	if err := flock(ctx, f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
 
 // lockDelete lets one caller after the other delete the container, across
 // processes, until it is gone. It is a lock beside that of starts: a container
@@ -69,37 +85,4 @@ func (c *Container) stillThere() error {
 
 func (c *Container) gone() error {
 	return fmt.Errorf("container %s does not exist: %w", c.id, errdefs.ErrNotFound)
-}
-
-// removeState takes the state's name away at once, then what is in it: who comes meanwhile
-// finds all of it or nothing, and a lock made anew beside a record would be nobody's.
-func (c *Container) removeState() error {
-	gone, err := os.MkdirTemp(c.root, gonePrefix)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(gone)                                                              // when it could not be taken
-	if err := unix.Rename(c.dir(), gone); err != nil && !errors.Is(err, unix.ENOENT) { // os.Rename would not take an empty directory's place
-		return fmt.Errorf("rename %s: %w", c.dir(), err)
-	}
-	for range removeTries { // who found it before its name went may still make a lock in it
-		if err = os.RemoveAll(gone); !errors.Is(err, unix.ENOTEMPTY) {
-			break
-		}
-	}
-	return err
-}
-
-const removeTries = 10
-
-// Names in a root of states that are being made and removed.
-const (
-	newPrefix  = ".new-"
-	gonePrefix = ".gone-"
-)
-
-// IsPassing says whether a name in a root is no container's, but of a state that is being
-// made or removed.
-func IsPassing(name string) bool {
-	return strings.HasPrefix(name, newPrefix) || strings.HasPrefix(name, gonePrefix)
 }
