@@ -112,7 +112,10 @@ func (a *agent) serve(f *os.File) {
 	}
 	for {
 		fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN}}
-		if n, err := unix.Poll(fds, 10_000); err != unix.EINTR && (n == 0 || fds[0].Revents&unix.POLLIN == 0) {
+		switch n, err := unix.Poll(fds, 10_000); {
+		case err == unix.EINTR:
+			continue // to receive would be to wait, before Linux 6.11 even when all are gone
+		case n == 0, fds[0].Revents&unix.POLLIN == 0:
 			return
 		}
 		var n notif
