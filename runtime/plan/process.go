@@ -219,7 +219,7 @@ func (b *builder) confine(o Process) {
 	b.Label("set capabilities")
 	if o.Caps.Ambient != 0 {
 		b.capset(o.HaveCaps, o.HaveCaps|o.Caps.Permitted, o.Caps.Inheritable)
-		b.Ambient(o.Caps.Ambient, capText(o.Caps.Ambient))
+		b.Ambient(o.Caps.Ambient)
 	}
 	if len(o.Seccomp) == 0 {
 		b.capset(o.Caps.Effective, o.Caps.Permitted, o.Caps.Inheritable)

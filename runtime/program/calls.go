@@ -339,9 +339,18 @@ func (p *Program) DropBounding(keep uint64, text string) *Op {
 	return p.Call("dropbounding", opDropBounding, Named(keep, text))
 }
 
-// Ambient raises the capabilities of set in the ambient set.
-func (p *Program) Ambient(set uint64, text string) *Op {
-	return p.Call("ambient", opAmbient, Named(set, text))
+// Ambient makes set the ambient set.
+func (p *Program) Ambient(set uint64) {
+	p.ambient("CLEAR_ALL", unix.PR_CAP_AMBIENT_CLEAR_ALL, 0)
+	for c := range 64 {
+		if set>>c&1 != 0 {
+			p.ambient("RAISE", unix.PR_CAP_AMBIENT_RAISE, c)
+		}
+	}
+}
+
+func (p *Program) ambient(name string, how, capability int) {
+	p.Prctl("CAP_AMBIENT", unix.PR_CAP_AMBIENT, Named(how, name), Num(capability))
 }
 
 // Capset replaces the effective, permitted and inheritable sets.
@@ -408,8 +417,8 @@ func (p *Program) Fork(clone uint64, child func()) Reg {
 	return r
 }
 
-// Reap waits for the child in r and makes its wait status the program's result.
-func (p *Program) Reap(r Reg) *Op { return p.Call("reap", opReap, From(r)) }
+// Join waits for the child in r, by Fork, and fails with EPIPE unless it ended well.
+func (p *Program) Join(r Reg) *Op { return p.Call("join", opJoin, From(r)) }
 
 // ForkOn clones the child once more as a sibling of its own: the copy goes on
 // with the program, the child leaves. See Process.Adopt.

@@ -21,7 +21,6 @@ const (
 	opAwaitStart
 	opSigDefaults
 	opDropBounding
-	opAmbient
 	opChownStdio
 	opExecve
 	opAddress
@@ -29,7 +28,6 @@ const (
 	opIsSet
 	opFork
 	opForkOn
-	opReap
 	opLent
 	opShare
 	opJoin
@@ -57,7 +55,6 @@ type shared struct {
 	op     uint32
 	errno  uint32
 	pid    uint32 // by ForkOn
-	status uint32 // by Reap
 	lent   uint32 // by NotifyFilter: a descriptor, counted from 1
 	nnotes uint32
 	notes  [maxNotes]note
@@ -242,21 +239,6 @@ func fail(m *machine, in *instruction, i uintptr, e syscall.Errno) {
 	exit(status)
 }
 
-// say sends to the one who asked for the start. Under a filter it writes, which is the
-// call that programs are least often denied, and sends when that is refused.
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func say(m *machine, text, n uintptr) {
-	if m.muted {
-		if _, _, e := syscall.RawSyscall6(unix.SYS_WRITE, m.conn, text, n, 0, 0, 0); e == errnoNone {
-			return
-		}
-	}
-	syscall.RawSyscall6(unix.SYS_SENDTO, m.conn, text, n, unix.MSG_NOSIGNAL, 0, 0)
-}
-
 //go:nosplit
 //go:norace
 func exit(status uintptr) {
@@ -289,8 +271,6 @@ func pseudo(m *machine, nr uintptr) (uintptr, syscall.Errno) {
 		return sigDefaults(m)
 	case opDropBounding:
 		return dropBounding(a[0])
-	case opAmbient:
-		return ambient(a[0])
 	case opChownStdio:
 		return chownStdio(m, a[0])
 	case opExecve:
@@ -314,8 +294,6 @@ func pseudo(m *machine, nr uintptr) (uintptr, syscall.Errno) {
 		return fork(m, a[0])
 	case opForkOn:
 		return forkOn(m, s, a[0])
-	case opReap:
-		return reap(s, a[0])
 	case opLent:
 		return awaitLent(m, s), errnoNone
 	case opShare:
@@ -342,111 +320,8 @@ func rawcall(nr, a, b, c uintptr) (uintptr, syscall.Errno) {
 	}
 }
 
-// keep moves what lies below base above it, then closes all others.
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func keep(m *machine, base, list, n uintptr) (uintptr, syscall.Errno) {
-	for k := uintptr(0); k <= n; k++ {
-		reg := at[uintptr](m.regs, listed(list, k, n))
-		if *reg >= base {
-			continue
-		}
-		r, e := rawcall(unix.SYS_FCNTL, *reg, unix.F_DUPFD_CLOEXEC, base)
-		if e != errnoNone {
-			return 0, e
-		}
-		*reg = r
-	}
-	return 0, closeAllBut(m, 0, list, n)
-}
-
-// listed is the k-th register of a list of n, followed by the socket's.
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func listed(list, k, n uintptr) uintptr {
-	if k < n {
-		return *at[uintptr](list, k)
-	}
-	return uintptr(regSync)
-}
-
-// closeAllBut closes the gaps between the listed descriptors: each round finds
-// the lowest one from lo up.
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func closeAllBut(m *machine, lo, list, n uintptr) syscall.Errno {
-	const top = 1<<32 - 1
-	for {
-		next := uintptr(top) + 1
-		for k := uintptr(0); k <= n; k++ {
-			if fd := *at[uintptr](m.regs, listed(list, k, n)); fd >= lo && fd < next {
-				next = fd
-			}
-		}
-		if next > lo {
-			if _, e := rawcall(unix.SYS_CLOSE_RANGE, lo, next-1, 0); e != errnoNone {
-				return e
-			}
-		}
-		if next > top {
-			return errnoNone
-		}
-		lo = next + 1
-	}
-}
-
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func tell(m *machine, code uintptr, wait bool) (uintptr, syscall.Errno) {
-	fd := *at[uintptr](m.regs, uintptr(regSync))
-	msg := [2]byte{'n', byte(code)}
-	if wait {
-		msg[0] = 'c'
-	}
-	_, _, e := syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&msg)), 2, unix.MSG_NOSIGNAL, 0, 0)
-	if e == syscall.EPIPE || e == syscall.ECONNRESET {
-		exit(1)
-	}
-	if e != errnoNone || !wait {
-		return 0, e
-	}
-	n, e := rawcall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&msg)), 1)
-	if e == errnoNone && n == 0 || e == syscall.ECONNRESET {
-		exit(1)
-	}
-	return 0, e
-}
-
-// tellFD builds its message in the scratch area.
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func tellFD(m *machine, code, fd uintptr) (uintptr, syscall.Errno) {
-	w := at[fdMessage](m.scratch, 0)
-	w.text = [2]byte{'f', byte(code)}
-	w.iov, w.iovLen = uintptr(unsafe.Pointer(&w.text)), 2
-	w.control = fdControl{len: 20, level: unix.SOL_SOCKET, kind: unix.SCM_RIGHTS, fd: int32(fd)}
-	w.hdr = msgHdr{iov: uintptr(unsafe.Pointer(&w.iov)), iovs: 1, control: uintptr(unsafe.Pointer(&w.control)), controlLen: 24}
-	_, e := rawcall(unix.SYS_SENDMSG, *at[uintptr](m.regs, uintptr(regSync)), uintptr(unsafe.Pointer(&w.hdr)), unix.MSG_NOSIGNAL)
-	return 0, e
-}
-
 // fdMessage has the kernel's structs with numbers for pointers: a pointer stored
 // here would be a write barrier, which the child must not run.
-type fdMessage struct {
-	hdr         msgHdr
-	iov, iovLen uintptr
-	control     fdControl
-	text        [2]byte
-}
 
 // msgHdr is struct msghdr.
 type msgHdr struct {
@@ -508,126 +383,4 @@ func dropBounding(keep uintptr) (uintptr, syscall.Errno) {
 		}
 	}
 	return 0, errnoNone
-}
-
-//go:nosplit
-//go:norace
-func ambient(set uintptr) (uintptr, syscall.Errno) {
-	_, _, e := syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0)
-	for c := uintptr(0); c < 64 && e == errnoNone; c++ {
-		if set&(1<<c) != 0 {
-			_, _, e = syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c, 0, 0, 0)
-		}
-	}
-	return 0, e
-}
-
-// chownStdio leaves alone what is already uid's, the null device, and what
-// can't change hands.
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func chownStdio(m *machine, uid uintptr) (uintptr, syscall.Errno) {
-	st := at[unix.Stat_t](m.scratch, 0)
-	for fd := uintptr(0); fd < 3; fd++ {
-		if _, e := rawcall(unix.SYS_FSTAT, fd, m.scratch, 0); e == syscall.EBADF {
-			continue
-		} else if e != errnoNone {
-			return 0, e
-		}
-		null := st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 1<<8|3
-		if null || uintptr(st.Uid) == uid {
-			continue
-		}
-		_, e := rawcall(unix.SYS_FCHOWN, fd, uid, ^uintptr(0))
-		if e != errnoNone && e != syscall.EINVAL && e != syscall.EPERM && e != syscall.EROFS {
-			return 0, e
-		}
-	}
-	return 0, errnoNone
-}
-
-// awaitStart: see Program.AwaitStart.
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func awaitStart(m *machine, listener, signals uintptr) (uintptr, syscall.Errno) {
-	at[shared](m.shared, 0).state = stateWaits
-	syscall.RawSyscall6(unix.SYS_CLOSE, *at[uintptr](m.regs, uintptr(regSync)), 0, 0, 0, 0, 0)
-	fds := at[[2]unix.PollFd](m.scratch, 0)
-	info := m.scratch + 64
-	for {
-		fds[0] = unix.PollFd{Fd: int32(signals), Events: unix.POLLIN}
-		fds[1] = unix.PollFd{Fd: int32(listener), Events: unix.POLLIN}
-		_, _, e := syscall.RawSyscall6(unix.SYS_PPOLL, m.scratch, 2, 0, 0, 0, 0)
-		if e == syscall.EINTR {
-			continue
-		}
-		if e != errnoNone {
-			return 0, e
-		}
-		if fds[0].Revents != 0 {
-			if n, e := rawcall(unix.SYS_READ, signals, info, 128); e == errnoNone && n == 128 {
-				exit(128 + uintptr(*at[uint32](info, 0)))
-			}
-		}
-		if fds[1].Revents == 0 {
-			continue
-		}
-		r, _, e := syscall.RawSyscall6(unix.SYS_ACCEPT4, listener, 0, 0, unix.SOCK_CLOEXEC, 0, 0)
-		if e == syscall.ECONNABORTED || e == syscall.EINTR {
-			continue
-		}
-		if e == errnoNone {
-			m.conn = r
-		}
-		return 0, e
-	}
-}
-
-// fork clones without a new stack, as fork(2).
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func fork(m *machine, flags uintptr) (uintptr, syscall.Errno) {
-	args := at[cloneArgs](m.scratch, 0)
-	*args = cloneArgs{flags: uint64(flags), exitSignal: uint64(unix.SIGCHLD)}
-	return rawcall(unix.SYS_CLONE3, m.scratch, unsafe.Sizeof(*args), 0)
-}
-
-// forkOn lets the copy go on and ends this child; the kernel leaves the copy's
-// pid, as our pid namespace has it, in the shared page before the copy runs.
-//
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func forkOn(m *machine, s *shared, flags uintptr) (uintptr, syscall.Errno) {
-	args := at[cloneArgs](m.scratch, 0)
-	*args = cloneArgs{
-		flags:     uint64(flags) | unix.CLONE_PARENT | unix.CLONE_PARENT_SETTID,
-		parentTID: uint64(uintptr(unsafe.Pointer(&s.pid))),
-	}
-	r, e := rawcall(unix.SYS_CLONE3, m.scratch, unsafe.Sizeof(*args), 0)
-	if e == errnoNone && r != 0 {
-		exit(0)
-	}
-	return r, e
-}
-
-//go:nosplit
-//go:norace
-//go:nocheckptr
-func reap(s *shared, pid uintptr) (uintptr, syscall.Errno) {
-	var status uint32
-	for {
-		_, _, e := syscall.RawSyscall6(unix.SYS_WAIT4, pid, uintptr(unsafe.Pointer(&status)), 0, 0, 0, 0)
-		if e == syscall.EINTR {
-			continue
-		}
-		s.status = status
-		return 0, e
-	}
 }

@@ -25,7 +25,7 @@ func (p *Program) NotifyFilter(code byte, name string, raw []byte, n int, how ui
 	fd := p.Reg("listener")
 	p.CallTo(fd, "seccomp", unix.SYS_SECCOMP, Named(1, "SET_MODE_FILTER"), Num(how), filterArg(name, raw, n))
 	p.Call("share", opShare, From(fd))
-	p.Call("join", opJoin, From(helper))
+	p.Join(helper)
 	p.Close(fd)
 }
 

@@ -308,7 +308,6 @@ func lookPath(m *machine, list, n uintptr) (uintptr, syscall.Errno) {
 }
 
 const (
-	statxMode   = 28    // offset of stx_mode in struct statx
 	atEAccess   = 0x200 // AT_EACCESS
 	xOK         = 1
 	currentRoot = cwd
@@ -323,7 +322,7 @@ func executable(m *machine, path uintptr) syscall.Errno {
 	if e != errnoNone {
 		return e
 	}
-	if *at[uint16](m.scratch+statxMode, 0)&unix.S_IFMT == unix.S_IFDIR {
+	if *at[uint16](m.scratch+StatxMode, 0)&unix.S_IFMT == unix.S_IFDIR {
 		return syscall.EISDIR
 	}
 	_, _, e = syscall.RawSyscall6(unix.SYS_FACCESSAT2, dir, path, xOK, atEAccess, 0, 0)

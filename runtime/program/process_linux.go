@@ -266,9 +266,6 @@ func (c *Process) Notes() []Note {
 // Child is the pid that the program made known, 0 if none.
 func (c *Process) Child() int { return int(atomic.LoadUint32(&c.arena.shared().pid)) }
 
-// Status is the wait status of the child's own child, after Reap.
-func (c *Process) Status() unix.WaitStatus { return unix.WaitStatus(c.arena.shared().status) }
-
 // Adopt makes the child that the program has cloned, and which now runs the
 // rest of it, the process that c stands for, and reaps the first one.
 func (c *Process) Adopt() error {

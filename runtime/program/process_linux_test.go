@@ -153,22 +153,20 @@ func TestNextHonoursContext(t *testing.T) {
 	}
 }
 
-func TestForkAndReap(t *testing.T) {
-	p := program.New()
-	p.Clone.Signal = 0
-	p.Keep(3)
-	pid := p.Fork(0, func() {
-		exe := p.Address("exe", "/bin/busybox")
-		p.Execve(exe, []string{"sh", "-c", "exit 9"}, nil)
-	})
-	p.Reap(pid)
-	p.Exit()
-	c := spawn(t, p, nil)
-	if ev := next(t, c); ev.Kind != program.Exited {
-		t.Fatalf("event %v", ev)
-	}
-	if ws := c.Status(); ws.ExitStatus() != 9 {
-		t.Errorf("status %v", ws)
+func TestForkAndJoin(t *testing.T) {
+	for status, want := range map[string]error{"0": nil, "9": unix.EPIPE} {
+		p := program.New()
+		p.Clone.Signal = 0
+		p.Keep(3)
+		pid := p.Fork(0, func() {
+			exe := p.Address("exe", "/bin/busybox")
+			p.Execve(exe, []string{"sh", "-c", "exit " + status}, nil)
+		})
+		p.Join(pid)
+		p.Exit()
+		if _, err := spawn(t, p, nil).Next(context.Background()); !errors.Is(err, want) {
+			t.Errorf("exit %s: error %v, want %v", status, err, want)
+		}
 	}
 }
 
