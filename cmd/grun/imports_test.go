@@ -1,0 +1,20 @@
+package main
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestImports keeps out of grun what would cost each of its commands a coming up.
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "gantry/cmd/grun").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range strings.FieldsSeq(string(out)) {
+		if strings.HasPrefix(pkg, "google.golang.org/") || pkg == "net/http" || pkg == "crypto/tls" {
+			t.Errorf("grun imports %s", pkg)
+		}
+	}
+}
