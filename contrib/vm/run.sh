@@ -8,7 +8,7 @@ export PATH=$PATH:/usr/sbin:/sbin
 here=contrib/vm
 vm=${GANTRY_VM_DIR:-$PWD/.build/vm}
 limit=${GANTRY_VM_TIMEOUT:-840}
-mkdir -p "$vm" && rm -f "$vm"/{console,report}*
+mkdir -p "$vm" && rm -f "$vm"/{console,report,disk}*
 
 entries() { grep -v '^#' $here/list | grep .; }
 
@@ -65,7 +65,7 @@ ramdisk() {
 
 # The disk's root on each machine.
 busybox_root() {
-	mkdir -p "$1"/{bin,sbin,proc,sys,dev,tmp,run,root,etc,var/lib}
+	mkdir -p "$1"/{bin,sbin,proc,sys,dev,tmp,run,root,etc,var/{lib,tmp}}
 	cp "$(command -v busybox)" "$1/bin/busybox"
 	busybox --list | grep -vx busybox | while read -r name; do ln -s busybox "$1/bin/$name"; done
 	printf 'root:x:0:0:root:/root:/bin/sh\n' >"$1/etc/passwd"
@@ -75,8 +75,9 @@ busybox_root() {
 }
 
 # Debian's is kept as an archive for as long as the packages are the same.
-debian_root() {
-	local packages archive
+debian_archive() {
+	local packages
+	[ -n "$(wanted debian)$(wanted hybrid)" ] || return 0
 	packages=$(grep -v '^#' $here/packages | sort | paste -sd,)
 	archive=$vm/debian-$(echo "$packages" | sha256sum | cut -c-12).tar
 	if [ ! -e "$archive" ]; then
@@ -90,6 +91,9 @@ debian_root() {
 			'deb http://deb.debian.org/debian-security bookworm-security main'
 		mv "${archive%.tar}-new.tar" "$archive"
 	fi
+}
+
+debian_root() {
 	tar -C "$1" -xf "$archive" --exclude='./dev/*'
 	# What a machine for one hour without a network can do without.
 	ln -sf /dev/null "$1/etc/systemd/system/serial-getty@ttyS0.service"
@@ -104,18 +108,20 @@ debian_root() {
 }
 
 # disk MACHINE ROOT: its root with our binaries, the docker CLI, this directory and the
-# tests that its steps want.
+# tests that its steps want; none when there are no steps.
 disk() {
 	local tree=$vm/tree package
+	[ -n "$(wanted "$1")" ] || return 0
 	rm -rf "$tree" && mkdir -p "$tree/gantry"/{bin,tests}
 	"$2_root" "$tree"
 	cp "${GANTRY_BIN:-bin}"/* .build/docker "$tree/gantry/bin/"
+	CGO_ENABLED=0 go build -o "$tree/gantry/bin/" ./internal/testutil/intruder
 	wanted "$1" | awk '$5 == "test" {print $6}' | sort -u | while read -r package; do
 		CGO_ENABLED=0 go test -c -o "$tree/gantry/tests/${package//\//-}" "./$package"
 	done
 	cp $here/* "$tree/gantry/"
-	rm -f "$vm/disk.img" && truncate -s 3G "$vm/disk.img"
-	mkfs.ext4 -q -F -E lazy_itable_init=1 -d "$tree" "$vm/disk.img"
+	rm -f "$vm/disk-$1" && truncate -s 3G "$vm/disk-$1"
+	mkfs.ext4 -q -F -E lazy_itable_init=1 -d "$tree" "$vm/disk-$1"
 }
 
 # boot MACHINE PARAMETERS: runs its steps; more parameters for the kernel.
@@ -125,33 +131,69 @@ boot() {
 	timeout -k 5 $((limit - SECONDS)) nice -n 5 qemu-system-x86_64 -accel tcg,thread=multi -cpu max -m 2048 -smp 2 \
 		-display none -serial "file:$vm/console-$1" -monitor none -no-reboot -nic none \
 		-kernel "$vm/kernel/boot/vmlinuz-$release" -initrd "$vm/initrd.gz" \
-		-drive "file=$vm/disk.img,if=virtio,format=raw,cache=unsafe" \
+		-drive "file=$vm/disk-$1,if=virtio,format=raw,cache=unsafe" \
 		-append "console=ttyS0 quiet panic=-1 gantry.steps=$steps $2" </dev/null &
 	trap "kill $! 2>/dev/null || true" EXIT
 	wait $! || echo "the machine ended with $?"
 }
 
-# machine MACHINE ROOT PARAMETERS: counts in failed when a step failed.
+# machine MACHINE PARAMETERS: runs its steps and fails when one did.
 machine() {
 	[ -n "$(wanted "$1")" ] || return 0
-	echo "the machine $1"
-	disk "$1" "$2"
-	boot "$1" "$3"
+	boot "$1" "$2"
 	# What a step prints stands between its marks; a terminal's line ends go.
-	tr -d '\r' <"$vm/console-$1" | sed -n '/^VM-/,$p' | tee "$vm/report-$1" |
-		grep -E '^VM-|^ *(--- (FAIL|SKIP)|FAIL|panic)|^(PASS|ok|not ok)' || true
+	tr -d '\r' <"$vm/console-$1" | sed -n '/^VM-/,$p' >"$vm/report-$1"
+	rm -f "$vm/disk-$1"
+	grep -E '^VM-|^ *(--- FAIL|FAIL|panic)|^not ok' "$vm/report-$1" | sed "s/^/$1: /" || true
 	grep -q '^VM-DONE 0$' "$vm/report-$1" && return
 	echo "the whole console: $vm/console-$1"
 	tail -n 60 "$vm/report-$1"
-	failed=$((failed + 1))
+	return 1
+}
+
+# table: of every step how it ended, the tests (or checks) in it, and its seconds; then
+# what was skipped and why. A step that a machine's end cut off has no verdict.
+table() {
+	local m
+	printf '%-10s %-8s %-7s %6s %6s %7s %7s\n' step machine ended passed failed skipped seconds
+	for m in "$vm"/report-*; do
+		awk -v machine="${m##*-}" -v row='%-10s %-8s %-7s %6s %6s %7s %7s\n' '
+			/^VM-BEGIN / { step = $2; pass = fail = skip = 0 }
+			/^ *--- PASS|^ok / { pass++ }
+			/^ *--- FAIL|^not ok / { fail++ }
+			/^ *--- SKIP/ { skip++ }
+			/^VM-STEP / { printf row, step, machine, $3 ? "failed" : "passed", pass, fail, skip, $4; step = "" }
+			END { if (step) printf row, step, machine, "cut off", pass, fail, skip, "" }' "$m"
+	done
+	echo "skipped:"
+	awk '/^VM-BEGIN / { step = $2 }
+		/^=== RUN|^=== CONT/ { name = $3 }
+		/^ +[a-z0-9_]+\.go:[0-9]+: / { why[name] = $0; sub(/^ +[^ ]+ /, "", why[name]) }
+		/^ *--- SKIP/ { print "  " step " " $3 ": " why[$3] }' "$vm"/report-*
 }
 
 programs
 kernel
 ramdisk
+debian_archive
 SECONDS=0 # the limit is without what was downloaded
+disk busybox busybox
+disk debian debian
+disk hybrid debian
+# Two at a time: the steps of one keep no more than a processor busy.
+(machine busybox 'gantry.init=/gantry/init') &
+ours=$!
+(
+	failed=0
+	machine debian 'gantry.init=/sbin/init systemd.show_status=0' || failed=1
+	machine hybrid 'gantry.init=/sbin/init systemd.show_status=0 systemd.unified_cgroup_hierarchy=0' || failed=1
+	exit $failed
+) &
+theirs=$!
+trap 'kill $ours $theirs 2>/dev/null || true' EXIT
 failed=0
-machine busybox busybox 'gantry.init=/gantry/init'
-machine debian debian 'gantry.init=/sbin/init systemd.show_status=0'
-machine hybrid debian 'gantry.init=/sbin/init systemd.show_status=0 systemd.unified_cgroup_hierarchy=0'
+wait $ours || failed=1
+wait $theirs || failed=1
+table
+echo "$SECONDS seconds in all"
 exit $failed
