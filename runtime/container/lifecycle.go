@@ -143,22 +143,6 @@ func (c *Container) killAndWait(ctx context.Context) error {
 	return nil
 }
 
-// waitEnd waits until the process of pidfd has ended.
-func waitEnd(ctx context.Context, pidfd *os.File, max time.Duration) bool {
-	for deadline := time.Now().Add(max); ctx.Err() == nil && time.Now().Before(deadline); {
-		over := true
-		lend(pidfd, func(fd int) error {
-			n, err := poll(fd, 100)
-			over = err != nil || n > 0
-			return nil
-		})
-		if over {
-			return true
-		}
-	}
-	return ended(pidfd)
-}
-
 // destroy ends what the init left behind, which without a pid namespace of its
 // own outlives it, removes cgroup and state, and runs the poststop hooks.
 func (c *Container) destroy(ctx context.Context) error {

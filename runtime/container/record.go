@@ -8,13 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"gantry/runtime/bundle"
 	"gantry/runtime/cgroup/systemd"
@@ -108,82 +105,4 @@ func readRecord(root, id string) (r record, err error) {
 		return r, fmt.Errorf("read state of %s: %w", id, err)
 	}
 	return r, nil
-}
-
-// startTime reads when a process began, and whether it still runs: a zombie
-// does not.
-func startTime(pid int) (ticks uint64, alive bool) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, false
-	}
-	// pid (comm) state …; comm may contain anything
-	_, rest, ok := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
-	fields := strings.Fields(rest)
-	const startTimeField = 19 // counted from state
-	if !ok || len(fields) <= startTimeField {
-		return 0, false
-	}
-	ticks, err = strconv.ParseUint(fields[startTimeField], 10, 64)
-	return ticks, err == nil && fields[0] != "Z" && fields[0] != "X"
-}
-
-// openInit opens the record's process; nil when it is gone.
-func (r *record) openInit() *os.File {
-	fd, err := unix.PidfdOpen(r.Pid, 0)
-	if err != nil {
-		return nil
-	}
-	if ticks, alive := startTime(r.Pid); !alive || ticks != r.StartTime {
-		unix.Close(fd)
-		return nil
-	}
-	return os.NewFile(uintptr(fd), "pidfd")
-}
-
-// lend gives do the descriptor of f, which cannot be closed and reused until do
-// returns. A nil or closed file is an error.
-func lend(f *os.File, do func(fd int) error) error {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	if cerr := conn.Control(func(fd uintptr) { err = do(int(fd)) }); cerr != nil {
-		return cerr
-	}
-	return err
-}
-
-// dup gives a descriptor of one's own.
-func dup(f *os.File) (own *os.File, err error) {
-	err = lend(f, func(fd int) error {
-		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-		if err == nil {
-			own = os.NewFile(uintptr(n), f.Name())
-		}
-		return err
-	})
-	return own, err
-}
-
-// ended says whether the process of a pidfd has ended, reaped or not. A closed
-// pidfd is that of a container that has been deleted.
-func ended(pidfd *os.File) bool {
-	over := true
-	lend(pidfd, func(fd int) error {
-		n, err := poll(fd, 0)
-		over = err != nil || n > 0
-		return nil
-	})
-	return over
-}
-
-// poll waits up to ms milliseconds until fd is readable.
-func poll(fd, ms int) (n int, err error) {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	for {
-		if n, err = unix.Poll(fds, ms); err != unix.EINTR {
-			return n, err
-		}
-	}
 }

@@ -1,9 +1,7 @@
 package container
 
 import (
-	"os"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -17,16 +15,11 @@ func (c *Container) unsaid() error {
 	if security.SeccompLets(c.rec.Spec.Linux.Seccomp, "write") {
 		return nil
 	}
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(c.Pid()) + "/stat")
-	if err != nil {
-		return nil // ended and reaped: it has run as far as anybody can tell
+	fields := statFields(c.Pid())
+	if len(fields) <= statExitCode || !forkedOnly(fields[statFlags]) {
+		return nil // if ended and reaped, it has run as far as anybody can tell
 	}
-	fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	const flags, exitCode = 6, 49 // counted from state
-	if len(fields) <= exitCode || !forkedOnly(fields[flags]) {
-		return nil
-	}
-	code, _ := strconv.Atoi(fields[exitCode])
+	code, _ := strconv.Atoi(fields[statExitCode])
 	switch unix.WaitStatus(code).ExitStatus() {
 	case 127:
 		return lateError(c.rec.Spec.Process.Args[0], unix.ENOENT)
@@ -34,11 +27,4 @@ func (c *Container) unsaid() error {
 		return lateError(c.rec.Spec.Process.Args[0], unix.EACCES)
 	}
 	return nil // the filter has killed it
-}
-
-// forkedOnly reads a task's flags: PF_FORKNOEXEC goes with the first execve.
-func forkedOnly(flags string) bool {
-	const forkNoExec = 0x40
-	n, err := strconv.ParseUint(flags, 10, 64)
-	return err == nil && n&forkNoExec != 0
 }
