@@ -173,8 +173,7 @@ func TestEngineDies(t *testing.T) {
 			text.Write(f.Data)
 			pos = f.Pos
 		}
-		e.srv.Close()
-		os.Remove(e.events())
+		e.die()
 		follow.Close()
 		k.client.Close()
 
