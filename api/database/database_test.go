@@ -160,38 +160,45 @@ func noise(b []byte) {
 // TestFlips damages one word after the other: Open refuses, or all that is there can
 // be read and written.
 func TestFlips(t *testing.T) {
-	for _, o := range []database.Options{{NoSync: true}, {NoSync: true, NoFreelistSync: true}} {
-		whole, err := os.ReadFile(sample(t, o))
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(t.TempDir(), "x.db")
-		refused := 0
-		for page := 0; page < len(whole)/4096; page += 1 + page/8 {
-			for _, at := range []int{0, 8, 10, 12, 16, 20, 24, 28, 40, 56} {
-				data := bytes.Clone(whole)
-				for i := range 4 {
-					data[page*4096+at+i] ^= byte(0x5a + page + i)
-				}
-				if err := os.WriteFile(path, data, 0o600); err != nil {
-					t.Fatal(err)
-				}
-				db, err := database.Open(path, o)
-				if err != nil {
-					refused++
-					continue
-				}
-				size(t, db)
-				// A value may have become a bucket: an error, and no panic.
-				_ = db.Update(func(tx *bbolt.Tx) error { return fill(tx, 2) })
-				if err := db.Close(); err != nil {
-					t.Error(err)
-				}
+	for name, o := range map[string]database.Options{"freelist": {NoSync: true}, "no freelist": {NoSync: true, NoFreelistSync: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			flip(t, o)
+		})
+	}
+}
+
+func flip(t *testing.T, o database.Options) {
+	whole, err := os.ReadFile(sample(t, o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "x.db")
+	refused := 0
+	for page := 0; page < len(whole)/4096; page += 1 + page/4 {
+		for _, at := range []int{0, 8, 10, 12, 16, 20, 24, 28, 40, 56} {
+			data := bytes.Clone(whole)
+			for i := range 4 {
+				data[page*4096+at+i] ^= byte(0x5a + page + i)
+			}
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			db, err := database.Open(path, o)
+			if err != nil {
+				refused++
+				continue
+			}
+			size(t, db)
+			// A value may have become a bucket: an error, and no panic.
+			_ = db.Update(func(tx *bbolt.Tx) error { return fill(tx, 2) })
+			if err := db.Close(); err != nil {
+				t.Error(err)
 			}
 		}
-		if refused == 0 {
-			t.Error("no damage was noticed")
-		}
+	}
+	if refused == 0 {
+		t.Error("no damage was noticed")
 	}
 }
 
