@@ -36,7 +36,7 @@ type creation struct {
 // Create makes the container's init, which then waits to be started. Its
 // command has already been looked up inside the container's root: one that
 // can't be run is a *CommandError. When Create fails nothing is left behind.
-// Classes: InvalidArgument, AlreadyExists.
+// Classes: InvalidArgument, AlreadyExists, FailedPrecondition when others are in its cgroup.
 func Create(ctx context.Context, o CreateOptions) (_ *Container, err error) {
 	if err := validate.ID(o.ID); err != nil {
 		return nil, err
@@ -107,6 +107,9 @@ func (k *creation) prepare(ctx context.Context) error {
 		return err
 	}
 	k.setCgroup(m)
+	if err := k.emptyCgroup(); err != nil {
+		return err
+	}
 	if err := k.makeDir(); err != nil {
 		return err
 	}
