@@ -1,10 +1,13 @@
 package container
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -81,15 +84,35 @@ func (c *Container) unlessStopped(err error) error {
 		return err
 	}
 	for _, sign := range []error{program.ErrDied, unix.ESRCH, unix.ENOENT, unix.ENOMEM} {
-		if errors.Is(err, sign) && waitEnd(context.Background(), c.PidFD(), dying) {
+		if !errors.Is(err, sign) {
+			continue
+		}
+		wait := dying
+		if exiting(c.Pid()) {
+			wait = killWait
+		}
+		if waitEnd(context.Background(), c.PidFD(), wait) {
 			return errStopped
 		}
 	}
 	return err
 }
 
-// dying is how long an end may take that has begun.
+// dying is how long an end may take to show that it has begun.
 const dying = 100 * time.Millisecond
+
+// exiting says whether a process has begun to end: an init that kills the others of its
+// pid namespace has, and may take long on a busy machine.
+func exiting(pid int) bool {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	const flagsField, pfExiting = 6, 4 // counted from the state; PF_EXITING of the kernel
+	if len(f) <= flagsField {
+		return false
+	}
+	flags, err := strconv.ParseUint(f[flagsField], 10, 64)
+	return err == nil && flags&pfExiting != 0
+}
 
 // hear listens until execve and takes the terminal.
 func (c *Container) hear(ctx context.Context, proc *program.Process, ready func(*os.File) error) (tty *os.File, err error) {
