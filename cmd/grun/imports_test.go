@@ -4,11 +4,13 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"gantry/internal/testutil/need"
 )
 
 // TestImports keeps out of grun what would cost each of its commands a coming up.
 func TestImports(t *testing.T) {
-	out, err := exec.Command("go", "list", "-deps", "gantry/cmd/grun").Output()
+	out, err := exec.Command(need.Command(t, "go"), "list", "-deps", "gantry/cmd/grun").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
