@@ -265,7 +265,7 @@ func TestInitLast(t *testing.T) {
 		t.Errorf("exec in a stopped container: %v", err)
 	}
 	said := strings.Split(told.String(), ", ")
-	if len(said) != 13 || said[11] != "oom" || said[12] != `exit "" 137` {
+	if len(said) != 13 || said[6] != "oom" || said[12] != `exit "" 137` {
 		t.Errorf("told %q", said)
 	}
 	for i := range 5 {

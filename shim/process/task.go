@@ -327,6 +327,7 @@ func (t *Task) awaitExec(p *Process, exit <-chan reaper.Exit) {
 // awaitInit tells the init's exit when those of all execs have been.
 func (t *Task) awaitInit(exit <-chan reaper.Exit) {
 	e := <-exit
+	t.oom.last() // at once: where systemd keeps the cgroup it removes it when it is empty
 	failpoint.Hit("shim/process.exit.reaped")
 	t.init.died(e)
 	t.mu.Lock()
@@ -343,7 +344,7 @@ func (t *Task) awaitInit(exit <-chan reaper.Exit) {
 	<-t.idle
 	t.init.enter(context.Background())
 	defer t.init.leave()
-	t.oom.last()
+	t.oom.last() // execs may have been killed since
 	if !t.init.neverRan() {
 		t.tell.Exited("", e)
 	}
