@@ -74,13 +74,13 @@ func flock(ctx context.Context, f *os.File) error {
 const lockPause = 5 * time.Millisecond
 
 // stillThere fails when the container was deleted, and another of its id perhaps
-// created, since it was loaded.
+// created, since it was loaded. A record that has been damaged since is no other one.
 func (c *Container) stillThere() error {
 	now, err := readRecord(c.root, c.id)
 	if errdefs.IsNotFound(err) || err == nil && !now.Created.Equal(c.Created()) {
 		return c.gone()
 	}
-	return err
+	return nil
 }
 
 func (c *Container) gone() error {
