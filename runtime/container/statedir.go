@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -25,6 +26,9 @@ func (k *creation) makeDir() error {
 	}
 	if err = os.Chmod(tmp, 0o711); err == nil {
 		err = k.c.rec.save(tmp)
+	}
+	if err == nil { // now, for a delete may find no room for it
+		err = os.WriteFile(filepath.Join(tmp, deleteName), nil, 0o600)
 	}
 	if err == nil && k.Notify {
 		err = os.Mkdir(filepath.Join(tmp, notifyName), 0o755)
@@ -51,14 +55,16 @@ func (k *creation) makeDir() error {
 }
 
 // removeState takes the state's name away at once, then what is in it: who comes meanwhile
-// finds all of it or nothing, and a lock made anew beside a record would be nobody's.
-func (c *Container) removeState() error {
-	gone, err := os.MkdirTemp(c.root, gonePrefix)
-	if err != nil {
-		return err
-	}
-	defer os.Remove(gone)                                                              // when it could not be taken
-	if err := unix.Rename(c.dir(), gone); err != nil && !errors.Is(err, unix.ENOENT) { // os.Rename would not take an empty directory's place
+// finds all of it or nothing, and a lock made anew beside a record would be nobody's. Where
+// there is no room for another name it does without.
+func (c *Container) removeState() (err error) {
+	gone := filepath.Join(c.root, fmt.Sprintf("%s%s.%d.%d", gonePrefix, c.id, os.Getpid(), time.Now().UnixNano()))
+	switch err := unix.Rename(c.dir(), gone); {
+	case errors.Is(err, unix.ENOENT):
+		return nil
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.ENAMETOOLONG):
+		gone = c.dir()
+	case err != nil:
 		return fmt.Errorf("rename %s: %w", c.dir(), err)
 	}
 	for range removeTries { // who found it before its name went may still make a lock in it
