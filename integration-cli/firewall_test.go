@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"gantry/internal/testutil/engine"
 	"gantry/internal/testutil/leak"
 	"gantry/internal/testutil/need"
+	"gantry/internal/testutil/thread"
 )
 
 // A lab is a network namespace that stands for a host, and one for the world around
@@ -84,20 +84,18 @@ func (l *lab) serve() {
 }
 
 // inside calls f on a thread in a network namespace.
-func inside(ns string, f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		h, err := netns.GetFromPath(ns)
-		if err == nil {
-			defer h.Close()
-			if err = netns.Set(h); err == nil {
-				err = f()
-			}
+func inside(ns string, f func() error) (err error) {
+	thread.Apart(func() {
+		var h netns.NsHandle
+		if h, err = netns.GetFromPath(ns); err != nil {
+			return
 		}
-		done <- err
-	}()
-	return <-done
+		defer h.Close()
+		if err = netns.Set(h); err == nil {
+			err = f()
+		}
+	})
+	return err
 }
 
 // fetch asks an HTTP server from a namespace for /, and returns the end of the answer.

@@ -5,41 +5,34 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netns"
+
+	"gantry/internal/testutil/thread"
 )
 
 // inNetns runs f in the network namespace of a process; sockets that f opens stay there.
 func inNetns[T any](t *testing.T, pid int, f func() (T, error)) T {
 	t.Helper()
-	type result struct {
-		v   T
-		err error
-	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		var r result
-		defer func() { done <- r }()
-		ns, err := netns.GetFromPid(pid)
-		if err != nil {
-			r.err = err
+	var v T
+	var err error
+	thread.Apart(func() {
+		var ns netns.NsHandle
+		if ns, err = netns.GetFromPid(pid); err != nil {
 			return
 		}
 		defer ns.Close()
-		if r.err = netns.Set(ns); r.err == nil {
-			r.v, r.err = f()
+		if err = netns.Set(ns); err == nil {
+			v, err = f()
 		}
-	}()
-	r := <-done
-	if r.err != nil {
-		t.Fatal(r.err)
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return r.v
+	return v
 }
 
 // echoIn answers what it gets, on TCP and UDP ports of a container's namespace, until

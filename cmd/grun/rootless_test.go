@@ -76,6 +76,10 @@ func chownTree(dir string, id int) error {
 	})
 }
 
+// The first thread is the main goroutine's: a test that changes its own thread's namespaces
+// does not change what /proc/self shows.
+func init() { runtime.LockOSThread() }
+
 // live starts what u.start asks for, on a thread of its own, which ends with it.
 func (u *plainUser) live(dir string, ready chan<- error) {
 	runtime.LockOSThread()

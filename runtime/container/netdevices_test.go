@@ -13,6 +13,10 @@ import (
 	"gantry/internal/testutil/need"
 )
 
+// The first thread is the main goroutine's: a test that changes its own thread's namespaces
+// does not change what /proc/self shows.
+func init() { runtime.LockOSThread() }
+
 // vethPair makes one in a network namespace that only this test's thread is in.
 func vethPair(t *testing.T) {
 	t.Helper()

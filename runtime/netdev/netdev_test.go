@@ -16,6 +16,10 @@ import (
 	"gantry/internal/testutil/need"
 )
 
+// The first thread is the main goroutine's: a test that changes its own thread's namespaces
+// does not change what /proc/self shows.
+func init() { runtime.LockOSThread() }
+
 // spaces puts the test's thread into a new network namespace with a veth pair, and makes
 // another one. The thread ends with the test.
 func spaces(t *testing.T) (there *os.File, h *netlink.Handle) {

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"gantry/internal/testutil/thread"
 )
 
 // Writable tries with all the privileges of the caller, in a mount namespace of its own
@@ -16,10 +17,7 @@ import (
 // changed. It writes nothing. Nobody must be executing the file, or else the kernel
 // may refuse for that reason alone; fd may be of any kind, O_PATH included.
 func Writable(fd int) (ways []string, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and not back: the thread ends with the goroutine
+	thread.Apart(func() {
 		if err = unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return
 		}
@@ -27,8 +25,7 @@ func Writable(fd int) (ways []string, err error) {
 			return
 		}
 		ways, err = try(fd)
-	}()
-	<-done
+	})
 	return ways, err
 }
 
