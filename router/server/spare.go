@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// refusal bounds how long a client that is refused may keep the others waiting.
+// refusal bounds, twice, how long a client that is refused may keep the others waiting.
 const refusal = 50 * time.Millisecond
 
 // spared is a listener that answers when the process is out of descriptors: it holds a
@@ -64,9 +64,12 @@ func (s *spared) Accept() (net.Conn, error) {
 
 func short(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
 
-// refuse answers whatever c asks, and waits a little for it to read that.
+// refuse answers whatever c asks once it has asked, for a client takes no answer before,
+// and waits a little for it to read that.
 func refuse(c net.Conn) {
 	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(refusal))
+	_, _ = c.Read(make([]byte, 4<<10))
 	_ = c.SetDeadline(time.Now().Add(refusal))
 	body := fmt.Sprintf("{\"message\":%q}\n", unix.EMFILE.Error())
 	_, err := fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"+
