@@ -170,17 +170,24 @@ func TestRunOutputIsWhole(t *testing.T) {
 	}
 }
 
-func TestRunForwardsSignals(t *testing.T) {
-	h := newHost(t, "trap 'echo got; exit 9' TERM; echo ready; while :; do sleep 0.05; done", nil)
+// runReady runs the container in the foreground until it has said that it is ready.
+func (h *host) runReady() (*exec.Cmd, *bufio.Reader) {
+	h.t.Helper()
 	cmd := h.cmd("run", "-b", h.b, h.n)
 	out, _ := cmd.StdoutPipe()
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	r := bufio.NewReader(out)
 	if line, err := r.ReadString('\n'); line != "ready\n" {
-		t.Fatal(line, err)
+		h.t.Fatal(line, err)
 	}
+	return cmd, r
+}
+
+func TestRunForwardsSignals(t *testing.T) {
+	h := newHost(t, "trap 'echo got; exit 9' TERM; echo ready; while :; do sleep 0.05; done", nil)
+	cmd, r := h.runReady()
 	cmd.Process.Signal(unix.SIGTERM)
 	rest, _ := io.ReadAll(r)
 	cmd.Wait()
@@ -192,15 +199,7 @@ func TestRunForwardsSignals(t *testing.T) {
 // TestRunForwardsLateSignals: one of real time, too, when the process has run for a while.
 func TestRunForwardsLateSignals(t *testing.T) {
 	h := newHost(t, "trap 'echo got; exit 9' 37; echo ready; while :; do sleep 0.05; done", nil)
-	cmd := h.cmd("run", "-b", h.b, h.n)
-	out, _ := cmd.StdoutPipe()
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	r := bufio.NewReader(out)
-	if line, err := r.ReadString('\n'); line != "ready\n" {
-		t.Fatal(line, err)
-	}
+	cmd, r := h.runReady()
 	over := make(chan []byte)
 	go func() { rest, _ := io.ReadAll(r); over <- rest }()
 	for {
@@ -217,21 +216,28 @@ func TestRunForwardsLateSignals(t *testing.T) {
 	}
 }
 
-// TestRunTerminalResized: a size that our terminal gets later is theirs too, also
-// when our standard input is none.
-func TestRunTerminalResized(t *testing.T) {
-	h := newHost(t, "while [ \"$(stty size < /dev/tty)\" != '44 99' ]; do sleep 0.02; done; exit 4", func(s *specs.Spec) { s.Process.Terminal = true })
+// terminal is one of 33 lines and 77 columns.
+func terminal(t *testing.T) (master console.Console, slave *os.File) {
+	t.Helper()
 	master, name, err := console.NewPty()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer master.Close()
+	t.Cleanup(func() { master.Close() })
 	master.Resize(console.WinSize{Height: 33, Width: 77})
-	slave, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
+	slave, err = os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer slave.Close()
+	t.Cleanup(func() { slave.Close() })
+	return master, slave
+}
+
+// TestRunTerminalResized: a size that our terminal gets later is theirs too, also
+// when our standard input is none.
+func TestRunTerminalResized(t *testing.T) {
+	h := newHost(t, "while [ \"$(stty size < /dev/tty)\" != '44 99' ]; do sleep 0.02; done; exit 4", func(s *specs.Spec) { s.Process.Terminal = true })
+	master, slave := terminal(t)
 	pidFile := filepath.Join(t.TempDir(), "pid")
 	cmd := h.cmd("run", "-b", h.b, "--pid-file", pidFile, h.n)
 	cmd.Stdout, cmd.Stderr = slave, slave
@@ -250,17 +256,7 @@ func TestRunTerminalResized(t *testing.T) {
 // TestRunTerminal: our terminal goes raw and lends its size; theirs is a new one.
 func TestRunTerminal(t *testing.T) {
 	h := newHost(t, "tty; stty size; read x; echo \"<$x>\"; exit 4", func(s *specs.Spec) { s.Process.Terminal = true })
-	master, name, err := console.NewPty()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer master.Close()
-	master.Resize(console.WinSize{Height: 33, Width: 77})
-	slave, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer slave.Close()
+	master, slave := terminal(t)
 	cmd := h.cmd("run", "-b", h.b, h.n)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	if err := cmd.Start(); err != nil {

@@ -37,14 +37,25 @@ type creation struct {
 // command has already been looked up inside the container's root: one that
 // can't be run is a *CommandError. When Create fails nothing is left behind.
 // Classes: InvalidArgument, AlreadyExists, FailedPrecondition when others are in its cgroup.
-func Create(ctx context.Context, o CreateOptions) (_ *Container, err error) {
+func Create(ctx context.Context, o CreateOptions) (*Container, error) {
+	return o.make(ctx, "runtime create", func(ctx context.Context, k *creation) error {
+		if err := k.open(ctx); err != nil {
+			return err
+		}
+		return k.run(ctx)
+	})
+}
+
+// make checks and prepares the container, lets begin bring its processes into being, and
+// takes all back when something fails. hopName is how it is traced.
+func (o CreateOptions) make(ctx context.Context, hopName string, begin func(context.Context, *creation) error) (_ *Container, err error) {
 	if err := validate.ID(o.ID); err != nil {
 		return nil, err
 	}
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	ctx, end := hop.Begin(ctx, "runtime create")
+	ctx, end := hop.Begin(ctx, hopName)
 	defer end()
 	k := &creation{CreateOptions: o}
 	defer k.files.close()
@@ -57,10 +68,7 @@ func Create(ctx context.Context, o CreateOptions) (_ *Container, err error) {
 	if err := k.prepare(ctx); err != nil {
 		return nil, err
 	}
-	if err := k.open(ctx); err != nil {
-		return nil, err
-	}
-	if err := k.run(ctx); err != nil {
+	if err := begin(ctx, k); err != nil {
 		return nil, err
 	}
 	return k.c, nil

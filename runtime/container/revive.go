@@ -13,10 +13,8 @@ import (
 
 	"gantry/runtime/cgroup"
 	"gantry/runtime/hooks"
-	"gantry/runtime/hop"
 	"gantry/runtime/plan"
 	"gantry/runtime/program"
-	"gantry/runtime/validate"
 )
 
 // Revival is a container under way whose processes come back from a checkpoint.
@@ -26,36 +24,20 @@ type Revival struct{ k *creation }
 // Revive makes a container like Create, but leaves it to bring to bring its
 // processes back: a success without a call of Born is an error. When Revive fails
 // nothing is left behind. Classes: as Create.
-func Revive(ctx context.Context, o CreateOptions, bring func(context.Context, *Revival) error) (_ *Container, err error) {
-	if err := validate.ID(o.ID); err != nil {
-		return nil, err
-	}
-	if err := o.complete(); err != nil {
-		return nil, err
-	}
-	ctx, end := hop.Begin(ctx, "runtime restore")
-	defer end()
-	k := &creation{CreateOptions: o}
-	defer k.files.close()
-	defer func() {
-		if err != nil {
-			k.takeBack()
+func Revive(ctx context.Context, o CreateOptions, bring func(context.Context, *Revival) error) (*Container, error) {
+	return o.make(ctx, "runtime restore", func(ctx context.Context, k *creation) error {
+		r := &Revival{k}
+		if err := bring(ctx, r); err != nil {
+			return err
 		}
-	}()
-	if err := k.prepare(ctx); err != nil {
-		return nil, err
-	}
-	r := &Revival{k}
-	if err := bring(ctx, r); err != nil {
-		return nil, err
-	}
-	if k.c.Pid() == 0 {
-		return nil, errors.New("no process was restored")
-	}
-	if err := os.Remove(r.Place()); err != nil && !os.IsNotExist(err) {
-		return nil, err
-	}
-	return k.c, nil
+		if k.c.Pid() == 0 {
+			return errors.New("no process was restored")
+		}
+		if err := os.Remove(r.Place()); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+		return nil
+	})
 }
 
 // Spec is the container's configuration, with absolute paths; not to be changed.
