@@ -16,7 +16,7 @@ quick=() name=full whole=1
 while [ $# -gt 0 ]; do
 	case $1 in
 	-quick)
-		quick=(-n 3 -batch 8 -stopped 30 -running 10 -mem-count 8 -flat-stopped 40 -flat-running 12 -cold-stopped 10
+		quick=(-n 3 -batch 8 -stopped 30 -running 10 -mem-count 8 -flat-stopped 40 -flat-running 12 -watched 12 -files 1000 -cold-stopped 10
 			-count-batch 4 -settle 2s -window 300ms -log-mb 20 -copy-mb 50 -image-mb 50 -www-mb 50)
 		name=quick whole= ;;
 	-name) name=$2; shift ;;
@@ -61,8 +61,7 @@ engine gantry
 
 status=0
 # The engines come first, while they are fresh; the runtimes and the kernel run alone.
-# Images cannot be committed yet.
-bin/enginebench "${endpoints[@]}" -skip '^commit$' -tracefs "$dir/tracing" -samples -json "$dir/engine.json" "${quick[@]}" "$@" || status=$?
+bin/enginebench "${endpoints[@]}" -tracefs "$dir/tracing" -samples -json "$dir/engine.json" "${quick[@]}" "$@" || status=$?
 end_engines
 if [ $# -eq 0 ]; then
 	measure_runtimes
