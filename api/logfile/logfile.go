@@ -24,6 +24,14 @@ package logfile
 
 import "time"
 
+// Format is how the entries of a log stand in its files.
+type Format uint8
+
+const (
+	JSON  Format = iota // Docker's json-file
+	Local               // Docker's local
+)
+
 // MaxLine is the size in bytes of the longest piece of a line in one entry.
 const MaxLine = 16 << 10
 

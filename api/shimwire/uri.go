@@ -18,6 +18,7 @@ const (
 // Log drivers the shim knows.
 const (
 	DriverJSONFile = "json-file"
+	DriverLocal    = "local"
 	DriverNone     = "none" // writes nothing; live readers only
 )
 

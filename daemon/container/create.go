@@ -160,9 +160,6 @@ func (s *Service) create(ctx context.Context, o apicontainer.CreateOptions, img 
 		return nil, nil, invalid(err)
 	}
 	o.HostConfig.LogConfig = logger.Merge(o.HostConfig.LogConfig, s.cfg.Log)
-	if _, err := logger.Parse(o.HostConfig.LogConfig); err != nil {
-		return nil, nil, invalid(err)
-	}
 	c, err := s.newRecord(o, img, &steps)
 	if err != nil {
 		return nil, nil, err
@@ -196,6 +193,10 @@ func imageConfig(img *image.Image) *dockerspec.DockerOCIImageConfig {
 }
 
 func (s *Service) newRecord(o apicontainer.CreateOptions, img *image.Image, steps *undo.Stack) (*Record, error) {
+	set, err := logger.Parse(o.HostConfig.LogConfig)
+	if err != nil {
+		return nil, invalid(err)
+	}
 	id := newID()
 	n, err := s.reserve(o.Name, id)
 	if err != nil {
@@ -220,9 +221,7 @@ func (s *Service) newRecord(o apicontainer.CreateOptions, img *image.Image, step
 		manifest := img.Manifest
 		c.Image, c.Manifest, c.Platform = img.ID, &manifest, img.Config.Platform
 	}
-	if o.HostConfig.LogConfig.Type == logger.JSONFile {
-		c.LogPath = filepath.Join(s.dir(id), id+"-json.log")
-	}
+	c.LogPath = set.Path(s.dir(id), id)
 	return c, nil
 }
 

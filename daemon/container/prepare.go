@@ -254,9 +254,19 @@ func (s *Service) io(c *Snapshot) task.IO {
 	return io
 }
 
+// logSubject is the container as its log's tag and attributes see it.
+func logSubject(c *Snapshot) *logger.Subject {
+	return &logger.Subject{
+		Config: c.Host.LogConfig.Config, ContainerID: c.ID, ContainerName: "/" + c.Name,
+		ContainerEntrypoint: c.Path, ContainerArgs: c.Args, ContainerImageID: c.Image.String(),
+		ContainerImageName: c.Config.Image, ContainerCreated: c.Created, ContainerEnv: c.Config.Env,
+		ContainerLabels: c.Config.Labels, LogPath: c.LogPath, DaemonName: logger.DaemonName,
+	}
+}
+
 func logAttrs(c *Snapshot) map[string]string {
-	return logger.Attrs(c.Host.LogConfig.Config, logger.Subject{
-		ContainerID: c.ID, ContainerName: c.Name, ImageID: c.Image.String(), ImageName: c.Config.Image,
-		Labels: c.Config.Labels, Env: c.Config.Env,
-	})
+	if c.Host.LogConfig.Type != logger.JSONFile {
+		return nil // the form of the others has no room for them
+	}
+	return logSubject(c).Attrs()
 }

@@ -100,13 +100,13 @@ func TestParse(t *testing.T) {
 		config   map[string]string
 		want     logger.Settings
 	}{
-		{typ: "json-file", want: logger.Settings{Driver: "json-file", MaxFile: 1}},
-		{typ: "json-file", config: map[string]string{"max-size": "10m", "max-file": "3"}, want: logger.Settings{Driver: "json-file", MaxSize: 10000000, MaxFile: 3}},
-		{typ: "json-file", config: map[string]string{"max-size": "-1"}, want: logger.Settings{Driver: "json-file", MaxFile: 1}},
+		{typ: "json-file", want: logger.Settings{Driver: "json-file", Files: logger.Files{MaxFile: 1}}},
+		{typ: "json-file", config: map[string]string{"max-size": "10m", "max-file": "3"}, want: logger.Settings{Driver: "json-file", Files: logger.Files{MaxSize: 10000000, MaxFile: 3}}},
+		{typ: "json-file", config: map[string]string{"max-size": "-1"}, want: logger.Settings{Driver: "json-file", Files: logger.Files{MaxFile: 1}}},
 		{typ: "none", config: map[string]string{"x": "y"}, want: logger.Settings{Driver: "none"}},
 		{typ: "bogus", err: "logger: no log driver named 'bogus' is registered"},
 		{typ: "json-file", config: map[string]string{"x": "y"}, err: "unknown log opt 'x' for json-file log driver"},
-		{typ: "json-file", config: map[string]string{"max-file": "0"}, err: "max-file cannot be less than 1"},
+		{typ: "json-file", config: map[string]string{"max-file": "0"}, err: "failed to initialize logging driver: max-file cannot be less than 1"},
 		{typ: "json-file", config: map[string]string{"mode": "x"}, err: "logger: logging mode not supported: x"},
 	}
 	for _, tt := range tests {
@@ -131,9 +131,11 @@ func TestMergeAndAttrs(t *testing.T) {
 	if got := logger.Merge(containertypes.LogConfig{Type: "none"}, daemon); len(got.Config) != 0 {
 		t.Fatalf("%+v", got)
 	}
-	attrs := logger.Attrs(map[string]string{"labels": "a,b", "env-regex": "^V", "tag": "{{.Name}}/{{.ID}}"}, logger.Subject{
-		ContainerID: "0123456789abcdef", ContainerName: "web", Labels: map[string]string{"a": "1", "c": "3"}, Env: []string{"V1=x", "W=y"},
-	})
+	attrs := (&logger.Subject{
+		Config:      map[string]string{"labels": "a,b", "env-regex": "^V", "tag": "{{.Name}}/{{.ID}}"},
+		ContainerID: "0123456789abcdef", ContainerName: "/web",
+		ContainerLabels: map[string]string{"a": "1", "c": "3"}, ContainerEnv: []string{"V1=x", "W=y"},
+	}).Attrs()
 	if !maps.Equal(attrs, map[string]string{"a": "1", "V1": "x", "tag": "web/0123456789ab"}) {
 		t.Fatalf("%v", attrs)
 	}
@@ -145,7 +147,7 @@ func TestHostileOptions(t *testing.T) {
 	if err != nil || s.MaxFile > 1<<20 {
 		t.Errorf("max-file: %+v, %v", s, err)
 	}
-	attrs := logger.Attrs(map[string]string{"tag": `{{printf "%1000000d" 1}}`}, logger.Subject{})
+	attrs := (&logger.Subject{Config: map[string]string{"tag": `{{printf "%1000000d" 1}}`}}).Attrs()
 	if len(attrs["tag"]) > 4<<10 {
 		t.Errorf("tag of %d bytes", len(attrs["tag"]))
 	}

@@ -1,0 +1,47 @@
+package logger
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"gantry/api/shimwire"
+)
+
+// Drivers whose log is the engine's own.
+const (
+	JSONFile = shimwire.DriverJSONFile
+	Local    = shimwire.DriverLocal
+	None     = shimwire.DriverNone
+)
+
+// driver is what the engine knows of one log driver.
+type driver struct {
+	// check looks at the driver's own options: mode, max-buffer-size and those of the
+	// cache are not among them.
+	check func(options map[string]string) error
+	// files says how the log is kept, from all options; nil for a remote driver, whose
+	// files are a cache.
+	files func(options map[string]string) (Files, error)
+}
+
+// drivers are all but none. Each has its check in a file of its own, options_<driver>.go;
+// a remote one is an entry with a check alone.
+var drivers = map[string]driver{
+	JSONFile: {check: checkJSONFile, files: jsonFiles},
+}
+
+// Drivers are the names of the log drivers, sorted, without none, as Docker's info
+// lists them.
+func Drivers() []string { return slices.Sorted(maps.Keys(drivers)) }
+
+// onlyKeys refuses options that are not among keys, in the words of form, which takes
+// the option's name.
+func onlyKeys(c map[string]string, keys []string, form string) error {
+	for _, k := range slices.Sorted(maps.Keys(c)) {
+		if !slices.Contains(keys, k) {
+			return fmt.Errorf(form, k)
+		}
+	}
+	return nil
+}
