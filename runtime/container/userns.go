@@ -12,6 +12,7 @@ import (
 	"gantry/runtime/idmap"
 	"gantry/runtime/plan"
 	"gantry/runtime/program"
+	"gantry/runtime/rootfs"
 )
 
 // openMounts opens what a user namespace's root could not reach, and the user
@@ -33,7 +34,7 @@ func (k *creation) openMounts(ctx context.Context) error {
 		}
 	}
 	if !userns {
-		return nil
+		return k.rootIDs(ctx, &k.files)
 	}
 	root, err := k.detachedRoot(ctx)
 	if err != nil {
@@ -99,7 +100,12 @@ func (k *creation) detachedRoot(ctx context.Context) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	proc, err := program.Start(p, nil)
+	var inputs files
+	defer inputs.close()
+	if err := k.rootIDs(ctx, &inputs); err != nil {
+		return nil, err
+	}
+	proc, err := program.Start(p, inputs.byName)
 	if err != nil {
 		return nil, err
 	}
@@ -112,4 +118,22 @@ func (k *creation) detachedRoot(ctx context.Context) (*os.File, error) {
 		return nil, fmt.Errorf("root filesystem was not handed over")
 	}
 	return ev.File, nil
+}
+
+// rootIDs opens the user namespace that the mount of the root needs for its id maps, if it
+// has some.
+func (k *creation) rootIDs(ctx context.Context, f *files) error {
+	if len(k.Rootfs) == 0 || !rootfs.NeedsIDMap(k.Rootfs[0]) {
+		return nil
+	}
+	uids, gids, err := rootfs.IDMaps(k.Rootfs[0])
+	if err != nil {
+		return err
+	}
+	ns, err := userNamespace(ctx, uids, gids)
+	if err != nil {
+		return fmt.Errorf("id maps of the root filesystem: %w", err)
+	}
+	f.add(rootfs.InIDMap, ns)
+	return nil
 }

@@ -19,6 +19,8 @@ import (
 func (b *builder) mountInputs() (regs []program.Reg) {
 	if b.handed() {
 		regs = append(regs, b.Input(InRoot))
+	} else {
+		regs = rootInputs(b.Program, b.o)
 	}
 	for i, m := range b.spec.Mounts {
 		if b.handed() && IsBind(m) {

@@ -97,6 +97,8 @@ type Options struct {
 	Exe      string  // the file to run, with the environment as it is given; "" looks up the process's own
 	Keyring  bool    // a session keyring of its own
 	AskTTY   bool    // ask whether the console is ready for the process
+	// Subreaper: what the process's descendants leave behind becomes its own.
+	Subreaper bool
 	Null     [3]bool // standard descriptors that are the host's null device
 
 	Cgroups CgroupMounts
@@ -195,7 +197,7 @@ func Create(spec *specs.Spec, o Options) (*program.Program, error) {
 func DetachedRoot(o Options) (*program.Program, error) {
 	p := program.New()
 	p.Clone.Flags, p.Clone.Signal = unix.CLONE_NEWNS, 0
-	p.Keep(3)
+	p.Keep(3, rootInputs(p, o)...)
 	p.Label("make mounts private")
 	p.SetAttrPath(program.Cwd, "/", program.Attr{Propagation: unix.MS_SLAVE}, true)
 	r, attached, err := rootMount(p, o)
@@ -210,6 +212,14 @@ func DetachedRoot(o Options) (*program.Program, error) {
 	p.TellFD(TellRoot, r)
 	p.Exit()
 	return p, nil
+}
+
+// rootInputs are what the mount of the root needs.
+func rootInputs(p *program.Program, o Options) (regs []program.Reg) {
+	if len(o.Rootfs) > 0 && rootfs.NeedsIDMap(o.Rootfs[0]) {
+		regs = append(regs, p.Input(rootfs.InIDMap))
+	}
+	return regs
 }
 
 func rootMount(p *program.Program, o Options) (program.Reg, bool, error) {

@@ -39,15 +39,20 @@ var HasLowerPlus = sync.OnceValue(func() bool {
 const fsStringMax = 255 // bytes of a value that fsconfig takes
 
 // Root adds the ops that mount m, whose Target is left aside, and gives its
-// register: a detached mount, or one that is attached already at o.MountPoint.
+// register: a detached mount, or one that is attached already at o.MountPoint. Where m has
+// id maps (IDMaps), the program needs InIDMap, and a bind is left as it is: its one layer
+// has the host's ids.
 // The class of an error is InvalidArgument.
 func Root(p *program.Program, m Mount, o Options) (root program.Reg, attached bool, err error) {
-	f := ParseOptions(m.Options)
+	if _, _, err := IDMaps(m); err != nil {
+		return 0, false, err
+	}
+	f := ParseOptions(withoutIDMaps(m.Options))
 	switch {
 	case f.Bind || m.Type == "bind" || m.Type == "rbind":
 		return bind(p, m, f), false, nil
 	case m.Type == "overlay":
-		return overlay(p, m, f, o)
+		return overlay(p, f, o, NeedsIDMap(m))
 	case m.Type == "":
 		return 0, false, fmt.Errorf("mount %q of the root filesystem has no type: %w", m.Source, errdefs.ErrInvalidArgument)
 	}
@@ -129,8 +134,11 @@ func set(p *program.Program, fs program.Reg, option string) error {
 	return nil
 }
 
-func overlay(p *program.Program, m Mount, f Flags, o Options) (program.Reg, bool, error) {
+func overlay(p *program.Program, f Flags, o Options, mapped bool) (program.Reg, bool, error) {
 	lower, rest := splitLower(f.Data)
+	if mapped {
+		mapInPlace(p, lower)
+	}
 	p.Label("mount root filesystem overlay")
 	if fits(lower, rest, o.LowerPlus) {
 		return overlayByConfig(p, f, lower, rest), false, nil
