@@ -19,7 +19,7 @@ func New() *Router { return &Router{} }
 // Routes is the table of this resource.
 func (r *Router) Routes() []route.Route {
 	return []route.Route{
-		{Method: http.MethodPost, Path: "/build", Handler: notThere},
+		{Method: http.MethodPost, Path: "/build", Handler: notThere, Body: route.Upload},
 		{Method: http.MethodPost, Path: "/build/prune", Handler: notThere},
 		{Method: http.MethodPost, Path: "/build/cancel", Handler: notThere},
 	}

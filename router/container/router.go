@@ -51,7 +51,7 @@ func (r *Router) Routes() []route.Route {
 		{Method: http.MethodGet, Path: one + "/export", Handler: r.getExport, Life: route.Stream},
 		{Method: http.MethodHead, Path: one + "/archive", Handler: r.headArchive},
 		{Method: http.MethodGet, Path: one + "/archive", Handler: r.getArchive, Life: route.Stream},
-		{Method: http.MethodPut, Path: one + "/archive", Handler: r.putArchive},
+		{Method: http.MethodPut, Path: one + "/archive", Handler: r.putArchive, Body: route.Upload},
 
 		{Method: http.MethodGet, Path: one + "/checkpoints", Handler: noCheckpoints},
 		{Method: http.MethodPost, Path: one + "/checkpoints", Handler: noCheckpoints},

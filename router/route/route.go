@@ -31,6 +31,19 @@ const (
 	Hijack
 )
 
+// Body says what a request's body is, for those who are asked whether the request may
+// be done.
+type Body int
+
+const (
+	// Document is read whole by the handler, and shown whole.
+	Document Body = iota
+	// Upload is a stream of files, which is not shown.
+	Upload
+	// Credentials are not shown; nor is the answer to them.
+	Credentials
+)
+
 // Route is one row. Path is a gorilla/mux template without the version; it is served
 // with and without one.
 type Route struct {
@@ -38,6 +51,7 @@ type Route struct {
 	Path    string
 	Handler Handler
 	Life    Life
+	Body    Body
 }
 
 // Resource gives the rows of one resource.

@@ -15,6 +15,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"gantry/api/authorization"
 	"gantry/api/rest"
 	"gantry/router/middleware"
 	"gantry/router/route"
@@ -27,6 +28,9 @@ type Config struct {
 	MinAPIVersion string // the oldest version served, rest.MinVersion when empty
 	Log           *slog.Logger
 	Tracer        trace.Tracer // nil for no spans
+	// Authorization tells who is asked about a request and its answer, nil for nobody; it
+	// is nil itself when that is never so.
+	Authorization func() authorization.Asker
 	// Quiet is called when for QuietAfter no request began or ended, and again only when
 	// some did since; streams that go on meanwhile count for nothing. It may block.
 	Quiet      func()
@@ -127,7 +131,12 @@ func (s *Server) route(rt route.Route) http.Handler {
 		defer s.handlers.add()()
 		ctx, cancel := s.life(ctx, rt.Life)
 		defer cancel()
-		if err := rt.Handler(ctx, w, r.WithContext(ctx)); err != nil {
+		r = r.WithContext(ctx)
+		if asker := s.asker(); asker != nil {
+			s.authorized(asker, rt, w, r)
+			return
+		}
+		if err := rt.Handler(ctx, w, r); err != nil {
 			s.fail(ctx, w, r, err)
 		}
 	})

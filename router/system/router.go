@@ -25,7 +25,7 @@ func (r *Router) Routes() []route.Route {
 		{Method: http.MethodGet, Path: "/info", Handler: r.getInfo},
 		{Method: http.MethodGet, Path: "/events", Handler: r.getEvents, Life: route.Stream},
 		{Method: http.MethodGet, Path: "/system/df", Handler: r.getDiskUsage},
-		{Method: http.MethodPost, Path: "/auth", Handler: r.postAuth},
+		{Method: http.MethodPost, Path: "/auth", Handler: r.postAuth, Body: route.Credentials},
 	}
 }
 
