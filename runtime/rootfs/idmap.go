@@ -18,9 +18,9 @@ import (
 const InIDMap = "rootidmap"
 
 // The options by which a snapshotter says that its layers have the ids of the container's
-// inside: "uidmap=INSIDE:HOST:SIZE", several with commas or by repeating the option.
-// containerd's convention: of an overlay they mean the lower layers, while the upper one
-// has the host's ids.
+// inside: "uidmap=INSIDE:HOST:SIZE", several with commas or by repeating the option. As in
+// containerd they mean a bind as a whole, but of an overlay the lower layers, while the
+// upper one has the host's ids.
 const (
 	uidMap = "uidmap"
 	gidMap = "gidmap"
@@ -52,9 +52,7 @@ func IDMaps(m Mount) (uids, gids []specs.LinuxIDMapping, err error) {
 }
 
 // NeedsIDMap says whether Root wants InIDMap for m.
-func NeedsIDMap(m Mount) bool {
-	return m.Type == "overlay" && slices.ContainsFunc(m.Options, isIDMap)
-}
+func NeedsIDMap(m Mount) bool { return slices.ContainsFunc(m.Options, isIDMap) }
 
 func isIDMap(option string) bool {
 	key, _, _ := strings.Cut(option, "=")

@@ -40,8 +40,7 @@ const fsStringMax = 255 // bytes of a value that fsconfig takes
 
 // Root adds the ops that mount m, whose Target is left aside, and gives its
 // register: a detached mount, or one that is attached already at o.MountPoint. Where m has
-// id maps (IDMaps), the program needs InIDMap, and a bind is left as it is: its one layer
-// has the host's ids.
+// id maps (IDMaps), the program needs InIDMap.
 // The class of an error is InvalidArgument.
 func Root(p *program.Program, m Mount, o Options) (root program.Reg, attached bool, err error) {
 	if _, _, err := IDMaps(m); err != nil {
@@ -53,6 +52,8 @@ func Root(p *program.Program, m Mount, o Options) (root program.Reg, attached bo
 		return bind(p, m, f), false, nil
 	case m.Type == "overlay":
 		return overlay(p, f, o, NeedsIDMap(m))
+	case NeedsIDMap(m):
+		return 0, false, fmt.Errorf("mount of type %q can't have id maps: %w", m.Type, errdefs.ErrInvalidArgument)
 	case m.Type == "":
 		return 0, false, fmt.Errorf("mount %q of the root filesystem has no type: %w", m.Source, errdefs.ErrInvalidArgument)
 	}
@@ -65,6 +66,9 @@ func bind(p *program.Program, m Mount, f Flags) program.Reg {
 	p.Label("bind root filesystem %s", m.Source)
 	how := uint(unix.OPEN_TREE_CLONE | unix.AT_RECURSIVE)
 	r, _ := p.OpenTree("root", program.Cwd, m.Source, how)
+	if NeedsIDMap(m) {
+		p.SetAttr(r, program.Attr{Set: unix.MOUNT_ATTR_IDMAP, UserNS: p.Input(InIDMap)}, false)
+	}
 	if !f.Attr.Zero() {
 		p.SetAttr(r, f.Attr, false)
 	}

@@ -40,6 +40,15 @@ type Usage struct {
 // answer is AlreadyExists when it is there.
 const LabelRef = "containerd.io/snapshot.ref"
 
+// Labels of an active snapshot that say which ids of the host those inside are:
+// "INSIDE:HOST:SIZE", several with commas. Its mounts carry them on as options "uidmap="
+// and "gidmap=": whoever mounts a bind maps its ids, of an overlay those of its lower
+// layers, which all containers share.
+const (
+	LabelUIDMapping = "containerd.io/snapshot/uidmapping"
+	LabelGIDMapping = "containerd.io/snapshot/gidmapping"
+)
+
 // Snapshotter keeps snapshots. Safe for concurrent use.
 type Snapshotter interface {
 	Stat(ctx context.Context, key string) (Info, error)

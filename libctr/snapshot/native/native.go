@@ -5,12 +5,15 @@
 //	<root>/snapshots/<id>/fs   the tree
 //
 // See package storage for the rest of the root, and for what happens in a crash.
+// Its ids are those of the inside, also where labels map them: then whoever mounts it does.
+//
 // A view shows its parent's tree itself. Costs: as overlay's, and a copy of the
 // parent in Prepare.
 package native
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -20,6 +23,7 @@ import (
 	"gantry/libctr/core/mount"
 	"gantry/libctr/core/snapshot"
 	"gantry/libctr/layer"
+	"gantry/libctr/snapshot/idmap"
 	"gantry/libctr/snapshot/storage"
 )
 
@@ -100,7 +104,7 @@ func (s *Snapshotter) mounts(sn storage.Snapshot) []mount.Mount {
 			dir = s.tree(sn.Parents[0])
 		}
 	}
-	return []mount.Mount{{Type: "bind", Source: dir, Options: []string{mode, "rbind"}}}
+	return []mount.Mount{{Type: "bind", Source: dir, Options: append([]string{mode, "rbind"}, idmap.Options(sn.Info.Labels)...)}}
 }
 
 // Prepare implements snapshot.Snapshotter.
@@ -114,7 +118,7 @@ func (s *Snapshotter) View(ctx context.Context, key, parent string, labels map[s
 }
 
 func (s *Snapshotter) create(ctx context.Context, kind snapshot.Kind, key, parent string, labels map[string]string) ([]mount.Mount, error) {
-	if err := s.creatable(key, parent); err != nil {
+	if err := errors.Join(s.creatable(key, parent), idmap.Check(labels)); err != nil {
 		return nil, err // before a large copy is made for nothing
 	}
 	sn, err := s.dirs.Create(kind, key, parent, labels, func(dir string, parents []uint64) error {

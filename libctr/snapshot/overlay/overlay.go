@@ -5,6 +5,9 @@
 //	<root>/snapshots/<id>/work   overlayfs's work directory, of active ones
 //
 // See package storage for the rest of the root, and for what happens in a crash.
+// An active snapshot whose labels map its ids has the host's in its own directory, and
+// shares the layers below, which whoever mounts it maps.
+//
 // Commit syncs the filesystem before its record is written: a committed snapshot
 // is whole on disk.
 //
@@ -26,6 +29,7 @@ import (
 	"gantry/api/failpoint"
 	"gantry/libctr/core/mount"
 	"gantry/libctr/core/snapshot"
+	"gantry/libctr/snapshot/idmap"
 	"gantry/libctr/snapshot/storage"
 )
 
@@ -53,7 +57,7 @@ func New(root string, o Options) (*Snapshotter, error) {
 	var err error
 	s.dirs, err = storage.OpenDirs(root, o.Log, func(d *storage.Dirs, dir string, sn storage.Snapshot) error {
 		s.dirs = d // the parents are found by it
-		return s.make(dir, sn.Info.Kind, sn.Parents)
+		return s.make(dir, sn.Info.Kind, sn.Parents, sn.Info.Labels)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open overlay snapshotter %s: %w", root, err)
@@ -123,7 +127,7 @@ func (s *Snapshotter) View(_ context.Context, key, parent string, labels map[str
 
 func (s *Snapshotter) create(kind snapshot.Kind, key, parent string, labels map[string]string) ([]mount.Mount, error) {
 	sn, err := s.dirs.Create(kind, key, parent, labels, func(dir string, parents []uint64) error {
-		return s.make(dir, kind, parents)
+		return s.make(dir, kind, parents, labels)
 	})
 	if err != nil {
 		return nil, err
@@ -132,8 +136,8 @@ func (s *Snapshotter) create(kind snapshot.Kind, key, parent string, labels map[
 }
 
 // make makes what is in a snapshot's directory; the root of its tree looks like its
-// parent's.
-func (s *Snapshotter) make(dir string, kind snapshot.Kind, parents []uint64) error {
+// parent's, with its owner as the labels map it.
+func (s *Snapshotter) make(dir string, kind snapshot.Kind, parents []uint64, labels map[string]string) error {
 	upper := filepath.Join(dir, "fs")
 	if err := os.Mkdir(upper, 0o755); err != nil {
 		return err
@@ -143,23 +147,33 @@ func (s *Snapshotter) make(dir string, kind snapshot.Kind, parents []uint64) err
 			return err
 		}
 	}
-	if len(parents) == 0 {
-		return os.Chmod(upper, 0o755) // whatever the umask
+	like := upper
+	if len(parents) > 0 {
+		like = s.upper(parents[0])
 	}
-	return copyOwner(upper, s.upper(parents[0]))
-}
-
-func copyOwner(to, from string) error {
-	fi, err := os.Stat(from)
+	fi, err := os.Stat(like)
 	if err != nil {
 		return err
 	}
-	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		if err := os.Lchown(to, int(st.Uid), int(st.Gid)); err != nil {
-			return err
-		}
+	if err := copyOwner(upper, fi, labels); err != nil {
+		return err
 	}
-	return os.Chmod(to, fi.Mode())
+	if len(parents) == 0 {
+		return os.Chmod(upper, 0o755) // whatever the umask
+	}
+	return os.Chmod(upper, fi.Mode())
+}
+
+func copyOwner(to string, like os.FileInfo, labels map[string]string) error {
+	st, ok := like.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	uid, gid, err := idmap.Owner(labels, st.Uid, st.Gid)
+	if err != nil {
+		return err
+	}
+	return os.Lchown(to, int(uid), int(gid))
 }
 
 // Commit implements snapshot.Snapshotter.
@@ -206,7 +220,7 @@ func (s *Snapshotter) mounts(sn storage.Snapshot) []mount.Mount {
 	case readOnly && len(sn.Parents) == 1:
 		return bind(s.upper(sn.Parents[0]), true)
 	}
-	options := slices.Clone(s.options)
+	options := append(slices.Clone(s.options), idmap.Options(sn.Info.Labels)...)
 	if !readOnly {
 		options = append(options, "workdir="+s.work(sn.ID), "upperdir="+s.upper(sn.ID))
 	}
