@@ -16,15 +16,6 @@ import (
 	"gantry/daemon/archive"
 )
 
-// Changes answers `docker diff`. Refused by name until it is there; a container that
-// does not exist is told first.
-func (s *Service) Changes(_ context.Context, ref string) ([]containertypes.FilesystemChange, error) {
-	if _, err := s.find(ref); err != nil {
-		return nil, err
-	}
-	return nil, errdefs.NotImplemented("docker diff is not supported by this engine yet")
-}
-
 // Export writes the tar of the container's root filesystem, without what is mounted in it.
 func (s *Service) Export(ctx context.Context, ref string, w io.Writer) error {
 	e, err := s.find(ref)

@@ -98,6 +98,8 @@ type Images interface {
 	Mounts(ctx context.Context, key string) ([]mount.Mount, error)
 	RemoveSnapshot(ctx context.Context, key string) error
 	Usage(ctx context.Context, key string) (snapshot.Usage, error)
+	// Parent mounts what the snapshot key was made on until release is called.
+	Parent(ctx context.Context, key string) (mounts []mount.Mount, release func(), err error)
 	ParentUsage(ctx context.Context, key string) (int64, error)
 }
 

@@ -358,6 +358,10 @@ func (f fakeImages) ParentUsage(context.Context, string) (int64, error) { return
 
 func (f fakeImages) Usage(context.Context, string) (snapshot.Usage, error) {
 	return snapshot.Usage{Size: 7}, nil
+func (f fakeImages) Parent(context.Context, string) ([]mount.Mount, func(), error) {
+	return nil, func() {}, nil
+}
+
 }
 
 type fakeVolumes struct{ w *world }

@@ -2,27 +2,29 @@ package image
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"time"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/mount"
 	"gantry/libctr/core/snapshot"
 )
 
-// Prepare makes the active snapshot key, a container's id, on the image's layers, and
-// unpacks those first if need be. A nil image gives an empty root. AlreadyExists when
-// there is such a key. The snapshot keeps itself and its parents until RemoveSnapshot,
-// whatever becomes of the image.
+// Prepare makes the active snapshot key, a container's id, on the image's layers and the
+// init layer, and makes those first if need be. A nil image gives a root with an init
+// layer alone. AlreadyExists when there is such a key. The snapshot keeps itself and its
+// parents until RemoveSnapshot, whatever becomes of the image.
 func (s *Service) Prepare(ctx context.Context, img *Image, key string) error {
 	labels := map[string]string{labelRoot: time.Now().UTC().Format(time.RFC3339)}
-	parent := ""
+	chain := ""
 	if img != nil {
-		parent = img.ChainID.String()
+		chain = img.ChainID.String()
 	}
-	_, err := s.Snapshots.Prepare(ctx, key, parent, labels)
-	if err != nil && errdefs.IsNotFound(err) && parent != "" {
-		err = s.unpackAndPrepare(ctx, img, key, labels)
+	_, err := s.Snapshots.Prepare(ctx, key, initName(chain), labels)
+	if errdefs.IsNotFound(err) {
+		err = s.layAndPrepare(ctx, img, key, labels)
 	}
 	if err != nil {
 		return fmt.Errorf("prepare snapshot %s: %w", key, err)
@@ -30,27 +32,74 @@ func (s *Service) Prepare(ctx context.Context, img *Image, key string) error {
 	return nil
 }
 
-func (s *Service) unpackAndPrepare(ctx context.Context, img *Image, key string, labels map[string]string) error {
+// layAndPrepare makes what lies below a container's snapshot first.
+func (s *Service) layAndPrepare(ctx context.Context, img *Image, key string, labels map[string]string) error {
 	ctx, done, err := s.underLease(ctx, false)
 	if err != nil {
 		return err
 	}
 	defer done()
-	m, err := s.readImage(ctx, img.Manifest)
+	below, err := s.layBelow(ctx, img)
 	if err != nil {
 		return err
+	}
+	_, err = s.Snapshots.Prepare(ctx, key, below, labels)
+	return err
+}
+
+// layBelow makes the snapshots of an image's layers and the init layer on them, and ties
+// that to the image. ctx must be under a lease.
+func (s *Service) layBelow(ctx context.Context, img *Image) (name string, err error) {
+	if img == nil {
+		return s.makeInit(ctx, "")
+	}
+	m, err := s.readImage(ctx, img.Manifest)
+	if err != nil {
+		return "", err
 	}
 	chain, err := s.unpack(ctx, m, unpackHooks{})
 	if err != nil {
-		return err
+		return "", err
 	}
-	_, err = s.Snapshots.Prepare(ctx, key, chain.String(), labels)
-	return err
+	if name, err = s.makeInit(ctx, chain.String()); err != nil {
+		return "", err
+	}
+	err = s.addBlobLabels(ctx, m.body.Config.Digest, map[string]string{
+		labelRefSnapshot + s.cfg.Snapshotter + labelRefInit: name,
+	})
+	if err != nil {
+		return "", fmt.Errorf("label config %s: %w", m.body.Config.Digest, err)
+	}
+	failpoint.Hit("daemon/image.init.labelled")
+	return name, nil
 }
 
 // Mounts of the snapshot key, for whoever makes the container's root.
 func (s *Service) Mounts(ctx context.Context, key string) ([]mount.Mount, error) {
 	return s.Snapshots.Mounts(ctx, key)
+}
+
+// Parent mounts what the snapshot key was made on, read-only, until release is called.
+func (s *Service) Parent(ctx context.Context, key string) (mounts []mount.Mount, release func(), err error) {
+	info, err := s.Snapshots.Stat(ctx, key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("snapshot %s: %w", key, err)
+	}
+	ctx, done, err := s.underLease(ctx, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	view := extractPrefix + "view-" + rand.Text()
+	mounts, err = s.Snapshots.View(ctx, view, info.Parent, nil)
+	if err != nil {
+		done()
+		return nil, nil, fmt.Errorf("view snapshot %s: %w", info.Parent, err)
+	}
+	failpoint.Hit("daemon/image.parent.viewed")
+	return mounts, func() {
+		s.dropSnapshot(ctx, view)
+		done()
+	}, nil
 }
 
 // RemoveSnapshot drops the snapshot key; it is fine when there is none.
@@ -66,8 +115,8 @@ func (s *Service) Usage(ctx context.Context, key string) (snapshot.Usage, error)
 	return s.Snapshots.Usage(ctx, key)
 }
 
-// ParentUsage is what the layers below the snapshot key take on disk, in bytes, each as
-// if it were this snapshot's alone.
+// ParentUsage is what the image's layers below the snapshot key take on disk, in bytes,
+// each as if it were this snapshot's alone.
 func (s *Service) ParentUsage(ctx context.Context, key string) (int64, error) {
 	var sum int64
 	for {
@@ -77,6 +126,9 @@ func (s *Service) ParentUsage(ctx context.Context, key string) (int64, error) {
 		}
 		if key = info.Parent; key == "" {
 			return sum, nil
+		}
+		if isInit(key) {
+			continue
 		}
 		u, err := s.usageOf(ctx, key)
 		if err != nil {

@@ -19,7 +19,7 @@ import (
 // calls of the core, not one per blob.
 type inventory struct {
 	blobs map[digest.Digest]int64 // sizes
-	snaps map[string]bool         // committed snapshots
+	snaps map[string]bool         // committed snapshots of layers
 	users []User                  // all containers
 }
 
@@ -30,7 +30,7 @@ func (s *Service) takeInventory(ctx context.Context) (*inventory, error) {
 		return nil, err
 	}
 	err = s.Snapshots.Walk(ctx, func(i snapshot.Info) error {
-		if i.Kind == snapshot.KindCommitted {
+		if i.Kind == snapshot.KindCommitted && !isInit(i.Name) {
 			inv.snaps[i.Name] = true
 		}
 		return nil

@@ -106,6 +106,10 @@ func overlay(m mount.Mount, writable bool) (int, error) {
 	if !writable {
 		l = l.withoutUpper()
 	}
+	return mountLayers(l)
+}
+
+func mountLayers(l layers) (int, error) {
 	if l.upper == "" && len(l.lower) == 1 { // overlayfs wants two
 		return bind(mount.Mount{Type: "bind", Source: l.lower[0]}, false)
 	}
