@@ -3,8 +3,8 @@
 // Every event gets a time stamp in nanoseconds that is greater than any before it,
 // across restarts too, so that a stamp is a position: a client that comes back with
 // the last one it saw neither loses nor repeats. The newest events are in memory; all
-// of them go to a log on disk that is bounded and not synced (a power cut may lose its
-// end):
+// but fleeting ones go to a log on disk that is bounded and not synced (a power cut may
+// lose its end):
 //
 //	<dir>/events.jsonl     one JSON object of Docker's events.Message per line
 //	<dir>/events.jsonl.1   the file before, replaced when the current one is full
@@ -44,12 +44,18 @@ type Service struct {
 	written   chan struct{} // closed when the writer has ended
 
 	mu      sync.Mutex
-	ring    []events.Message // guarded by mu; oldest first
-	first   uint64           // guarded by mu; number of ring[0]
-	onDisk  uint64           // guarded by mu; number of the first event that is not on disk yet
-	last    int64            // guarded by mu; newest time stamp, nanoseconds
-	more    chan struct{}    // guarded by mu; closed and replaced at each Publish
-	stopped bool             // guarded by mu
+	ring    []message     // guarded by mu; oldest first
+	first   uint64        // guarded by mu; number of ring[0]
+	onDisk  uint64        // guarded by mu; number of the first event that is not on disk yet
+	last    int64         // guarded by mu; newest time stamp, nanoseconds
+	more    chan struct{} // guarded by mu; closed and replaced at each Publish
+	stopped bool          // guarded by mu
+}
+
+// message is an event in memory.
+type message struct {
+	events.Message
+	fleeting bool // not for the disk
 }
 
 // Open takes up the feed kept in dir, which it makes if need be. A log that cannot be
@@ -65,9 +71,10 @@ func Open(dir string, log *slog.Logger) (*Service, error) {
 			return nil, err
 		}
 	}
-	s := &Service{log: log, disk: disk, ring: past, stop: make(chan struct{}), written: make(chan struct{}), more: make(chan struct{})}
-	if n := len(s.ring); n > 0 {
-		s.last = s.ring[n-1].TimeNano
+	s := &Service{log: log, disk: disk, stop: make(chan struct{}), written: make(chan struct{}), more: make(chan struct{})}
+	for _, m := range past {
+		s.ring = append(s.ring, message{Message: m})
+		s.last = m.TimeNano
 	}
 	s.onDisk = uint64(len(s.ring))
 	go s.write()
@@ -105,6 +112,17 @@ func (s *Service) Close() error {
 
 // Publish adds an event that happened now. It never blocks.
 func (s *Service) Publish(typ events.Type, action events.Action, actor events.Actor) {
+	s.add(typ, action, actor, false)
+}
+
+// PublishFleeting is Publish of an event that comes so often, and means so little later,
+// that it is not written to disk: who listens gets it, and who asks for the past as long
+// as it is in memory.
+func (s *Service) PublishFleeting(typ events.Type, action events.Action, actor events.Actor) {
+	s.add(typ, action, actor, true)
+}
+
+func (s *Service) add(typ events.Type, action events.Action, actor events.Actor, fleeting bool) {
 	actor.Attributes = maps.Clone(actor.Attributes)
 	m := events.Message{Type: typ, Action: action, Actor: actor, Scope: "local"}
 	switch typ { // Docker still fills these for its oldest clients
@@ -121,7 +139,7 @@ func (s *Service) Publish(typ events.Type, action events.Action, actor events.Ac
 	s.last = max(s.last+1, time.Now().UnixNano())
 	m.TimeNano, m.Time = s.last, s.last/int64(time.Second)
 	s.trim()
-	s.ring = append(s.ring, m)
+	s.ring = append(s.ring, message{m, fleeting})
 	close(s.more)
 	s.more = make(chan struct{})
 }
@@ -148,7 +166,7 @@ func (s *Service) Listeners() int { return int(s.listeners.Load()) }
 
 // batch is a piece of the feed.
 type batch struct {
-	msgs []events.Message
+	msgs []message
 	next uint64          // number of the event after msgs
 	lost bool            // events before msgs have left the memory
 	more <-chan struct{} // closed when there is an event after msgs
@@ -176,7 +194,7 @@ func (s *Service) write() {
 		if b.lost {
 			s.log.Warn("event log fell behind, some events are not in it")
 		}
-		n, err := s.disk.append(b.msgs)
+		n, err := s.bring(b.msgs)
 		s.setOnDisk(b.next - uint64(len(b.msgs)-n))
 		switch {
 		case err != nil && !failing:
@@ -189,6 +207,22 @@ func (s *Service) write() {
 			return
 		}
 	}
+}
+
+// bring writes what is for the disk, and tells how many of msgs are done with.
+func (s *Service) bring(msgs []message) (done int, err error) {
+	lasting := make([]events.Message, 0, len(msgs))
+	at := make([]int, 0, len(msgs)) // in msgs
+	for i, m := range msgs {
+		if !m.fleeting {
+			lasting, at = append(lasting, m.Message), append(at, i)
+		}
+	}
+	n, err := s.disk.append(lasting)
+	if n < len(lasting) {
+		return at[n], err
+	}
+	return len(msgs), err
 }
 
 // waitToWrite waits until there is something to write, after a failure for a while, and

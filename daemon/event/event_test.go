@@ -342,3 +342,22 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("events %s", got)
 	}
 }
+
+// TestFleeting: events that are not for the disk are heard and seen while they are in
+// memory, and leave nothing there.
+func TestFleeting(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	publish(s, 0, 1)
+	s.PublishFleeting(events.ContainerEventType, events.ActionExecDie, events.Actor{ID: "probe"})
+	publish(s, 1, 1)
+	if got := ids(past(t, s, time.Time{}, time.Now(), filters.NewArgs())); got != "0 probe 1" {
+		t.Errorf("in memory: %s", got)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := ids(past(t, open(t, dir), time.Time{}, time.Now(), filters.NewArgs())); got != "0 1" {
+		t.Errorf("on disk: %s", got)
+	}
+}

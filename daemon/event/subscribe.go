@@ -76,7 +76,7 @@ func (sub *subscription) past(since time.Time, inMemory batch) error {
 
 // fromDisk hands out the events of the log from a time stamp on that are older than
 // all of newer.
-func (sub *subscription) fromDisk(from int64, newer []events.Message) error {
+func (sub *subscription) fromDisk(from int64, newer []message) error {
 	to := int64(1<<63 - 1)
 	if len(newer) > 0 {
 		to = newer[0].TimeNano
@@ -88,7 +88,7 @@ func (sub *subscription) fromDisk(from int64, newer []events.Message) error {
 		if m.TimeNano < from || m.TimeNano >= to || sub.over {
 			return nil
 		}
-		return sub.handOut([]events.Message{m})
+		return sub.handOut([]message{{Message: m}})
 	})
 }
 
@@ -122,17 +122,17 @@ func (sub *subscription) live(ctx context.Context, next uint64) error {
 	}
 }
 
-func (sub *subscription) handOut(msgs []events.Message) error {
+func (sub *subscription) handOut(msgs []message) error {
 	for _, m := range msgs {
 		if !sub.until.IsZero() && m.TimeNano > nanos(sub.until) {
 			sub.over = true
 			return nil
 		}
 		sub.last = m.TimeNano
-		if !Match(sub.filter, m) {
+		if !Match(sub.filter, m.Message) {
 			continue
 		}
-		if err := sub.emit(m); err != nil {
+		if err := sub.emit(m.Message); err != nil {
 			return err
 		}
 	}
