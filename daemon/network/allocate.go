@@ -15,11 +15,13 @@ import (
 	networktypes "github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
 
+	"gantry/api/errdefs"
 	"gantry/api/failpoint"
 	"gantry/api/undo"
 	"gantry/daemon/network/bridge"
 	"gantry/daemon/network/hostfiles"
 	"gantry/daemon/network/netns"
+	"gantry/daemon/userns"
 )
 
 // Host ends of veth pairs are named veth and seven hex digits, as dockerd's.
@@ -43,11 +45,17 @@ func (s *Service) Allocate(ctx context.Context, r Request) (_ *Sandbox, err erro
 		return nil, wrongSetup(err)
 	}
 	if n.Name == hostNetwork && !r.Disabled {
+		if !r.IDs.Empty() { // refused before, but for a container of an earlier configuration
+			return nil, wrongSetup(errdefs.InvalidArgument("cannot share the host's network namespace when user namespaces are enabled"))
+		}
 		return s.allocateHost(r, n)
 	}
 	e := endpoint{
 		Container: r.ContainerID, Name: r.Name, ID: newID(), Network: n.Name,
 		Netns: filepath.Join(s.cfg.Dir, r.ContainerID[:min(12, len(r.ContainerID))]),
+	}
+	if !r.IDs.Empty() {
+		e.Userns = e.Netns + "-user"
 	}
 	var u undo.Stack
 	defer u.OnError(ctx, 10*time.Second, &err)
@@ -64,13 +72,16 @@ func (s *Service) Allocate(ctx context.Context, r Request) (_ *Sandbox, err erro
 	}
 	failpoint.Hit("daemon/network.allocate.recorded")
 	_, made := step(ctx, "make network namespace")
-	ns, err := netns.Create(e.Netns, bridge.Inside)
+	ns, err := makeNamespace(e, r.IDs)
 	made(&err)
 	if err != nil {
 		return nil, wrongSetup(err)
 	}
 	defer ns.Close()
 	u.Add("remove network namespace", func(context.Context) error { return netns.Remove(e.Netns) })
+	if e.Userns != "" {
+		u.Add("remove user namespace", func(context.Context) error { return netns.Remove(e.Userns) })
+	}
 	failpoint.Hit("daemon/network.allocate.netns")
 	if link {
 		if err := s.join(ctx, ns, &e, r, n, &u); err != nil {
@@ -86,6 +97,15 @@ func (s *Service) Allocate(ctx context.Context, r Request) (_ *Sandbox, err erro
 	failpoint.Hit("daemon/network.allocate.files")
 	s.publish(events.ActionConnect, n, e.Container)
 	return sb, nil
+}
+
+// makeNamespace makes the endpoint's network namespace, and the user namespace that owns it
+// where the container has one.
+func makeNamespace(e endpoint, ids userns.Mapping) (*os.File, error) {
+	if e.Userns == "" {
+		return netns.Create(e.Netns, bridge.Inside)
+	}
+	return netns.CreateOwned(e.Netns, e.Userns, ids, bridge.Inside)
 }
 
 func (s *Service) allocateHost(r Request, n record) (*Sandbox, error) {
@@ -200,12 +220,13 @@ func (s *Service) sandbox(r Request, n record, e endpoint) (*Sandbox, error) {
 	if e.Address.IsValid() {
 		f.Addresses = []netip.Addr{e.Address.Addr()}
 	}
+	f.UID, f.GID = r.IDs.RootPair()
 	paths, err := hostfiles.Write(r.Dir, f)
 	if err != nil {
 		return nil, err
 	}
 	sb := &Sandbox{
-		NetnsPath: e.Netns, Ports: nat.PortMap{}, HostsPath: paths.Hosts, NamePath: paths.Hostname, ResolvPath: paths.ResolvConf,
+		NetnsPath: e.Netns, UsernsPath: e.Userns, Ports: nat.PortMap{}, HostsPath: paths.Hosts, NamePath: paths.Hostname, ResolvPath: paths.ResolvConf,
 		Networks: map[string]*networktypes.EndpointSettings{}, Held: s.held(e.Bindings),
 	}
 	if e.Address.IsValid() {

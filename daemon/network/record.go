@@ -187,7 +187,7 @@ func (s *Service) sweep() error {
 	s.mu.Lock()
 	known := map[string]bool{}
 	for _, e := range s.endpoints {
-		known[e.Veth], known[e.Netns] = true, true
+		known[e.Veth], known[e.Netns], known[e.Userns] = true, true, true
 	}
 	s.mu.Unlock()
 	var errs []error

@@ -78,8 +78,10 @@ func (s *Service) leave(e endpoint) error {
 		errs = append(errs, bridge.Detach(e.Veth))
 	}
 	failpoint.Hit("daemon/network.release.detached")
-	if e.Netns != "" {
-		errs = append(errs, netns.Remove(e.Netns))
+	for _, path := range []string{e.Netns, e.Userns} {
+		if path != "" {
+			errs = append(errs, netns.Remove(path))
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err

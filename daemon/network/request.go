@@ -13,6 +13,7 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/api/shimwire"
+	"gantry/daemon/userns"
 )
 
 // Request asks for the network of a container that is about to start.
@@ -31,11 +32,16 @@ type Request struct {
 	PublishAll   bool
 
 	DNS, DNSSearch, DNSOptions, ExtraHosts []string
+
+	// IDs are the container's in a user namespace of its own, which is made with the
+	// network's and owns it; the zero value is the host's.
+	IDs userns.Mapping
 }
 
 // Sandbox is what Allocate made.
 type Sandbox struct {
 	NetnsPath  string // "" is the host's namespace
+	UsernsPath string // of the user namespace that owns it, "" is the host's
 	Ports      nat.PortMap
 	Networks   map[string]*networktypes.EndpointSettings
 	HostsPath  string

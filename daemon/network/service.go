@@ -98,6 +98,7 @@ type endpoint struct {
 	MAC        string            `json:"mac"`
 	Veth       string            `json:"veth"`
 	Netns      string            `json:"netns"`
+	Userns     string            `json:"userns,omitempty"` // which owns it
 	Bindings   []portmap.Binding `json:"bindings"`
 	Translated bool              `json:"translated"` // the bindings are in the firewall's table
 }

@@ -23,6 +23,7 @@ type Files struct {
 	IPv6                 bool         // the container has IPv6 on its loopback
 	DNS                  Resolver     // "" fields take the host's
 	Host                 bool         // host network: take the host's files whole
+	UID, GID             int          // who owns the files
 }
 
 // Resolver is a resolv.conf.
@@ -55,6 +56,9 @@ func Write(dir string, f Files) (Paths, error) {
 		// Written in place: a container that still has the old file mounted sees the new text.
 		if err := os.WriteFile(path, data, 0o644); err != nil {
 			return p, fmt.Errorf("write %s: %w", filepath.Base(path), err)
+		}
+		if err := os.Lchown(path, f.UID, f.GID); err != nil {
+			return p, fmt.Errorf("owner of %s: %w", filepath.Base(path), err)
 		}
 	}
 	return p, nil

@@ -1,4 +1,5 @@
-// Package netns makes network namespaces that live as long as a file names them.
+// Package netns makes network namespaces that live as long as a file names them, and the
+// user namespaces that own them.
 package netns
 
 import (
@@ -25,28 +26,40 @@ func Create(path string, inside func() error) (*os.File, error) {
 }
 
 func create(path string, inside func() error) (*os.File, error) {
-	point, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444)
-	if err != nil {
+	if err := makePoint(path); err != nil {
 		return nil, err
 	}
-	point.Close()
 	failpoint.Hit("daemon/network/netns.create.file")
+	f, err := aside(func() (*os.File, error) { return unshareOnto(path, inside) })
+	if err != nil {
+		os.Remove(path)
+	}
+	return f, err
+}
+
+// makePoint makes the file that a namespace is mounted on.
+func makePoint(path string) error {
+	point, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444)
+	if err != nil {
+		return err
+	}
+	return point.Close()
+}
+
+// aside runs f on a thread that is never unlocked, so that it ends with its goroutine and
+// no other one ever runs in the namespace that f enters.
+func aside(f func() (*os.File, error)) (*os.File, error) {
 	type result struct {
 		f   *os.File
 		err error
 	}
 	done := make(chan result)
 	go func() {
-		// The thread is never unlocked, so it ends with this goroutine and no other
-		// one ever runs in the new namespace.
 		runtime.LockOSThread()
-		f, err := unshareOnto(path, inside)
+		f, err := f()
 		done <- result{f, err}
 	}()
 	r := <-done
-	if r.err != nil {
-		os.Remove(path)
-	}
 	return r.f, r.err
 }
 
