@@ -27,7 +27,10 @@ type Point struct {
 	CopyData bool `json:",omitempty"`
 	// CreateSource makes a missing bind source as a directory at start.
 	CreateSource bool `json:",omitempty"`
-	Spec         mounttypes.Mount
+	// Chain names the layers of an image, Snapshot the view of them that is this
+	// container's.
+	Chain, Snapshot string `json:",omitempty"`
+	Spec            mounttypes.Mount
 }
 
 // Default propagation of binds.
@@ -47,7 +50,8 @@ func ParseMount(m mounttypes.Mount) Point {
 		}
 		p.CreateSource = m.BindOptions != nil && m.BindOptions.CreateMountpoint
 	case mounttypes.TypeImage:
-		p.Source = m.Source
+		p.Name = m.Source
+		p.Propagation = defaultPropagation
 		p.RW = false
 	}
 	return p
