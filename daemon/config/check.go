@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -24,11 +25,10 @@ func (c *Config) check() error {
 
 func (c *Config) checkAccess() (errs []error) {
 	for _, h := range c.Hosts {
-		proto, rest, ok := strings.Cut(h, "://")
-		if !ok || !slices.Contains([]string{"unix", "tcp", "fd"}, proto) || (proto == "unix" && rest == "") {
-			errs = append(errs, fmt.Errorf("invalid bind address (%s): want unix://PATH, tcp://HOST:PORT or fd://", h))
+		if _, err := completeHost(h, c.UseTLS()); err != nil {
+			errs = append(errs, err)
 		}
-		if proto == "tcp" && !c.UseTLS() && !c.TLS.Set && !c.TLSVerify.Set {
+		if strings.HasPrefix(h, "tcp://") && !c.UseTLS() && !c.TLS.Set && !c.TLSVerify.Set {
 			errs = append(errs, fmt.Errorf("%s: a tcp address without TLS verification is refused: anyone who reaches it is root here; give --tlsverify with certificates, or --tls=false to say that this is meant", h))
 		}
 	}
@@ -38,6 +38,12 @@ func (c *Config) checkAccess() (errs []error) {
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		errs = append(errs, fmt.Errorf("invalid log format: %s", c.LogFormat))
+	}
+	if c.PluginNamespace == c.Namespace {
+		errs = append(errs, errors.New("containers namespace and plugins namespace cannot be the same"))
+	}
+	if _, _, err := net.SplitHostPort(c.MetricsAddr); c.MetricsAddr != "" && err != nil {
+		errs = append(errs, fmt.Errorf("invalid metrics-addr: %w", err))
 	}
 	if c.Namespace == "" {
 		errs = append(errs, errors.New("containerd-namespace must not be empty"))
@@ -146,6 +152,9 @@ func (c *Config) checkNetwork() (errs []error) {
 func (c *Config) checkRegistry() (errs []error) {
 	if c.MaxDownloads < 1 {
 		errs = append(errs, fmt.Errorf("invalid max concurrent downloads: %d", c.MaxDownloads))
+	}
+	if c.MaxUploads < 1 {
+		errs = append(errs, fmt.Errorf("invalid max concurrent uploads: %d", c.MaxUploads))
 	}
 	if c.DownloadAttempts < 1 {
 		errs = append(errs, fmt.Errorf("invalid max download attempts: %d", c.DownloadAttempts))

@@ -40,12 +40,15 @@ type Config struct {
 	TLSKey        string
 	MinAPIVersion string
 	PidFile       string
+	MetricsAddr   string   // host:port of /metrics, "" for none
+	Authorization []string // plugins, in the order in which they are asked
 
 	// Places and state.
 	DataRoot        string
 	ExecRoot        string
 	ConfigFile      string
 	Namespace       string // in the core
+	PluginNamespace string // in the core, of managed plugins; told to clients only
 	StorageDriver   string // snapshotter: overlayfs or native
 	ShutdownTimeout int    // seconds, -1 waits for ever
 	LiveRestore     bool
@@ -56,6 +59,9 @@ type Config struct {
 	Debug     bool
 	LogLevel  string
 	LogFormat string
+	RawLogs   bool // no colours in the text format, which has none here
+
+	Experimental bool
 
 	// Defaults for containers.
 	LogDriver       string
@@ -72,6 +78,7 @@ type Config struct {
 	NoNewPrivileges bool
 	Labels          []string
 	Features        map[string]bool
+	CDISpecDirs     []string // with specifications of devices; none where CDI is off
 
 	// Network.
 	Bridge          string // "" is DefaultBridge, "none" is no default network
@@ -95,6 +102,7 @@ type Config struct {
 	Mirrors          []string
 	Insecure         []string // names, host:port or CIDR
 	MaxDownloads     int
+	MaxUploads       int
 	DownloadAttempts int
 	HTTPProxy        string
 	HTTPSProxy       string
@@ -137,6 +145,7 @@ func New() *Config {
 		ExecRoot:         DefaultExecRoot,
 		ConfigFile:       DefaultConfigFile,
 		Namespace:        "moby",
+		PluginNamespace:  "plugins.moby",
 		ShutdownTimeout:  15,
 		LiveRestore:      true,
 		LogLevel:         "info",
@@ -150,6 +159,7 @@ func New() *Config {
 		IpcMode:          "private",
 		SeccompProfile:   "builtin",
 		Features:         map[string]bool{},
+		CDISpecDirs:      []string{"/etc/cdi", "/var/run/cdi"},
 		MTU:              1500,
 		DefaultIP:        netip.IPv4Unspecified(),
 		IPForward:        true,
@@ -158,6 +168,7 @@ func New() *Config {
 		IP6Tables:        true,
 		UserlandProxy:    true,
 		MaxDownloads:     3,
+		MaxUploads:       5,
 		DownloadAttempts: 5,
 	}
 }

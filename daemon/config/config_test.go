@@ -79,7 +79,7 @@ func TestLoadErrors(t *testing.T) {
 		{name: "not JSON", json: `{`, want: "unexpected end of JSON input"},
 		{name: "two values", json: `{} {}`, want: "invalid character"},
 		{name: "refused flag", args: []string{"--userns-remap", "default"}, want: "--userns-remap is not supported by this engine"},
-		{name: "refused key", json: `{"authorization-plugins":["x"]}`, want: "authorization-plugins is not supported by this engine"},
+		{name: "refused key", json: `{"containerd":"/x"}`, want: "containerd is not supported by this engine"},
 		{name: "unknown flag", args: []string{"--nope"}, want: "unknown flag: --nope"},
 		{name: "argument", args: []string{"x"}, want: "unknown argument: x"},
 		{name: "bad host", args: []string{"-H", "http://x"}, want: "invalid bind address (http://x)"},

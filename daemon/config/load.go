@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -184,6 +185,9 @@ func (c *Config) finish() error {
 		c.CgroupDriver = defaultCgroupDriver()
 	}
 	c.completeTLS()
+	c.completeHosts()
+	c.completeBounds()
+	c.completeCDI()
 	for _, p := range []*string{&c.DataRoot, &c.ExecRoot, &c.PidFile} {
 		abs, err := filepath.Abs(*p)
 		if err != nil {
@@ -205,20 +209,20 @@ func (c *Config) finish() error {
 		switch {
 		case name == "containerd-snapshotter" && !c.Features[name]:
 			c.Warnings = append(c.Warnings, "feature containerd-snapshotter is always on in this engine")
-		case name != "containerd-snapshotter":
+		case name != "containerd-snapshotter" && name != "cdi":
 			c.Warnings = append(c.Warnings, "feature "+name+" is not known to this engine")
 		}
 	}
 	return c.check()
 }
 
-// completeTLS: naming tlsverify at all turns TLS on, and TLS verifies clients unless
-// tlsverify says that it does not.
-func (c *Config) completeTLS() {
-	switch {
-	case c.TLSVerify.Set:
-		c.TLS.Value = true
-	case c.TLS.Set:
-		c.TLSVerify.Value = c.TLS.Value
+// completeBounds: 0 asks for the default, as with dockerd.
+func (c *Config) completeBounds() {
+	def := New()
+	c.MaxDownloads = cmp.Or(c.MaxDownloads, def.MaxDownloads)
+	c.MaxUploads = cmp.Or(c.MaxUploads, def.MaxUploads)
+	c.DownloadAttempts = cmp.Or(c.DownloadAttempts, def.DownloadAttempts)
+	if v := os.Getenv("DOCKER_MIN_API_VERSION"); v != "" && c.MinAPIVersion == def.MinAPIVersion {
+		c.MinAPIVersion = v
 	}
 }

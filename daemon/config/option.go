@@ -26,12 +26,11 @@ type target interface {
 // refused are options of dockerd that would change what a container or a network
 // is, and that this engine does not have; given, they are an error that names them.
 var refused = []string{
-	"authorization-plugin", "metrics-addr", "containerd", "cri-containerd", "experimental",
-	"rootless", "selinux-enabled", "userns-remap", "cdi-spec-dir", "fixed-cidr", "fixed-cidr-v6",
+	"containerd", "cri-containerd",
+	"rootless", "selinux-enabled", "userns-remap", "fixed-cidr", "fixed-cidr-v6",
 	"default-gateway", "default-gateway-v6", "default-network-opt", "ipv6", "bip6", "icc",
-	"bridge-accept-fwmark", "allow-direct-routing", "storage-opt", "max-concurrent-uploads",
+	"bridge-accept-fwmark", "allow-direct-routing", "storage-opt",
 	"api-cors-header", "graph", "cluster-store", "cluster-advertise", "cluster-store-opt", "builder",
-	"containerd-plugins-namespace", "raw-logs",
 }
 
 // accepted are options that are taken and do nothing here, with a warning.
@@ -44,7 +43,6 @@ var accepted = []string{
 
 // plurals maps a repeatable flag to its key in the file where the two differ.
 var plurals = map[string]string{
-	"authorization-plugin": "authorization-plugins", "cdi-spec-dir": "cdi-spec-dirs",
 	"storage-opt": "storage-opts", "default-network-opt": "default-network-opts",
 	"node-generic-resource": "node-generic-resources", "cluster-store-opt": "cluster-store-opts",
 }
@@ -59,6 +57,8 @@ func (c *Config) options() []option {
 		{flag: "tlscacert", key: "tlscacert", usage: "Trust certs signed only by this CA", target: text(&c.TLSCACert)},
 		{flag: "tlscert", key: "tlscert", usage: "Path to TLS certificate file", target: text(&c.TLSCert)},
 		{flag: "tlskey", key: "tlskey", usage: "Path to TLS key file", target: text(&c.TLSKey)},
+		{flag: "authorization-plugin", key: "authorization-plugins", reload: true, usage: "Authorization plugins to load", target: list(&c.Authorization, nil)},
+		{flag: "metrics-addr", key: "metrics-addr", usage: "Set default address and port to serve the metrics api on", target: text(&c.MetricsAddr)},
 		{key: "min-api-version", target: text(&c.MinAPIVersion)},
 		{flag: "pidfile", short: "p", key: "pidfile", usage: "Path to use for daemon PID file", target: text(&c.PidFile)},
 
@@ -66,9 +66,11 @@ func (c *Config) options() []option {
 		{flag: "exec-root", key: "exec-root", usage: "Root directory for execution state files", target: text(&c.ExecRoot)},
 		{flag: "config-file", usage: "Daemon configuration file", target: text(&c.ConfigFile)},
 		{flag: "containerd-namespace", key: "containerd-namespace", usage: "Namespace in the core", target: text(&c.Namespace)},
+		{flag: "containerd-plugins-namespace", key: "containerd-plugins-namespace", usage: "Namespace of plugins in the core", target: text(&c.PluginNamespace)},
 		{flag: "storage-driver", short: "s", key: "storage-driver", usage: "Storage driver to use: overlayfs or native", target: text(&c.StorageDriver)},
 		{flag: "shutdown-timeout", key: "shutdown-timeout", reload: true, usage: "Seconds to let containers stop, -1 without end", target: integer(&c.ShutdownTimeout)},
 		{flag: "live-restore", key: "live-restore", reload: true, usage: "Keep containers running while the daemon is down", target: boolean(&c.LiveRestore)},
+		{flag: "experimental", key: "experimental", usage: "Enable experimental features", target: boolean(&c.Experimental)},
 		{flag: "init", key: "init", usage: "Run an init in containers to forward signals and reap processes", target: boolean(&c.Init)},
 		{flag: "init-path", key: "init-path", usage: "Path to the init binary", target: text(&c.InitPath)},
 		{flag: "validate", usage: "Validate daemon configuration and exit", target: boolean(&c.Validate)},
@@ -77,6 +79,7 @@ func (c *Config) options() []option {
 		{flag: "debug", short: "D", key: "debug", reload: true, usage: "Enable debug mode", target: boolean(&c.Debug)},
 		{flag: "log-level", short: "l", key: "log-level", usage: "Set the logging level (debug, info, warn, error, fatal)", target: text(&c.LogLevel)},
 		{flag: "log-format", key: "log-format", usage: "Set the logging format (text, json)", target: text(&c.LogFormat)},
+		{flag: "raw-logs", key: "raw-logs", usage: "Full timestamps without ANSI coloring", target: boolean(&c.RawLogs)},
 
 		{flag: "log-driver", key: "log-driver", usage: "Default driver for container logs", target: text(&c.LogDriver)},
 		{flag: "log-opt", key: "log-opts", usage: "Default log driver options for containers", target: pairs(&c.LogOpts)},
@@ -92,6 +95,8 @@ func (c *Config) options() []option {
 		{flag: "no-new-privileges", key: "no-new-privileges", usage: "Set no-new-privileges by default for new containers", target: boolean(&c.NoNewPrivileges)},
 		{flag: "label", key: "labels", reload: true, usage: "Set key=value labels to the daemon", target: list(&c.Labels, nil)},
 		{flag: "feature", key: "features", reload: true, usage: "Enable feature in the daemon", target: features(&c.Features)},
+
+		{flag: "cdi-spec-dir", key: "cdi-spec-dirs", usage: "CDI specification directories to use", target: list(&c.CDISpecDirs, nil)},
 
 		{flag: "bridge", short: "b", key: "bridge", usage: "Bridge of the default network, made when absent; 'none' disables it", target: text(&c.Bridge)},
 		{flag: "bip", key: "bip", usage: "Address and prefix of the default bridge", target: text(&c.BIP)},
@@ -113,6 +118,7 @@ func (c *Config) options() []option {
 		{flag: "registry-mirror", key: "registry-mirrors", reload: true, usage: "Preferred registry mirror", target: list(&c.Mirrors, nil)},
 		{flag: "insecure-registry", key: "insecure-registries", reload: true, usage: "Enable insecure registry communication", target: list(&c.Insecure, nil)},
 		{flag: "max-concurrent-downloads", key: "max-concurrent-downloads", reload: true, usage: "Set the max concurrent downloads", target: integer(&c.MaxDownloads)},
+		{flag: "max-concurrent-uploads", key: "max-concurrent-uploads", reload: true, usage: "Set the max concurrent uploads", target: integer(&c.MaxUploads)},
 		{flag: "max-download-attempts", key: "max-download-attempts", reload: true, usage: "Set the max download attempts for each pull", target: integer(&c.DownloadAttempts)},
 		{flag: "http-proxy", key: "http-proxy", usage: "HTTP proxy URL to use for outgoing traffic", target: text(&c.HTTPProxy)},
 		{flag: "https-proxy", key: "https-proxy", usage: "HTTPS proxy URL to use for outgoing traffic", target: text(&c.HTTPSProxy)},

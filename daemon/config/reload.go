@@ -72,6 +72,10 @@ func (c *Config) adopt(fresh *Config, key string) {
 		c.Insecure = fresh.Insecure
 	case "max-concurrent-downloads":
 		c.MaxDownloads = fresh.MaxDownloads
+	case "max-concurrent-uploads":
+		c.MaxUploads = fresh.MaxUploads
+	case "authorization-plugins":
+		c.Authorization = fresh.Authorization
 	case "max-download-attempts":
 		c.DownloadAttempts = fresh.DownloadAttempts
 	}

@@ -20,8 +20,8 @@ import (
 	"gantry/libctr/core/image"
 )
 
-// maxUploads bounds the blobs of one push that are sent at the same time.
-const maxUploads = 5
+// maxAsked bounds the blobs of one push that a registry is asked about at the same time.
+const maxAsked = 10
 
 // Push sends an image to the registry that its name says; a name without a tag means
 // every tag of the repository. Of an index whose platforms are not all here only the
@@ -156,7 +156,7 @@ func (x *push) all(ctx context.Context, target ocispec.Descriptor) error {
 		return err
 	}
 	g, run := errgroup.WithContext(ctx)
-	g.SetLimit(maxUploads)
+	g.SetLimit(maxAsked)
 	for _, b := range blobs {
 		g.Go(func() error { return x.blob(run, b) })
 	}
@@ -187,6 +187,10 @@ func (x *push) blob(ctx context.Context, desc ocispec.Descriptor) error {
 		say("Layer already exists")
 		return nil
 	}
+	if err := x.s.uploads.acquire(ctx); err != nil {
+		return err
+	}
+	defer x.s.uploads.release()
 	body, err := x.s.blobReader(ctx, desc)
 	if err != nil {
 		return err

@@ -42,6 +42,7 @@ type Core struct {
 	Images    image.Store
 	Snapshots snapshot.Snapshotter
 	Applier   diff.Applier
+	Comparer  diff.Comparer
 	Leases    lease.Manager
 }
 
@@ -57,6 +58,8 @@ type Config struct {
 	// MaxDownloads bounds the layers that are fetched at the same time by the whole
 	// daemon; 0 is 3.
 	MaxDownloads int
+	// MaxUploads bounds, likewise, the layers that are sent; 0 is 5.
+	MaxUploads int
 	// MaxDownloadAttempts is how often one blob is tried, 0 is 5.
 	MaxDownloadAttempts int
 	// RetryDelay is the pause after the first failed attempt, doubled each time; 0 is
@@ -92,6 +95,7 @@ type Service struct {
 	documents  keylock.Locks // one write per small blob
 	records    keylock.Locks // key "": changes of records that take several calls
 	transfers  *transfers
+	uploads    *slots
 	attempts   atomic.Int64 // of one download; live
 	held       leaseSet
 	pruning    atomic.Bool
@@ -111,6 +115,7 @@ func New(core Core, cfg Config, ev Publisher, log *slog.Logger) *Service {
 	}
 	s.attempts.Store(int64(cfg.MaxDownloadAttempts))
 	s.transfers = newTransfers(s, cfg.MaxDownloads)
+	s.uploads = newSlots(cfg.MaxUploads)
 	return s
 }
 
@@ -120,6 +125,7 @@ func (s *Service) Reconfigure(cfg Config) {
 	cfg = cfg.withDefaults()
 	s.registries.Reconfigure(cfg.Registry)
 	s.transfers.slots.resize(cfg.MaxDownloads)
+	s.uploads.resize(cfg.MaxUploads)
 	s.attempts.Store(int64(cfg.MaxDownloadAttempts))
 }
 
@@ -132,6 +138,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxDownloads <= 0 {
 		c.MaxDownloads = 3
+	}
+	if c.MaxUploads <= 0 {
+		c.MaxUploads = 5
 	}
 	if c.MaxDownloadAttempts <= 0 {
 		c.MaxDownloadAttempts = 5
