@@ -50,6 +50,7 @@ type Service struct {
 	last    int64         // guarded by mu; newest time stamp, nanoseconds
 	more    chan struct{} // guarded by mu; closed and replaced at each Publish
 	stopped bool          // guarded by mu
+	count   uint64        // guarded by mu; published since Open
 }
 
 // message is an event in memory.
@@ -138,6 +139,7 @@ func (s *Service) add(typ events.Type, action events.Action, actor events.Actor,
 	}
 	s.last = max(s.last+1, time.Now().UnixNano())
 	m.TimeNano, m.Time = s.last, s.last/int64(time.Second)
+	s.count++
 	s.trim()
 	s.ring = append(s.ring, message{m, fleeting})
 	close(s.more)
@@ -159,6 +161,13 @@ func (s *Service) trim() {
 	}
 	s.ring = append(s.ring[:0:0], s.ring[drop:]...) // a copy: readers may hold the old one
 	s.first += drop
+}
+
+// Published is the number of events since Open.
+func (s *Service) Published() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count
 }
 
 // Listeners is the number of subscriptions, for GET /info.

@@ -29,7 +29,7 @@ func (s *Service) Info(ctx context.Context) (*systemtypes.Info, error) {
 		Images:             s.countImages(ctx),
 		Driver:             c.Driver,
 		DriverStatus:       c.DriverStatus,
-		Plugins:            systemtypes.PluginsInfo{Volume: c.VolumeDrivers, Network: c.NetworkDrivers, Log: c.LogDrivers},
+		Plugins:            systemtypes.PluginsInfo{Volume: c.VolumeDrivers, Network: c.NetworkDrivers, Log: c.LogDrivers, Authorization: c.AuthorizationPlugins},
 		Debug:              c.Debug,
 		NFd:                openFiles(),
 		NGoroutines:        runtime.NumGoroutine(),
@@ -63,12 +63,14 @@ func (s *Service) Info(ctx context.Context) (*systemtypes.Info, error) {
 		RuncCommit:         systemtypes.Commit{ID: version.Commit},
 		InitCommit:         systemtypes.Commit{ID: version.Commit},
 		SecurityOptions:    securityOptions(c),
-		CDISpecDirs:        []string{},
+		CDISpecDirs:        append([]string{}, c.CDISpecDirs...),
+		DiscoveredDevices:  []systemtypes.DeviceInfo{},
 	}
 	s.fillContainers(ctx, info)
 	fillHost(info, c.Host)
 	fillOptional(info, c)
 	info.Warnings = warnings(c, info)
+	s.fillDevices(info)
 	if s.deps.Networks != nil {
 		for _, w := range s.deps.Networks.Warnings() {
 			info.Warnings = append(info.Warnings, "WARNING: "+w)
@@ -103,6 +105,15 @@ func (s *Service) countImages(ctx context.Context) int {
 	return len(list)
 }
 
+func (s *Service) fillDevices(info *systemtypes.Info) {
+	if s.deps.Devices == nil {
+		return
+	}
+	found, warnings := s.deps.Devices.List()
+	info.DiscoveredDevices = append(info.DiscoveredDevices, found...)
+	info.Warnings = append(info.Warnings, warnings...)
+}
+
 func fillHost(info *systemtypes.Info, f host.Features) {
 	info.CgroupVersion = "1"
 	if f.CgroupV2 {
@@ -130,7 +141,7 @@ func fillOptional(info *systemtypes.Info, c *Config) {
 	if c.CoreAddress != "" {
 		info.Containerd = &systemtypes.ContainerdInfo{
 			Address:    c.CoreAddress,
-			Namespaces: systemtypes.ContainerdNamespaces{Containers: c.CoreNamespace},
+			Namespaces: systemtypes.ContainerdNamespaces{Containers: c.CoreNamespace, Plugins: c.PluginNamespace},
 		}
 	}
 }

@@ -41,6 +41,15 @@ func parseOSRelease(r io.Reader) osRelease {
 	return out
 }
 
+// Machine is what is told of the host's system.
+type Machine struct{ Architecture, Kernel, OS, OSType, OSVersion string }
+
+// ThisMachine describes the host.
+func ThisMachine() Machine {
+	os := readOS()
+	return Machine{Architecture: machine(), Kernel: kernelRelease(), OS: os.name, OSType: runtime.GOOS, OSVersion: os.version}
+}
+
 func hostName() string {
 	name, _ := os.Hostname()
 	return name

@@ -66,10 +66,14 @@ type Config struct {
 
 	AddressPools    []AddressPool
 	FirewallBackend string // "" tells nothing
+	CDISpecDirs     []string
 
 	CoreName      string // "gantry core", or "containerd" when that is what the engine stands on
 	CoreAddress   string
 	CoreNamespace string
+
+	PluginNamespace      string   // in the core
+	AuthorizationPlugins []string // in their order
 }
 
 // Listener is one address of the API.
@@ -94,6 +98,12 @@ type Deps struct {
 	Core       Core
 	Layers     Layers
 	Registry   Registry
+	Devices    Devices // nil knows none
+}
+
+// Devices lists what containers may ask for; daemon/device.Drivers does.
+type Devices interface {
+	List() (found []systemtypes.DeviceInfo, warnings []string)
 }
 
 // Containers lists containers; daemon/container.Service does.

@@ -1,5 +1,4 @@
-// Package debug serves the process's own profiles and counters. It is given to the
-// server only when debugging is on.
+// Package debug serves the process's own profiles and counters, while debugging is on.
 package debug
 
 import (
@@ -8,19 +7,20 @@ import (
 	"net/http"
 	"net/http/pprof"
 
+	"gantry/router/httputil"
 	"gantry/router/route"
 )
 
 // Router holds the routes.
-type Router struct{}
+type Router struct{ on func() bool }
 
-// New returns the routes.
-func New() *Router { return &Router{} }
+// New returns the routes; on says whether they are there now.
+func New(on func() bool) *Router { return &Router{on} }
 
 // Routes is the table of this resource.
 func (r *Router) Routes() []route.Route {
 	const base = "/debug/pprof/"
-	return []route.Route{
+	rows := []route.Route{
 		{Method: http.MethodGet, Path: "/debug/vars", Handler: plain(expvar.Handler())},
 		{Method: http.MethodGet, Path: base, Handler: plain(http.HandlerFunc(pprof.Index))},
 		{Method: http.MethodGet, Path: base + "cmdline", Handler: plain(http.HandlerFunc(pprof.Cmdline))},
@@ -28,6 +28,20 @@ func (r *Router) Routes() []route.Route {
 		{Method: http.MethodGet, Path: base + "symbol", Handler: plain(http.HandlerFunc(pprof.Symbol))},
 		{Method: http.MethodGet, Path: base + "trace", Handler: plain(http.HandlerFunc(pprof.Trace)), Life: route.Stream},
 		{Method: http.MethodGet, Path: base + "{name}", Handler: named},
+	}
+	for i := range rows {
+		rows[i].Handler = r.whileOn(rows[i].Handler)
+	}
+	return rows
+}
+
+func (r *Router) whileOn(h route.Handler) route.Handler {
+	return func(ctx context.Context, w http.ResponseWriter, req *http.Request) error {
+		if !r.on() {
+			httputil.PageNotFound(w, req)
+			return nil
+		}
+		return h(ctx, w, req)
 	}
 }
 

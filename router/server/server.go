@@ -31,6 +31,9 @@ type Config struct {
 	// Authorization tells who is asked about a request and its answer, nil for nobody; it
 	// is nil itself when that is never so.
 	Authorization func() authorization.Asker
+	// Done is told of each request that went well: its row, "POST /containers/create", and
+	// how long the handler took. Nil for nobody.
+	Done func(row string, took time.Duration)
 	// Quiet is called when for QuietAfter no request began or ended, and again only when
 	// some did since; streams that go on meanwhile count for nothing. It may block.
 	Quiet      func()
@@ -118,6 +121,7 @@ func (s *Server) handler(resources []route.Resource) http.Handler {
 // route adapts one row: its version, its span, its life, its error.
 func (s *Server) route(rt route.Route) http.Handler {
 	name := middleware.SpanName(rt.Method, rt.Path)
+	rt.Handler = s.timed(rt, name)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, ok := middleware.Version(r.Context(), w, s.cfg.MinAPIVersion)
 		if !ok {
@@ -140,6 +144,21 @@ func (s *Server) route(rt route.Route) http.Handler {
 			s.fail(ctx, w, r, err)
 		}
 	})
+}
+
+// timed tells how long the row's handler takes, if anybody wants to know.
+func (s *Server) timed(rt route.Route, name string) route.Handler {
+	if s.cfg.Done == nil {
+		return rt.Handler
+	}
+	return func(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
+		start := time.Now()
+		err := rt.Handler(ctx, w, r)
+		if err == nil {
+			s.cfg.Done(name, time.Since(start))
+		}
+		return err
+	}
 }
 
 func (s *Server) life(ctx context.Context, l route.Life) (context.Context, context.CancelFunc) {

@@ -82,6 +82,6 @@ func (world) Events(_ context.Context, since, until time.Time, f filters.Args, o
 }
 
 func TestTranscripts(t *testing.T) {
-	dial := routertest.Serve(t, system.New(world{}), swarm.New(), plugin.New(), buildrouter.New(), session.New(), distribution.New(nil), debug.New())
+	dial := routertest.Serve(t, system.New(world{}), swarm.New(), plugin.New(), buildrouter.New(), session.New(), distribution.New(nil), debug.New(func() bool { return true }))
 	transcript.Run(t, dial, "testdata/*.txt", nil)
 }
