@@ -34,7 +34,7 @@ import (
 func imageCore(c *config.Config, core *client.Client) image.Core {
 	return image.Core{
 		Content: core.Content(), Images: core.Images(), Snapshots: core.Snapshotter(c.StorageDriver),
-		Applier: core.Differ(), Leases: core.Leases(),
+		Applier: core.Differ(), Comparer: core.Differ(), Leases: core.Leases(),
 	}
 }
 

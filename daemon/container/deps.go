@@ -6,6 +6,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"github.com/docker/docker/api/types/events"
 	volumetypes "github.com/docker/docker/api/types/volume"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -96,6 +97,7 @@ type Images interface {
 	Resolve(ctx context.Context, ref string, p *ocispec.Platform) (*image.Image, error)
 	Prepare(ctx context.Context, img *image.Image, key string) error
 	Mounts(ctx context.Context, key string) ([]mount.Mount, error)
+	Commit(ctx context.Context, c image.Commit) (digest.Digest, error)
 	RemoveSnapshot(ctx context.Context, key string) error
 	Usage(ctx context.Context, key string) (snapshot.Usage, error)
 	// Parent mounts what the snapshot key was made on until release is called.

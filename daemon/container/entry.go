@@ -15,6 +15,8 @@ type entry struct {
 	id   string
 	lane lane // one life-cycle operation at a time; nobody waits for an exit in it
 
+	freezes int // commits that hold it paused; for who is in the lane
+
 	writes lane // one copy into the files at a time; entered before the lane
 
 	view   atomic.Pointer[Snapshot]

@@ -30,6 +30,11 @@ func (s *Service) Pause(ctx context.Context, ref string) error {
 	default:
 		return errNotRunning(e.id)
 	}
+	return s.pauseTask(ctx, e)
+}
+
+// pauseTask pauses a running container. The caller is in the lane.
+func (s *Service) pauseTask(ctx context.Context, e *entry) error {
 	if err := s.Tasks.Pause(ctx, e.id); err != nil {
 		return fmt.Errorf("cannot pause container %s: %w", e.id, err)
 	}
@@ -56,6 +61,11 @@ func (s *Service) unpause(ctx context.Context, e *entry) error {
 	if e.snapshot().Status != Paused {
 		return fmt.Errorf("Container %s is not paused", e.id) //nolint:staticcheck // Docker's words
 	}
+	return s.wake(ctx, e)
+}
+
+// wake resumes a paused container. The caller is in the lane, or alone.
+func (s *Service) wake(ctx context.Context, e *entry) error {
 	if err := s.Tasks.Resume(ctx, e.id); err != nil {
 		return fmt.Errorf("Cannot unpause container %s: %w", e.id, err) //nolint:staticcheck // Docker's words
 	}

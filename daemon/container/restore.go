@@ -87,6 +87,7 @@ func (s *Service) Restore(ctx context.Context) error {
 		switch {
 		case live[e.id]:
 			s.adopt(ctx, e, st)
+			s.thawLeft(ctx, e)
 			continue
 		case ok && !e.snapshot().Status.HasTask():
 			s.clear(ctx, e)

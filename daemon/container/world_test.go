@@ -358,11 +358,13 @@ func (f fakeImages) ParentUsage(context.Context, string) (int64, error) { return
 
 func (f fakeImages) Usage(context.Context, string) (snapshot.Usage, error) {
 	return snapshot.Usage{Size: 7}, nil
+}
+
 func (f fakeImages) Parent(context.Context, string) ([]mount.Mount, func(), error) {
 	return nil, func() {}, nil
 }
 
-}
+func (f fakeImages) Commit(context.Context, image.Commit) (digest.Digest, error) { return "", nil }
 
 type fakeVolumes struct{ w *world }
 

@@ -81,25 +81,31 @@ func (s *Service) Mounts(ctx context.Context, key string) ([]mount.Mount, error)
 
 // Parent mounts what the snapshot key was made on, read-only, until release is called.
 func (s *Service) Parent(ctx context.Context, key string) (mounts []mount.Mount, release func(), err error) {
-	info, err := s.Snapshots.Stat(ctx, key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("snapshot %s: %w", key, err)
-	}
 	ctx, done, err := s.underLease(ctx, false)
 	if err != nil {
 		return nil, nil, err
 	}
+	mounts, drop, err := s.viewParent(ctx, key)
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return mounts, func() { drop(); done() }, nil
+}
+
+// viewParent makes a view of what the snapshot key was made on. ctx must be under a lease.
+func (s *Service) viewParent(ctx context.Context, key string) (mounts []mount.Mount, drop func(), err error) {
+	info, err := s.Snapshots.Stat(ctx, key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("snapshot %s: %w", key, err)
+	}
 	view := extractPrefix + "view-" + rand.Text()
 	mounts, err = s.Snapshots.View(ctx, view, info.Parent, nil)
 	if err != nil {
-		done()
 		return nil, nil, fmt.Errorf("view snapshot %s: %w", info.Parent, err)
 	}
 	failpoint.Hit("daemon/image.parent.viewed")
-	return mounts, func() {
-		s.dropSnapshot(ctx, view)
-		done()
-	}, nil
+	return mounts, func() { s.dropSnapshot(ctx, view) }, nil
 }
 
 // RemoveSnapshot drops the snapshot key; it is fine when there is none.
