@@ -1,0 +1,207 @@
+// Package syslog sends logs to a syslog server: RFC 3164 and 5424, by datagrams, TCP,
+// TLS or a local socket.
+//
+// A message bears the time of its entry, not that of its sending, and ends in a newline,
+// which over a stream separates it from the next; with TLS and RFC 5424 it is counted
+// instead, by RFC 5425.
+package syslog
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-connections/tlsconfig"
+
+	"gantry/api/logfile"
+	"gantry/daemon/logger/target"
+	"gantry/daemon/logger/target/link"
+)
+
+const (
+	secure      = "tcp+tls"
+	defaultPort = "514"
+)
+
+var keys = []string{
+	"env", "env-regex", "labels", "labels-regex", "tag", "syslog-address", "syslog-facility", "syslog-format",
+	"syslog-tls-ca-cert", "syslog-tls-cert", "syslog-tls-key", "syslog-tls-skip-verify",
+}
+
+// Check looks at the driver's options as dockerd does.
+func Check(c map[string]string) error {
+	for k := range c {
+		if !slices.Contains(keys, k) {
+			return fmt.Errorf("unknown log opt '%s' for syslog log driver", k)
+		}
+	}
+	if _, _, err := parseAddress(c["syslog-address"]); err != nil {
+		return err
+	}
+	if _, err := parseFacility(c["syslog-facility"]); err != nil {
+		return err
+	}
+	_, err := parseFormat(c["syslog-format"], "")
+	return err
+}
+
+// Target is a syslog server.
+type Target struct {
+	link   link.Link
+	format format
+	header header
+	buf    []byte
+	ends   []int // of the messages in buf
+}
+
+// New returns the server that the options name. Nothing is connected yet.
+func New(c map[string]string, of target.Container) (*Target, target.Pace, error) {
+	network, address, err := parseAddress(c["syslog-address"])
+	if err != nil {
+		return nil, target.Pace{}, err
+	}
+	facility, err := parseFacility(c["syslog-facility"])
+	if err != nil {
+		return nil, target.Pace{}, err
+	}
+	f, err := parseFormat(c["syslog-format"], network)
+	if err != nil {
+		return nil, target.Pace{}, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	t := &Target{format: f, header: header{facility: facility, host: host, tag: of.Tag, pid: os.Getpid()}}
+	t.link.Dial, err = dialer(c, network, address)
+	return t, target.Pace{}, err
+}
+
+func dialer(c map[string]string, network, address string) (func(context.Context) (net.Conn, error), error) {
+	switch network {
+	case "":
+		return dialLocal, nil
+	case secure:
+		_, unverified := c["syslog-tls-skip-verify"]
+		conf, err := tlsconfig.Client(tlsconfig.Options{
+			CAFile: c["syslog-tls-ca-cert"], CertFile: c["syslog-tls-cert"], KeyFile: c["syslog-tls-key"],
+			InsecureSkipVerify: unverified,
+		})
+		d := tls.Dialer{Config: conf}
+		return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }, err
+	}
+	return func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, address)
+	}, nil
+}
+
+// dialLocal finds the machine's own syslog.
+func dialLocal(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	for _, network := range []string{"unixgram", "unix"} {
+		for _, path := range []string{"/dev/log", "/var/run/syslog", "/var/run/log"} {
+			if conn, err := d.DialContext(ctx, network, path); err == nil {
+				return conn, nil
+			}
+		}
+	}
+	return nil, errors.New("Unix syslog delivery error") //nolint:staticcheck // Docker's text
+}
+
+// Connect implements target.Target.
+func (t *Target) Connect(ctx context.Context) error { return t.link.Connect(ctx) }
+
+// Settle implements target.Target.
+func (t *Target) Settle(ctx context.Context) error { return t.link.Settle(ctx) }
+
+// Close implements target.Target.
+func (t *Target) Close() error { return t.link.Close() }
+
+// Send implements target.Target. An empty line is no message, as with dockerd.
+func (t *Target) Send(ctx context.Context, entries []target.Entry) error {
+	if err := t.link.Connect(ctx); err != nil {
+		return err
+	}
+	t.buf, t.ends = t.buf[:0], t.ends[:0]
+	for i := range entries {
+		if len(entries[i].Line) > 0 {
+			t.buf = t.format.append(t.buf, &t.header, &entries[i])
+			t.ends = append(t.ends, len(t.buf))
+		}
+	}
+	if len(t.ends) == 0 {
+		return nil
+	}
+	if n := t.link.Conn().RemoteAddr().Network(); n != "udp" && n != "unixgram" {
+		return t.link.Write(ctx, t.buf)
+	}
+	begin := 0
+	for _, end := range t.ends {
+		if err := t.link.Write(ctx, t.buf[begin:end]); err != nil {
+			return err
+		}
+		begin = end
+	}
+	return nil
+}
+
+// severity of a stream's messages: error and informational.
+func severity(s logfile.Stream) int {
+	if s == logfile.Stderr {
+		return 3
+	}
+	return 6
+}
+
+func parseAddress(s string) (network, address string, err error) {
+	if s == "" {
+		return "", "", nil
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return "", "", err
+	}
+	switch u.Scheme {
+	case "unix", "unixgram":
+		_, err := os.Stat(u.Path)
+		return u.Scheme, u.Path, err
+	case "udp", "tcp", secure:
+	default:
+		return "", "", fmt.Errorf("unsupported scheme: '%s'", u.Scheme)
+	}
+	host := u.Host
+	if _, _, err := net.SplitHostPort(host); err != nil {
+		if !strings.Contains(err.Error(), "missing port in address") {
+			return "", "", err
+		}
+		host = net.JoinHostPort(host, defaultPort)
+	}
+	return u.Scheme, host, nil
+}
+
+// facilities by their numbers; 12 to 15 have no names here.
+var facilities = []string{
+	"kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
+	"", "", "", "", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+}
+
+func parseFacility(s string) (int, error) {
+	if s == "" {
+		s = "daemon"
+	}
+	if i := slices.Index(facilities, s); i >= 0 {
+		return i, nil
+	}
+	if n, err := strconv.Atoi(s); err == nil && 0 <= n && n < len(facilities) {
+		return n, nil
+	}
+	return 0, errors.New("invalid syslog facility")
+}
