@@ -20,6 +20,7 @@ const firstBuffer = 32 << 10
 
 // Decoder reads entries one after the other. Not safe for concurrent use.
 type Decoder struct {
+	format Format
 	r      io.Reader
 	buf    []byte
 	lo, hi int   // buf[lo:hi] is read and not yet decoded
@@ -30,9 +31,6 @@ type Decoder struct {
 	at     time.Time
 }
 
-// NewDecoder returns a decoder of r, whose first byte has the given offset in the file.
-func NewDecoder(r io.Reader, offset int64) *Decoder { return &Decoder{r: r, off: offset} }
-
 // Offset is where the next entry starts.
 func (d *Decoder) Offset() int64 { return d.off }
 
@@ -41,14 +39,23 @@ func (d *Decoder) Offset() int64 { return d.off }
 // line; it may be called again when the file has grown.
 func (d *Decoder) Next(e *Entry) error {
 	for {
-		line, err := d.line()
+		raw, err := d.raw()
 		if err != nil {
 			return err
 		}
-		if line != nil && d.parse(line, e) {
+		if raw != nil && d.parse(raw, e) {
 			return nil
 		}
 	}
+}
+
+// raw consumes one entry, whatever is in it: a line without its newline or a message;
+// nil for one that was too long. The slice is valid until the next call.
+func (d *Decoder) raw() ([]byte, error) {
+	if d.format == Local {
+		return d.message()
+	}
+	return d.line()
 }
 
 // line consumes one line and returns it without its newline; nil for one that
@@ -100,9 +107,12 @@ func (d *Decoder) fill() error {
 	return err
 }
 
-// parse decodes one line: quickly when it is as Encoder writes it, else with the
-// general decoder.
+// parse decodes one entry; a line quickly when it is as Encoder writes it, else with
+// the general decoder.
 func (d *Decoder) parse(line []byte, e *Entry) bool {
+	if d.format == Local {
+		return d.parseLocal(line, e)
+	}
 	return d.parseOwn(line, e) || d.parseAny(line, e)
 }
 

@@ -21,17 +21,21 @@ var plain = func() (t [utf8.RuneSelf]bool) {
 }()
 
 // Encoder turns pieces of output into entries. The zero value is ready to use
-// and writes no attributes. Not safe for concurrent use.
+// and writes JSON without attributes. Not safe for concurrent use.
 type Encoder struct {
+	format Format
+	parts  [3]part // of the line that is being written, per Stream; for Local
+
 	mid  [3]string // what follows "log" per Stream, up to the time
 	time time.Time
 	tail []byte // the formatted time and the end of the entry
 }
 
-// NewEncoder returns an encoder that adds attrs to each entry.
-func NewEncoder(attrs map[string]string) (*Encoder, error) {
-	e := new(Encoder)
-	if len(attrs) == 0 {
+// NewEncoder returns an encoder that adds attrs to each entry, where the format has
+// room for them.
+func (f Format) NewEncoder(attrs map[string]string) (*Encoder, error) {
+	e := &Encoder{format: f}
+	if len(attrs) == 0 || f == Local {
 		return e, nil
 	}
 	raw, err := json.Marshal(attrs)
@@ -48,6 +52,9 @@ func NewEncoder(attrs map[string]string) (*Encoder, error) {
 // one, and at most MaxLine bytes before it; more is written but not what readers
 // expect. It allocates only to grow dst, and formats t once for equal times.
 func (e *Encoder) Append(dst []byte, s Stream, t time.Time, line []byte) []byte {
+	if e.format == Local {
+		return e.appendLocal(dst, s, t, line)
+	}
 	if len(e.tail) == 0 || !t.Equal(e.time) {
 		e.time = t
 		e.tail = t.UTC().AppendFormat(e.tail[:0], time.RFC3339Nano)

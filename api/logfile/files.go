@@ -1,7 +1,6 @@
 package logfile
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -13,13 +12,6 @@ import (
 // maxFiles bounds the search for rotated files.
 const maxFiles = 10000
 
-// File is one file of a log, open for reading.
-type File struct {
-	*os.File
-	// Generation is 0 while the file has no entry.
-	Generation uint64
-}
-
 // Name returns the path of the i-th rotated file of the log at path; 0 is the current one.
 func Name(path string, i int) string {
 	if i == 0 {
@@ -28,16 +20,70 @@ func Name(path string, i int) string {
 	return path + "." + strconv.Itoa(i)
 }
 
+// Suffix ends the name of a rotated file that has been compressed.
+const Suffix = ".gz"
+
+// File is one file of a log, open for reading. Offsets are those of what was written,
+// also in one that has been compressed. Not safe for concurrent use.
+type File struct {
+	// Generation is 0 while the file has no entry.
+	Generation uint64
+
+	format   Format
+	file     *os.File
+	inflated *inflater // nil unless compressed
+}
+
+// OpenFile opens the i-th rotated file of the log at path, compressed or not. Where
+// there is none the error is fs.ErrNotExist.
+func (f Format) OpenFile(path string, i int) (*File, error) {
+	name := Name(path, i)
+	file, err := os.Open(name)
+	packed := false
+	if errors.Is(err, fs.ErrNotExist) && i > 0 {
+		// The one is removed after the other has come.
+		file, err = os.Open(name + Suffix)
+		packed = true
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := &File{format: f, file: file}
+	if packed {
+		if out.inflated, err = newInflater(file); err == nil {
+			out.Generation = out.inflated.meta.Generation
+		}
+	}
+	if err == nil && out.Generation == 0 {
+		err = out.Identify()
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return out, nil
+}
+
+// Identify reads the generation of a file that had none yet.
+func (f *File) Identify() (err error) {
+	f.Generation, err = f.format.ReadGeneration(f)
+	return err
+}
+
+// First is the number of the log's entries before those of this file; false where that
+// is not known.
+func (f *File) First() (uint64, bool) { return First(f.file) }
+
 // Open opens what there is of the log at path, oldest first. Rotation may go on
 // meanwhile: no file that stays within the kept number is missed or given twice.
 // The caller closes the files. A log that does not exist is an error that
 // errors.Is fs.ErrNotExist.
-func Open(path string) ([]File, error) {
-	var files []File
+func (f Format) Open(path string) ([]*File, error) {
+	var files []*File
 	// Files move from i to i+1 and we look in the same order. One hole is a
 	// rotation at work; two are the end.
 	for i, holes := 0, 0; i < maxFiles && holes < 2; i++ {
-		f, err := os.Open(Name(path, i))
+		file, err := f.OpenFile(path, i)
 		if errors.Is(err, fs.ErrNotExist) {
 			holes++
 			continue
@@ -46,12 +92,8 @@ func Open(path string) ([]File, error) {
 			return nil, errors.Join(err, Close(files))
 		}
 		holes = 0
-		file := File{File: f}
-		if file.Generation, err = ReadGeneration(f); err != nil {
-			return nil, errors.Join(err, f.Close(), Close(files))
-		}
-		if sameAsLast(files, file) {
-			f.Close()
+		if len(files) > 0 && !file.before(files[len(files)-1]) {
+			file.Close()
 			continue
 		}
 		files = append(files, file)
@@ -63,65 +105,50 @@ func Open(path string) ([]File, error) {
 	return files, nil
 }
 
+// before says whether f is older than g; else it is g, moved meanwhile, or one that came
+// when g had been opened.
+func (f *File) before(g *File) bool {
+	if f.Generation != 0 && g.Generation != 0 {
+		return f.Generation < g.Generation
+	}
+	a, errA := f.file.Stat()
+	b, errB := g.file.Stat()
+	return errA != nil || errB != nil || !os.SameFile(a, b)
+}
+
 // Close closes files and returns the first error.
-func Close(files []File) (err error) {
+func Close(files []*File) (err error) {
 	for _, f := range files {
-		err = errors.Join(err, f.File.Close())
+		err = errors.Join(err, f.Close())
 	}
 	return err
 }
 
-func sameAsLast(files []File, f File) bool {
-	if len(files) == 0 {
-		return false
+// Close closes the file.
+func (f *File) Close() error { return f.file.Close() }
+
+// ReadAt reads what was written at off. In a compressed file it is quick only where the
+// call before has ended.
+func (f *File) ReadAt(p []byte, off int64) (int, error) {
+	if f.inflated != nil {
+		return f.inflated.ReadAt(p, off)
 	}
-	a, errA := files[len(files)-1].Stat()
-	b, errB := f.Stat()
-	return errA == nil && errB == nil && os.SameFile(a, b)
+	return f.file.ReadAt(p, off)
 }
 
-// ReadGeneration returns the generation of the file r, 0 when it has no entry.
-func ReadGeneration(r io.ReaderAt) (uint64, error) {
-	var e Entry
-	err := NewDecoder(io.NewSectionReader(r, 0, 1<<62), 0).Next(&e)
-	if errors.Is(err, io.EOF) {
-		return 0, nil
+// Decoder returns a decoder of the entries from offset on.
+func (f *File) Decoder(offset int64) *Decoder {
+	return f.format.NewDecoder(io.NewSectionReader(f, offset, 1<<62), offset)
+}
+
+// Tail returns the offset of the last n entries, and how many there are if fewer.
+func (f *File) Tail(n int) (offset int64, found int, err error) {
+	if f.inflated != nil {
+		return f.format.tailForward(io.NewSectionReader(f, 0, 1<<62), n)
 	}
+	info, err := f.file.Stat()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return Generation(e.Time), nil
-}
-
-// Tail returns the offset of the last n lines among the first size bytes of r,
-// and how many there are if fewer. Lines are counted, not decoded; a line
-// without a newline at the end is not counted.
-func Tail(r io.ReaderAt, size int64, n int) (offset int64, found int, err error) {
-	if n <= 0 {
-		return size, 0, nil
-	}
-	buf := make([]byte, 64<<10)
-	end := int64(-1) // after the newline that ends the earliest line seen
-	for at := size; at > 0; {
-		part := buf[:min(int64(len(buf)), at)]
-		at -= int64(len(part))
-		if _, err := r.ReadAt(part, at); err != nil {
-			return 0, 0, err
-		}
-		for i := len(part); ; {
-			if i = bytes.LastIndexByte(part[:i], '\n'); i < 0 {
-				break
-			}
-			if end >= 0 {
-				if found++; found == n {
-					return at + int64(i) + 1, found, nil
-				}
-			}
-			end = at + int64(i) + 1
-		}
-	}
-	if end >= 0 {
-		return 0, found + 1, nil
-	}
-	return 0, 0, nil
+	return f.format.Tail(f.file, info.Size(), n)
 }

@@ -14,23 +14,29 @@
 // lone surrogate \udc80…\udcff (what Python calls surrogateescape), which other
 // JSON readers show as U+FFFD, as Docker would have written it.
 //
+// The format Local is that of Docker's local driver: each entry is a protobuf message,
+// Docker's LogEntry, between two copies of its length (four bytes, big endian):
+//
+//	length {source=1 "stdout", time_nano=2, line=3, partial=4, partial_log_metadata=5 {last=1, id=2, ordinal=3}} length
+//
+// The line stands there without its newline; an entry of which more follows is partial,
+// and the last piece of such a line is partial and last. It has no attributes, and holds
+// any bytes. A torn message is taken off by the next writer; readers find the entry after
+// damage by its shape.
+//
 // Rotated files are path.1 (newest) to path.N (oldest). A file's generation is
 // the time of its first entry in Unix nanoseconds; the writer makes it grow from
 // file to file, so that a Position can be found again after any number of
 // rotations and restarts without anything else on disk. A power cut can leave a
 // torn or damaged line; readers skip what they cannot decode, and a line that
 // does not yet end in a newline has not been written.
+//
+// A rotated file may have been compressed, as path.N.gz, a gzip file whose extra field
+// is JSON: Docker's {"lastTime":…}, with the generation and the size of what was
+// compressed. While both are there they are the same.
 package logfile
 
 import "time"
-
-// Format is how the entries of a log stand in its files.
-type Format uint8
-
-const (
-	JSON  Format = iota // Docker's json-file
-	Local               // Docker's local
-)
 
 // MaxLine is the size in bytes of the longest piece of a line in one entry.
 const MaxLine = 16 << 10

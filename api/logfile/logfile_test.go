@@ -33,7 +33,7 @@ func TestEncode(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", tc.name, got, tc.want)
 		}
 	}
-	e, err := logfile.NewEncoder(map[string]string{"b": "2", "a": "1"})
+	e, err := logfile.JSON.NewEncoder(map[string]string{"b": "2", "a": "1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestEncodeAllocates(t *testing.T) {
 }
 
 func decode(text string) (out []string) {
-	d := logfile.NewDecoder(strings.NewReader(text), 0)
+	d := logfile.JSON.NewDecoder(strings.NewReader(text), 0)
 	for e := (logfile.Entry{}); d.Next(&e) == nil; {
 		out = append(out, e.Stream.String()+"|"+string(e.Line)+"|"+string(e.Attrs)+"|"+e.Time.Format(time.RFC3339Nano))
 	}
@@ -94,7 +94,7 @@ func TestFollow(t *testing.T) {
 	defer r.Close()
 	var enc logfile.Encoder
 	line := enc.Append(nil, logfile.Stdout, at, []byte("hello\n"))
-	d := logfile.NewDecoder(r, 0)
+	d := logfile.JSON.NewDecoder(r, 0)
 	var e logfile.Entry
 	for i, part := range [][]byte{line, line[:20], line[20:]} {
 		w.Write(part)
@@ -111,13 +111,13 @@ func TestTail(t *testing.T) {
 		offset int64
 		found  int
 	}{{13, 0}, {5, 1}, {2, 2}, {0, 3}, {0, 3}} {
-		offset, found, err := logfile.Tail(strings.NewReader(text), int64(len(text)), n)
+		offset, found, err := logfile.JSON.Tail(strings.NewReader(text), int64(len(text)), n)
 		if err != nil || offset != want.offset || found != want.found {
 			t.Errorf("last %d: offset %d, %d found, %v, want %+v", n, offset, found, err, want)
 		}
 	}
 	big := strings.Repeat("0123456789\n", 100_000)
-	offset, found, err := logfile.Tail(strings.NewReader(big), int64(len(big)), 50_000)
+	offset, found, err := logfile.JSON.Tail(strings.NewReader(big), int64(len(big)), 50_000)
 	if err != nil || offset != 50_000*11 || found != 50_000 {
 		t.Errorf("big: offset %d, %d found, %v", offset, found, err)
 	}
@@ -125,7 +125,7 @@ func TestTail(t *testing.T) {
 
 func TestOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	if _, err := logfile.Open(path); !errors.Is(err, os.ErrNotExist) {
+	if _, err := logfile.JSON.Open(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no log: %v", err)
 	}
 	var enc logfile.Encoder
@@ -139,7 +139,7 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	os.Link(path, logfile.Name(path, 1)) // the same file seen twice, moved meanwhile
-	files, err := logfile.Open(path)
+	files, err := logfile.JSON.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func FuzzDecoder(f *testing.F) {
 	f.Add([]byte(`{"log":"hello\n","stream":"stdout","time":"2024-03-09T09:11:12.13Z"}` + "\n"))
 	f.Add([]byte(`{"log":"\udc80\ud83d\ude00","stream":"stderr","attrs":{"a":"b"},"time":"2024-03-09T09:11:12.13Z"}` + "\n"))
 	f.Fuzz(func(t *testing.T, file []byte) {
-		d := logfile.NewDecoder(bytes.NewReader(file), 0)
+		d := logfile.JSON.NewDecoder(bytes.NewReader(file), 0)
 		var e logfile.Entry
 		for last := int64(0); d.Next(&e) == nil; last = d.Offset() {
 			if d.Offset() <= last || d.Offset() > int64(len(file)) {
@@ -178,7 +178,7 @@ func FuzzRoundTrip(f *testing.F) {
 		if attrs {
 			m = map[string]string{"k": string(line)}
 		}
-		enc, err := logfile.NewEncoder(m)
+		enc, err := logfile.JSON.NewEncoder(m)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -187,7 +187,7 @@ func FuzzRoundTrip(f *testing.F) {
 			t.Fatalf("not one line of JSON: %q", file)
 		}
 		var e logfile.Entry
-		if err := logfile.NewDecoder(bytes.NewReader(file), 0).Next(&e); err != nil || !bytes.Equal(e.Line, line) || e.Stream != logfile.Stderr || !e.Time.Equal(at) || (e.Attrs != nil) != attrs {
+		if err := logfile.JSON.NewDecoder(bytes.NewReader(file), 0).Next(&e); err != nil || !bytes.Equal(e.Line, line) || e.Stream != logfile.Stderr || !e.Time.Equal(at) || (e.Attrs != nil) != attrs {
 			t.Fatalf("%q came back as %+v, %v", line, e, err)
 		}
 	})

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"gantry/api/logfile"
 )
 
 // The schemes of a process's stdout.
@@ -18,25 +20,39 @@ const (
 // Log drivers the shim knows.
 const (
 	DriverJSONFile = "json-file"
-	DriverLocal    = "local"
-	DriverNone     = "none" // writes nothing; live readers only
+	DriverLocal    = "local" // and what is kept of the logs of remote drivers
+	DriverNone     = "none"  // writes nothing; live readers only
 )
 
 // LogURI asks the shim for a log of the process's output and for its stream socket.
 type LogURI struct {
-	// Path is the absolute path of the log's current file; its folder exists.
+	// Path is the absolute path of the log's current file; its folder is made.
 	// Unused with DriverNone.
 	Path string
 	// Socket is the absolute path of the stream socket; any length.
 	Socket string
-	// Driver is DriverJSONFile ("" too) or DriverNone.
+	// Driver is DriverJSONFile ("" too), DriverLocal or DriverNone.
 	Driver string
 	// MaxSize is the size in bytes at which a file is rotated; 0 is never.
 	MaxSize int64
 	// MaxFile is how many files are kept, the current one included; 0 means 1.
 	MaxFile int
+	// Compress says that rotated files are compressed.
+	Compress bool
+	// NonBlocking says that output which the log can't take in time waits in memory, up
+	// to Buffer bytes; what is beyond that is dropped.
+	NonBlocking bool
+	Buffer      int64
 	// Attrs are added to each entry of the log.
 	Attrs map[string]string
+}
+
+// Format is how the log's entries stand in its files.
+func (u LogURI) Format() logfile.Format {
+	if u.Driver == DriverLocal {
+		return logfile.Local
+	}
+	return logfile.JSON
 }
 
 // String returns the URI.
@@ -51,6 +67,13 @@ func (u LogURI) String() string {
 	set("driver", u.Driver)
 	set("max-size", strconv.FormatInt(u.MaxSize, 10))
 	set("max-file", strconv.Itoa(u.MaxFile))
+	if u.Compress {
+		set("compress", "true")
+	}
+	if u.NonBlocking {
+		set("mode", "non-blocking")
+		set("max-buffer-size", strconv.FormatInt(u.Buffer, 10))
+	}
 	if len(u.Attrs) > 0 {
 		attrs, _ := json.Marshal(u.Attrs) // strings always marshal
 		set("attrs", string(attrs))
@@ -89,6 +112,11 @@ func ParseLogURI(s string) (LogURI, error) {
 		return LogURI{}, fmt.Errorf("max-file of log uri: %w", err)
 	}
 	u.MaxFile = int(files)
+	u.Compress = q.Get("compress") == "true"
+	u.NonBlocking = q.Get("mode") == "non-blocking"
+	if u.Buffer, err = number(q.Get("max-buffer-size"), 40); err != nil {
+		return LogURI{}, fmt.Errorf("max-buffer-size of log uri: %w", err)
+	}
 	if raw := q.Get("attrs"); raw != "" {
 		if err := json.Unmarshal([]byte(raw), &u.Attrs); err != nil {
 			return LogURI{}, fmt.Errorf("attrs of log uri: %w", err)
@@ -99,7 +127,7 @@ func ParseLogURI(s string) (LogURI, error) {
 
 func (u LogURI) check() error {
 	switch u.Driver {
-	case "", DriverJSONFile:
+	case "", DriverJSONFile, DriverLocal:
 		if !filepath.IsAbs(u.Path) {
 			return fmt.Errorf("log uri: path %q is not absolute", u.Path)
 		}

@@ -7,8 +7,12 @@ import (
 	"os"
 
 	"gantry/shim/boot"
+	"gantry/shim/compressor"
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == compressor.Action {
+		os.Exit(compressor.Main(os.Args[2:]))
+	}
 	os.Exit(boot.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

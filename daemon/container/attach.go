@@ -111,7 +111,11 @@ func (a *attachment) replay(ctx context.Context, c *Snapshot, client *apistream.
 	if !a.o.Stderr {
 		errs = nil
 	}
-	pos, err := logger.Replay(ctx, c.LogPath, out, errs)
+	src, err := logSource(c)
+	if err != nil {
+		return err
+	}
+	pos, err := logger.Replay(ctx, src, out, errs)
 	a.from = &pos
 	return err
 }

@@ -52,7 +52,7 @@ func (s *Service) base(c *Snapshot) *containertypes.ContainerJSONBase {
 		},
 		Image: c.Image.String(), Name: "/" + c.Name, RestartCount: c.RestartCount,
 		ResolvConfPath: c.Network.ResolvPath, HostnamePath: c.Network.NamePath, HostsPath: c.Network.HostsPath,
-		LogPath: c.LogPath, Driver: s.cfg.Snapshotter, Platform: c.Platform.OS,
+		LogPath: shownLogPath(c), Driver: s.cfg.Snapshotter, Platform: c.Platform.OS,
 		ExecIDs: s.execIDs(c.ID), HostConfig: &host, GraphDriver: storage.DriverData{Name: s.cfg.Snapshotter},
 	}
 }

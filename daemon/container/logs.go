@@ -25,14 +25,14 @@ func (s *Service) Logs(ctx context.Context, ref string, o apicontainer.LogsOptio
 	if e.removing.Load() || c.Status == Removing || c.Status == Dead {
 		return errdefs.Conflict("can not get logs from container which is dead or marked for removal")
 	}
-	if c.LogPath == "" {
-		return errNoReading
+	src, err := logSource(c)
+	if err != nil {
+		return err
 	}
 	read, err := logOptions(o)
 	if err != nil {
 		return err
 	}
-	src := logger.Source{Path: c.LogPath, Attrs: logAttrs(c)}
 	if c.Status.HasTask() {
 		src.Socket = s.socket(e.id)
 	}
@@ -43,6 +43,24 @@ func (s *Service) Logs(ctx context.Context, ref string, o apicontainer.LogsOptio
 	ctx, stop := s.within(ctx)
 	defer stop()
 	return logger.Read(ctx, src, read, stdout, stderr)
+}
+
+// logSource is where the log of a container is read, as if it were down.
+func logSource(c *Snapshot) (logger.Source, error) {
+	set, err := logger.Parse(c.Host.LogConfig)
+	if err != nil || set.Hidden || c.LogPath == "" {
+		return logger.Source{}, errNoReading
+	}
+	return logger.Source{Path: c.LogPath, Format: set.Format, Attrs: logAttrs(c)}, nil
+}
+
+// shownLogPath is the log's path where Docker tells it: of the other drivers it is the
+// engine's own affair.
+func shownLogPath(c *Snapshot) string {
+	if c.Host.LogConfig.Type != logger.JSONFile {
+		return ""
+	}
+	return c.LogPath
 }
 
 var errNoReading = errdefs.NotImplemented("configured logging driver does not support reading")

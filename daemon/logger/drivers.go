@@ -29,6 +29,7 @@ type driver struct {
 // a remote one is an entry with a check alone.
 var drivers = map[string]driver{
 	JSONFile: {check: checkJSONFile, files: jsonFiles},
+	Local:    {check: checkLocal, files: localFiles},
 }
 
 // Drivers are the names of the log drivers, sorted, without none, as Docker's info

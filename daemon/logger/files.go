@@ -4,6 +4,7 @@ import (
 	"path/filepath"
 
 	"gantry/api/logfile"
+	"gantry/api/shimwire"
 )
 
 // Files says how a log is kept on disk.
@@ -12,6 +13,18 @@ type Files struct {
 	MaxSize  int64 // bytes; 0 never rotates
 	MaxFile  int   // the current one included
 	Compress bool  // of rotated files
+}
+
+// URI tells the shim how to keep the log at path and where to serve it.
+func (s Settings) URI(path, socket string, attrs map[string]string) shimwire.LogURI {
+	u := shimwire.LogURI{
+		Path: path, Socket: socket, Driver: s.Driver, MaxSize: s.MaxSize, MaxFile: s.MaxFile,
+		Compress: s.Compress, NonBlocking: s.NonBlocking, Buffer: s.Buffer, Attrs: attrs,
+	}
+	if s.Remote {
+		u.Driver = Local
+	}
+	return u
 }
 
 // maxFiles is more than anybody keeps; without it the number might not fit on the wire.

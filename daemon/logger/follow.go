@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -13,77 +14,108 @@ import (
 	"gantry/api/shimwire"
 )
 
-// follow goes on from pos on the shim's stream of entries until the container's output
-// has ended. The shim goes with its container and does not wait for who reads slowly:
-// what it has not told by then is in the files.
-func follow(ctx context.Context, src Source, o Options, pos logfile.Position, out *output) error {
-	pos, whole, err := listen(ctx, src, o, pos, out)
-	if err != nil || whole {
+// Entries gives the entries after from, each with the position after it; valid during
+// the call. With a socket it goes on until the container's output has ended, else to the
+// end of the files. It returns the position after the last entry, also with an error,
+// which is take's, ctx's or the file system's. What rotation has removed before it was read
+// is not given.
+func Entries(ctx context.Context, src Source, from logfile.Position, take func(e *logfile.Entry, after logfile.Position) error) (logfile.Position, error) {
+	pos := from
+	noted := func(e *logfile.Entry, after logfile.Position) error {
+		err := take(e, after)
+		if err == nil {
+			pos = after
+		}
 		return err
 	}
-	err = readOn(ctx, src.Path, pos, out.entry)
-	if err == nil {
-		err = out.flush()
+	_, err := readOn(ctx, src, pos, noted)
+	if err != nil || src.Socket == "" {
+		return pos, err
 	}
-	if errors.Is(err, errStop) {
+	whole, err := listen(ctx, src, pos, noted, func() error { return nil })
+	if err != nil || whole {
+		return pos, err
+	}
+	_, err = readOn(ctx, src, pos, noted)
+	return pos, err
+}
+
+// follow goes on from pos on the shim's stream of entries until the container's output
+// has ended, or until has come. The shim goes with its container and does not wait for
+// who reads slowly: what it has not told by then is in the files.
+func follow(ctx context.Context, src Source, until time.Time, pos logfile.Position, out *output) error {
+	caller := ctx
+	if !until.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, until)
+		defer cancel()
+	}
+	take := func(e *logfile.Entry, after logfile.Position) error {
+		err := out.entry(e, after)
+		pos = after
+		return err
+	}
+	whole, err := listen(ctx, src, pos, take, out.flush)
+	if err == nil && !whole {
+		_, err = readOn(ctx, src, pos, take)
+	}
+	switch {
+	case errors.Is(err, errStop):
 		return nil
+	case err == nil, caller.Err() == nil && ctx.Err() != nil:
+		return out.flush()
 	}
 	return err
 }
 
-// listen follows the shim's stream. It returns the position after what it has read, and
-// whether that was all.
-func listen(ctx context.Context, src Source, o Options, pos logfile.Position, out *output) (_ logfile.Position, whole bool, err error) {
+// listen follows the shim's stream from pos on; settle is called when there is nothing
+// more at the moment. It says whether it has come to the end of the output; what it has
+// not told then is in the files.
+func listen(ctx context.Context, src Source, pos logfile.Position, take each, settle func() error) (whole bool, err error) {
 	conn, err := shimwire.Dial(ctx, src.Socket, shimwire.Hello{Stdout: true, Stderr: true, From: &pos, Lines: true})
 	if err != nil {
 		if errdefs.IsNotFound(err) || errors.Is(err, errdefs.ErrUnavailable) {
-			return pos, false, nil // ended while the files were read
+			return false, nil // ended while the files were read
 		}
-		return pos, false, err
+		return false, err
 	}
 	defer conn.Close()
-	timer, stop := untilTimer(o.Until)
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	var attrs []byte
-	if len(src.Attrs) > 0 {
-		attrs, _ = json.Marshal(src.Attrs) // strings always marshal
+	err = copyEntries(conn, attrsOf(src), take, settle)
+	switch {
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case errors.Is(err, errHungUp):
+		return false, nil
 	}
-	result := make(chan error, 1)
-	go func() { result <- copyEntries(conn, attrs, out, &pos) }() // ends when conn is closed
-	select {
-	case err = <-result:
-		if errors.Is(err, errStop) {
-			return pos, true, nil
-		}
-		if errors.Is(err, errHungUp) {
-			return pos, false, nil
-		}
-		return pos, true, err
-	case <-timer:
-	case <-ctx.Done():
-		err = ctx.Err()
+	return err == nil, err
+}
+
+// attrsOf are the attributes of the log as they stand in an entry.
+func attrsOf(src Source) []byte {
+	if len(src.Attrs) == 0 {
+		return nil
 	}
-	conn.Close()
-	<-result
-	return pos, true, err
+	attrs, _ := json.Marshal(src.Attrs) // strings always marshal
+	return attrs
 }
 
 // errHungUp says that the shim's stream ended without its last frame.
 var errHungUp = errors.New("shim hung up")
 
-// copyEntries passes entries on until the stream's end, those that come together in one
-// write; pos is always the position after the last.
-func copyEntries(conn *shimwire.Conn, attrs []byte, out *output, pos *logfile.Position) error {
+// copyEntries passes entries on until the stream's end.
+func copyEntries(conn *shimwire.Conn, attrs []byte, take each, settle func() error) error {
 	for {
 		if !conn.Ready() {
-			if err := out.flush(); err != nil {
+			if err := settle(); err != nil {
 				return err
 			}
 		}
 		f, err := conn.Read()
 		switch {
 		case errors.Is(err, io.EOF) || (err == nil && f.Kind == shimwire.End):
-			return out.flush()
+			return settle()
 		case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.ECONNRESET):
 			return errHungUp
 		case err != nil:
@@ -92,9 +124,8 @@ func copyEntries(conn *shimwire.Conn, attrs []byte, out *output, pos *logfile.Po
 			continue
 		}
 		e := logfile.Entry{Stream: f.Stream, Time: f.Time, Line: f.Data, Attrs: attrs}
-		if err := out.entry(&e); err != nil {
+		if err := take(&e, f.Pos); err != nil {
 			return err
 		}
-		*pos = f.Pos
 	}
 }

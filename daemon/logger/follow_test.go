@@ -46,13 +46,13 @@ func TestFollowGoesOnInFiles(t *testing.T) {
 // framesOf is the log as a shim's stream gives it, a frame for each entry.
 func framesOf(t *testing.T, path string) (out [][]byte) {
 	t.Helper()
-	files, err := logfile.Open(path)
+	files, err := logfile.JSON.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer logfile.Close(files)
 	for _, f := range files {
-		d := logfile.NewDecoder(f, 0)
+		d := f.Decoder(0)
 		for e := (logfile.Entry{}); d.Next(&e) == nil; {
 			out = append(out, shimwire.AppendData(nil, shimwire.Frame{
 				Kind: shimwire.Data, Stream: e.Stream, Time: e.Time, Data: e.Line,

@@ -22,7 +22,7 @@ var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 func writeLog(t *testing.T, n int) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "c-json.log")
-	enc, err := logfile.NewEncoder(map[string]string{"b": "2", "a": "x y"})
+	enc, err := logfile.JSON.NewEncoder(map[string]string{"b": "2", "a": "x y"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestReadNothing(t *testing.T) {
 func TestReplay(t *testing.T) {
 	path := writeLog(t, 3)
 	var out, errs bytes.Buffer
-	pos, err := logger.Replay(t.Context(), path, &out, &errs)
+	pos, err := logger.Replay(t.Context(), logger.Source{Path: path}, &out, &errs)
 	if err != nil || out.String() != "line 0\nline 1\n" || errs.String() != "line 2\n" {
 		t.Fatalf("%v %q %q", err, out.String(), errs.String())
 	}

@@ -66,9 +66,6 @@ func Parse(c containertypes.LogConfig) (Settings, error) {
 	if s.Files, err = files(c.Config); err != nil {
 		return Settings{}, initError(err)
 	}
-	if s.Compress {
-		return Settings{}, fmt.Errorf("compress is not supported by this engine yet")
-	}
 	if err := checkAttrs(c.Config); err != nil {
 		return Settings{}, initError(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"gantry/api/logfile"
 )
@@ -37,7 +36,7 @@ func newOutput(o Options, stdout, stderr io.Writer) *output {
 }
 
 // entry takes one entry; errStop says that it and all that follow are too late.
-func (w *output) entry(e *logfile.Entry) error {
+func (w *output) entry(e *logfile.Entry, _ logfile.Position) error {
 	if !w.o.Until.IsZero() && e.Time.After(w.o.Until) {
 		if err := w.flush(); err != nil {
 			return err
@@ -91,13 +90,4 @@ func joinDetails(m map[string]string) string {
 	}
 	slices.Sort(pairs)
 	return strings.Join(pairs, ",")
-}
-
-// untilTimer yields when until has come; nil, which never yields, without one.
-func untilTimer(until time.Time) (<-chan time.Time, func()) {
-	if until.IsZero() {
-		return nil, func() {}
-	}
-	t := time.NewTimer(time.Until(until))
-	return t.C, func() { t.Stop() }
 }

@@ -1,14 +1,12 @@
 package output
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"time"
 
-	"gantry/api/logfile"
 	"gantry/api/shimwire"
 )
 
@@ -62,7 +60,7 @@ func (l *Log) put(b []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
-	whole := bytes.LastIndexByte(b[:n], '\n') + 1
+	whole := l.format.Whole(b[:n])
 	if n > whole && l.file.Truncate(l.held.disk+int64(whole)) == nil {
 		n = whole
 	}
@@ -208,7 +206,7 @@ func (r *logReader) settle() (gap bool) {
 	}
 	r.pos.Offset, r.dry = off, 0
 	r.src.off = off
-	r.dec = logfile.NewDecoder(&r.src, off)
+	r.dec = r.l.format.NewDecoder(&r.src, off)
 	return gap
 }
 

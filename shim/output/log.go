@@ -7,9 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
+	"gantry/api/failpoint"
 	"gantry/api/logfile"
 	"gantry/api/shimwire"
 )
@@ -22,6 +24,9 @@ const flushAt = 256 << 10
 // entries wait in memory, see backlog.
 type Log struct {
 	path     string
+	format   logfile.Format
+	host     Host
+	packer   packer
 	maxSize  int64 // 0: never rotated
 	maxFiles int   // at least 1
 
@@ -34,6 +39,7 @@ type Log struct {
 	// spare is the other buffer for pending.data, by stream; guarded by lane
 	spare [3][]byte
 	last  int64 // the newest generation ever; guarded by lane
+	count index // guarded by lane
 	// unborn says that the current file has no generation yet; guarded by lane
 	unborn bool
 
@@ -61,19 +67,42 @@ type pending struct {
 	split bool // entries of this line have been written, at the time at
 }
 
+// Host is what a log needs of the process that it is in.
+type Host struct {
+	// Compress compresses the rotated file src into dst; it is called by one goroutine
+	// at a time. Nil leaves files as they are.
+	Compress func(f logfile.Format, dst, src *os.File) error
+	// Warn tells of what goes wrong aside; it may be nil.
+	Warn func(msg string, args ...any)
+}
+
+func (h Host) warn(msg string, args ...any) {
+	if h.Warn != nil {
+		h.Warn(msg, args...)
+	}
+}
+
 // OpenLog opens the log for appending, and finds what earlier runs left of it.
-func OpenLog(u shimwire.LogURI) (*Log, error) {
-	enc, err := logfile.NewEncoder(u.Attrs)
+func OpenLog(u shimwire.LogURI, h Host) (*Log, error) {
+	if !u.Compress || u.MaxSize == 0 {
+		h.Compress = nil
+	}
+	enc, err := u.Format().NewEncoder(u.Attrs)
 	if err != nil {
 		return nil, err
 	}
 	l := &Log{
-		path: u.Path, maxSize: u.MaxSize, maxFiles: max(1, u.MaxFile), enc: enc,
+		path: u.Path, format: u.Format(), host: h, maxSize: u.MaxSize, maxFiles: max(1, u.MaxFile), enc: enc,
 		done: make(chan struct{}), readers: map[*logReader]struct{}{},
 	}
 	l.change = sync.NewCond(&l.mu)
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
+	}
+	if len(l.gens) > 1 {
+		l.lane.Lock()
+		l.pack() // what an earlier run has not come to
+		l.lane.Unlock()
 	}
 	return l, nil
 }
@@ -82,10 +111,13 @@ const logFlags = os.O_WRONLY | os.O_APPEND | os.O_CREATE
 
 // open opens the current file and lists the generations.
 func (l *Log) open() (err error) {
+	if err := os.Mkdir(filepath.Dir(l.path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
 	if l.file, err = os.OpenFile(l.path, logFlags, 0o640); err != nil {
 		return err
 	}
-	files, err := logfile.Open(l.path)
+	files, err := l.format.Open(l.path)
 	if err != nil {
 		l.file.Close()
 		return err
@@ -95,20 +127,28 @@ func (l *Log) open() (err error) {
 		l.gens = append(l.gens, generation{num: f.Generation, prev: uint64(l.last)})
 		l.last = max(l.last, int64(f.Generation))
 	}
-	if l.size, err = mendTail(l.file, files[len(files)-1].File); err != nil {
+	if l.size, err = l.mendTail(files[len(files)-1]); err != nil {
 		l.file.Close()
 		return err
 	}
-	l.limit, l.held.disk = l.size, l.size
+	l.limit, l.held.disk, l.count.found = l.size, l.size, l.size
 	l.unborn = l.gens[len(l.gens)-1].num == 0
 	return nil
 }
 
-// mendTail ends a line that a power cut has torn, and returns the file's size.
-func mendTail(w, r *os.File) (int64, error) {
-	size, err := w.Seek(0, io.SeekEnd)
+// mendTail deals with an entry that a power cut has torn, and returns the file's size:
+// of lines it ends the last, a message it takes off.
+func (l *Log) mendTail(r *logfile.File) (int64, error) {
+	size, err := l.file.Seek(0, io.SeekEnd)
 	if err != nil || size == 0 {
 		return size, err
+	}
+	if l.format == logfile.Local {
+		end, err := l.format.End(r, size)
+		if err == nil && end < size {
+			err = l.file.Truncate(end)
+		}
+		return end, err
 	}
 	var last [1]byte
 	if _, err := r.ReadAt(last[:], size-1); err != nil {
@@ -117,20 +157,22 @@ func mendTail(w, r *os.File) (int64, error) {
 	if last[0] == '\n' {
 		return size, nil
 	}
-	n, err := w.Write([]byte{'\n'})
+	n, err := l.file.Write([]byte{'\n'})
 	return size + int64(n), err
 }
 
 // Write implements Output: whole lines go to the file at once, the beginning of
 // one waits in memory, where readers of bytes see it already.
-func (l *Log) Write(s logfile.Stream, p []byte) error {
+func (l *Log) Write(s logfile.Stream, p []byte) error { return l.write(s, time.Now(), p) }
+
+// write writes what came at the time now.
+func (l *Log) write(s logfile.Stream, now time.Time, p []byte) error {
 	l.lane.Lock()
 	defer l.lane.Unlock()
 	if l.file == nil {
 		return nil
 	}
 	defer l.borrow()()
-	now := time.Now()
 	next := l.pending[s] // a copy of the header; its bytes are only appended to
 	var err error
 	for len(p) > 0 {
@@ -182,6 +224,7 @@ func (l *Log) append(s logfile.Stream, at time.Time, line []byte) error {
 	before := len(l.out)
 	l.out = l.enc.Append(l.out, s, at, line)
 	l.size += int64(len(l.out) - before)
+	l.count.added++
 	if len(l.out) >= flushAt {
 		err = errors.Join(err, l.flush())
 	}
@@ -244,7 +287,7 @@ func (l *Log) noticeTruncation() {
 	l.size = st.Size()
 	num := uint64(0)
 	if f, err := os.Open(l.path); err == nil {
-		num, _ = logfile.ReadGeneration(f)
+		num, _ = l.format.ReadGeneration(f)
 		f.Close()
 	}
 	l.last = max(l.last, int64(num))
@@ -344,7 +387,7 @@ func (l *Log) shift(count int, num uint64) (err error) {
 		}
 	}()
 	for ; count >= l.maxFiles; count-- {
-		if err := os.Remove(logfile.Name(l.path, count-1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := remove(l.path, count-1); err != nil {
 			return fmt.Errorf("rotate log: %w", err)
 		}
 		if count == 1 {
@@ -352,11 +395,14 @@ func (l *Log) shift(count int, num uint64) (err error) {
 			break
 		}
 	}
+	l.number(file)
+	failpoint.Hit("shim/output.rotate.removed")
 	for i := count - 1; i >= 0; i-- {
-		if err := os.Rename(logfile.Name(l.path, i), logfile.Name(l.path, i+1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := move(l.path, i); err != nil {
 			return fmt.Errorf("rotate log: %w", err)
 		}
 	}
+	failpoint.Hit("shim/output.rotate.moved")
 	if err := os.Rename(fresh, l.path); err != nil {
 		return fmt.Errorf("rotate log: %w", err)
 	}
@@ -367,6 +413,37 @@ func (l *Log) shift(count int, num uint64) (err error) {
 	prev := l.gens[len(l.gens)-1].num
 	l.gens = append(l.gens[len(l.gens)-count:], generation{num: num, prev: prev})
 	l.limit, l.unborn, l.held.disk = 0, false, 0
+	l.pack()
+	return nil
+}
+
+// names are those that the i-th rotated file may have.
+func names(path string, i int) []string {
+	if i == 0 {
+		return []string{path}
+	}
+	name := logfile.Name(path, i)
+	return []string{name, name + logfile.Suffix}
+}
+
+// remove removes the i-th rotated file, compressed or not, if it is there.
+func remove(path string, i int) error {
+	for _, name := range names(path, i) {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// move makes the i-th rotated file the next, compressed or not, if it is there.
+func move(path string, i int) error {
+	to := names(path, i+1)
+	for k, name := range names(path, i) {
+		if err := os.Rename(name, to[k]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -402,8 +479,11 @@ func (l *Log) End() {
 // Ended implements Output.
 func (l *Log) Ended() <-chan struct{} { return l.done }
 
-// Close implements Output.
+// Close implements Output. What is being compressed stays as it is.
 func (l *Log) Close() error {
 	l.End()
+	l.lane.Lock()
+	l.packer.closed = true
+	l.lane.Unlock()
 	return nil
 }

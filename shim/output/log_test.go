@@ -71,7 +71,7 @@ func openTestLog(t *testing.T, u shimwire.LogURI) *Log {
 	if u.Path == "" {
 		u.Path = filepath.Join(t.TempDir(), "log")
 	}
-	l, err := OpenLog(u)
+	l, err := OpenLog(u, Host{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,13 +81,13 @@ func openTestLog(t *testing.T, u shimwire.LogURI) *Log {
 
 func entries(t *testing.T, path string) (lines []string) {
 	t.Helper()
-	files, err := logfile.Open(path)
+	files, err := logfile.JSON.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer logfile.Close(files)
 	for _, f := range files {
-		d := logfile.NewDecoder(f, 0)
+		d := f.Decoder(0)
 		var e logfile.Entry
 		for d.Next(&e) == nil {
 			lines = append(lines, e.Stream.String()+" "+string(e.Line))
@@ -144,7 +144,7 @@ func TestPartialTime(t *testing.T) {
 	f, _ := os.Open(l.path)
 	defer f.Close()
 	var times []string
-	d := logfile.NewDecoder(f, 0)
+	d := logfile.JSON.NewDecoder(f, 0)
 	for e := (logfile.Entry{}); d.Next(&e) == nil; {
 		times = append(times, e.Time.String())
 	}
@@ -381,7 +381,7 @@ func TestDiskFull(t *testing.T) {
 
 func BenchmarkLog(b *testing.B) {
 	chunk := bytes.Repeat([]byte(strings.Repeat("a", 63)+"\n"), 1024)
-	l, err := OpenLog(shimwire.LogURI{Path: filepath.Join(b.TempDir(), "log"), MaxSize: 50 << 20, MaxFile: 2})
+	l, err := OpenLog(shimwire.LogURI{Path: filepath.Join(b.TempDir(), "log"), MaxSize: 50 << 20, MaxFile: 2}, Host{})
 	if err != nil {
 		b.Fatal(err)
 	}

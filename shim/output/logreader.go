@@ -5,7 +5,6 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"os"
 	"time"
 
 	"gantry/api/logfile"
@@ -61,7 +60,7 @@ type logReader struct {
 	pos   shimwire.Position // after what has been given
 	over  bool
 
-	file *os.File // of generation pos.Generation; nil: to be opened
+	file *logfile.File // of generation pos.Generation; nil: to be opened
 	src  section
 	dec  *logfile.Decoder
 	last bool  // file has been read to its end, and will not grow
@@ -150,7 +149,7 @@ func (r *logReader) finish(err error) error {
 	return err
 }
 
-func (r *logReader) setFile(f *os.File) {
+func (r *logReader) setFile(f *logfile.File) {
 	r.l.mu.Lock()
 	old := r.file
 	r.file = f
@@ -226,23 +225,20 @@ func (r *logReader) successor() (step, bool) {
 // open opens the file of a step; when rotation has moved it meanwhile, nothing
 // changes and the next step tries again.
 func (r *logReader) open(dst []byte, s step) ([]byte, error) {
-	f, err := os.Open(logfile.Name(r.l.path, s.index))
+	f, err := r.l.format.OpenFile(r.l.path, s.index)
 	if errors.Is(err, fs.ErrNotExist) {
 		return dst, r.lost(s.open)
 	}
 	if err != nil {
 		return dst, err
 	}
-	num, err := logfile.ReadGeneration(f)
-	if num == 0 && err == nil && r.l.allHeld(s.open) {
+	num := f.Generation
+	if num == 0 && r.l.allHeld(s.open) {
 		num = s.open
 	}
-	if err != nil || num != s.open {
+	if num != s.open {
 		f.Close()
-		if err == nil {
-			err = r.lost(s.open)
-		}
-		return dst, err
+		return dst, r.lost(s.open)
 	}
 	pos := shimwire.Position{Generation: num, Skip: r.pos.Skip}
 	if r.pos.Generation == num {
@@ -253,7 +249,7 @@ func (r *logReader) open(dst []byte, s step) ([]byte, error) {
 		dst = shimwire.AppendMark(dst, shimwire.Gap, pos)
 	}
 	r.src = section{l: r.l, file: f, off: pos.Offset}
-	r.dec = logfile.NewDecoder(&r.src, pos.Offset)
+	r.dec = r.l.format.NewDecoder(&r.src, pos.Offset)
 	r.last, r.dry, r.tries = false, 0, 0
 	r.l.mu.Lock()
 	r.pos, r.cut, r.late, r.gapAt = pos, false, false, 0

@@ -3,7 +3,7 @@
 // Log keeps it in rotating files of api/logfile; its readers read those files,
 // so that the page cache is the only buffer, and take the beginnings of lines
 // that are not written yet from memory. Buffer keeps the last of it in memory,
-// for processes without a log.
+// for processes without a log. Ring lets a process go on that is faster than its log.
 //
 // Lock order: Log.lane, then Log.mu. The lane is held across writes and
 // rotation, one batch of output at a time; mu covers memory only.
@@ -29,6 +29,21 @@ type Output interface {
 	NewReader(h shimwire.Hello) Reader
 	// Close frees what the output holds. Open readers go on to the end.
 	Close() error
+}
+
+// Open opens the output that u asks for.
+func Open(u shimwire.LogURI, h Host) (Output, error) {
+	if u.Driver == shimwire.DriverNone {
+		return NewBuffer(false), nil
+	}
+	l, err := OpenLog(u, h)
+	if err != nil {
+		return nil, err
+	}
+	if u.NonBlocking {
+		return NewRing(l, u.Buffer), nil
+	}
+	return l, nil
 }
 
 // Reader is one client's place in an output. Next is for one goroutine.

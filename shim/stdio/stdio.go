@@ -26,6 +26,7 @@ import (
 	"gantry/api/errdefs"
 	"gantry/api/logfile"
 	"gantry/api/shimwire"
+	"gantry/shim/compressor"
 	"gantry/shim/output"
 )
 
@@ -129,7 +130,7 @@ func (io *IO) openSinks(ctx context.Context, owner Owner) error {
 func (io *IO) openSink(ctx context.Context, s logfile.Stream, uri string, owner Owner) (sink, error) {
 	switch scheme(uri) {
 	case shimwire.SchemeLog, shimwire.SchemeStream:
-		return io.openOutput(uri, s)
+		return io.openOutput(uri, s, owner)
 	case "", "fifo":
 		return openFifo(location(uri), io.trouble)
 	case "file":
@@ -147,12 +148,12 @@ func (io *IO) openSink(ctx context.Context, s logfile.Stream, uri string, owner 
 	return nil, errdefs.InvalidArgument("unknown stdio uri %q", uri)
 }
 
-func (io *IO) openOutput(uri string, s logfile.Stream) (sink, error) {
+func (io *IO) openOutput(uri string, s logfile.Stream, owner Owner) (sink, error) {
 	if s == logfile.Stderr && uri != io.spec.Stdout {
 		return nil, errdefs.InvalidArgument("stderr is not the same uri as stdout")
 	}
 	if io.out == nil {
-		out, err := openOutput(uri)
+		out, err := openOutput(uri, owner)
 		if err != nil {
 			return nil, err
 		}
@@ -161,7 +162,7 @@ func (io *IO) openOutput(uri string, s logfile.Stream) (sink, error) {
 	return outputSink{io.out, s, io.trouble}, nil
 }
 
-func openOutput(uri string) (output.Output, error) {
+func openOutput(uri string, owner Owner) (output.Output, error) {
 	if scheme(uri) == shimwire.SchemeStream {
 		return output.NewBuffer(true), nil
 	}
@@ -169,10 +170,7 @@ func openOutput(uri string) (output.Output, error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
-	if u.Driver == shimwire.DriverNone {
-		return output.NewBuffer(false), nil
-	}
-	return output.OpenLog(u)
+	return output.Open(u, output.Host{Compress: compressor.Compress, Warn: owner.Log.Warn})
 }
 
 // openPipes makes a pipe per stream that has a place to go.
