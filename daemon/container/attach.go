@@ -43,8 +43,6 @@ func (s *Service) Attach(ctx context.Context, ref string, o apicontainer.AttachO
 		return errdefs.Conflict("container %s is paused, unpause the container before attach", ref)
 	case c.Status == Restarting:
 		return errdefs.Conflict("container %s is restarting, wait until the container is running", ref)
-	case o.Logs && c.LogPath == "":
-		return errNoReading
 	}
 	ctx, stop := s.within(ctx)
 	defer stop()
@@ -85,6 +83,9 @@ func (a *attachment) run(ctx context.Context, c *Snapshot) error {
 	if !a.o.Stream {
 		return nil
 	}
+	if !a.stdin(c) && !a.o.Stdout && !a.o.Stderr {
+		return a.linger(ctx, c)
+	}
 	p, err := a.connect(ctx, c, wait)
 	if err != nil {
 		fmt.Fprintln(client.Stdout, "Error attaching:", err)
@@ -99,21 +100,32 @@ func (a *attachment) run(ctx context.Context, c *Snapshot) error {
 
 func (a *attachment) hello(c *Snapshot) shimwire.Hello {
 	return shimwire.Hello{
-		Stdin: a.o.Stdin && c.Config.OpenStdin, Stdout: a.o.Stdout, Stderr: a.o.Stderr && !a.tty,
+		Stdin: a.stdin(c), Stdout: a.o.Stdout, Stderr: a.o.Stderr && !a.tty,
 	}
 }
 
+func (a *attachment) stdin(c *Snapshot) bool { return a.o.Stdin && c.Config.OpenStdin }
+
+// linger keeps a client that asked for no stream: where stdin closes with its first
+// client until the container is down, else not at all, as dockerd does.
+func (a *attachment) linger(ctx context.Context, c *Snapshot) error {
+	if c.Config.StdinOnce && !a.tty {
+		a.e.down(ctx)
+	}
+	return nil
+}
+
 func (a *attachment) replay(ctx context.Context, c *Snapshot, client *apistream.Client) error {
+	src, err := logSource(c)
+	if err != nil {
+		return err
+	}
 	out, errs := client.Stdout, client.Stderr
 	if !a.o.Stdout {
 		out = nil
 	}
 	if !a.o.Stderr {
 		errs = nil
-	}
-	src, err := logSource(c)
-	if err != nil {
-		return err
 	}
 	pos, err := logger.Replay(ctx, src, out, errs)
 	a.from = &pos
@@ -126,7 +138,7 @@ func (a *attachment) connect(ctx context.Context, c *Snapshot, wait *parked) (st
 	if wait == nil {
 		h := a.hello(c)
 		h.From = a.from
-		p, err := a.s.Dial(ctx, a.s.socket(a.e.id), h)
+		p, err := a.s.dial(ctx, c, h)
 		if errdefs.IsNotFound(err) || errdefs.Class(err) == errdefs.ErrUnavailable {
 			return nil, nil // it has ended meanwhile
 		}
@@ -142,11 +154,11 @@ func (a *attachment) connect(ctx context.Context, c *Snapshot, wait *parked) (st
 
 func (a *attachment) join(ctx context.Context, c *Snapshot, p stream.Process, client *apistream.Client) {
 	r := stream.Copy(ctx, p, client, stream.Options{
-		Stdin: a.o.Stdin && c.Config.OpenStdin, Stdout: a.o.Stdout, Stderr: a.o.Stderr,
-		TTY: a.tty, Keys: a.keys, CloseStdin: c.Config.StdinOnce, Reopens: true, // ctx ends with the daemon
+		Stdin: a.stdin(c), Stdout: a.o.Stdout, Stderr: a.o.Stderr,
+		TTY: a.tty, Keys: a.keys, CloseStdin: c.Config.StdinOnce, Life: a.s.life,
 	})
 	if r.StdinOpen {
-		if err := a.s.Tasks.CloseIO(context.WithoutCancel(ctx), a.e.id, ""); ignoreNotFound(err) != nil {
+		if err := a.s.closeStdin(context.WithoutCancel(ctx), a.e.id); err != nil {
 			a.s.log.WarnContext(ctx, "close stdin", "container", a.e.id, "err", err)
 		}
 	}
@@ -210,7 +222,7 @@ func (e *entry) dropParked() {
 // connectParked connects those who wait, between the task's creation and its start.
 func (s *Service) connectParked(ctx context.Context, e *entry) {
 	for _, p := range e.takeParked() {
-		conn, err := s.Dial(ctx, s.socket(e.id), p.hello)
+		conn, err := s.dial(ctx, e.snapshot(), p.hello)
 		if err != nil {
 			s.log.WarnContext(ctx, "connect waiting client", "container", e.id, "err", err)
 			conn = nil

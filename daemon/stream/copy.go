@@ -29,8 +29,9 @@ type Options struct {
 	// CloseStdin closes the process's stdin at the end of the client's input, however
 	// that comes. Without it the end of input ends the attachment.
 	CloseStdin bool
-	// Reopens: others may attach later, so the end of ctx is no end of the input.
-	Reopens bool
+	// Life, if any, is the daemon's: when it ends the input does not, since others may
+	// attach to the next daemon.
+	Life context.Context
 }
 
 // How a Copy ended.
@@ -38,7 +39,8 @@ type How int
 
 const (
 	Ended    How = iota // the process's output has ended
-	Detached            // by keys, or by the end of input
+	Detached            // by keys
+	InputEnd            // by the end of input
 	Left                // the client or the daemon has gone
 )
 
@@ -67,7 +69,7 @@ func Copy(ctx context.Context, p Process, c *apistream.Client, o Options) Result
 	how, inputOver := j.run(ctx)
 	c.Close()
 	r := Result{How: how}
-	cut := o.Reopens && ctx.Err() != nil
+	cut := o.Life != nil && o.Life.Err() != nil
 	if o.Stdin && o.CloseStdin && how != Ended && !inputOver && !cut {
 		r.StdinOpen = !j.endStdin()
 	}
@@ -122,7 +124,7 @@ func (j *join) inputEnded(err error) (how How, over bool) {
 	case err != nil:
 		return Left, true
 	}
-	return Detached, true
+	return InputEnd, true
 }
 
 // endStdin sends the end of stdin after what copyIn has still to write, if that is

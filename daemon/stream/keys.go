@@ -13,12 +13,13 @@ import (
 // DefaultKeys is ctrl-p ctrl-q.
 var DefaultKeys = []byte{16, 17}
 
+// named are the words beside ctrl- and a letter.
 var named = map[string]byte{
-	"ctrl-@": 0, "ctrl-[": 27, "ctrl-\\": 28, "ctrl-]": 29, "ctrl-^": 30, "ctrl-_": 31, "del": 127,
+	"ctrl-@": 0, "ctrl-[": 27, "ctrl-\\": 28, "ctrl-]": 29, "ctrl-^": 30, "ctrl-_": 31, "DEL": 127,
 }
 
-// ParseKeys reads "ctrl-x,y,…": each word is one character or ctrl- and a letter or
-// one of @ [ \ ] ^ _. "" gives DefaultKeys.
+// ParseKeys reads "ctrl-x,y,…": each word is one byte, DEL, or ctrl- and a small letter
+// or one of @ [ \ ] ^ _. "" gives DefaultKeys.
 func ParseKeys(s string) ([]byte, error) {
 	if s == "" {
 		return DefaultKeys, nil
@@ -38,11 +39,10 @@ func parseKey(word string) (byte, error) {
 	if len(word) == 1 {
 		return word[0], nil
 	}
-	lower := strings.ToLower(word)
-	if k, ok := named[lower]; ok {
+	if k, ok := named[word]; ok {
 		return k, nil
 	}
-	if l, ok := strings.CutPrefix(lower, "ctrl-"); ok && len(l) == 1 && l[0] >= 'a' && l[0] <= 'z' {
+	if l, ok := strings.CutPrefix(word, "ctrl-"); ok && len(l) == 1 && l[0] >= 'a' && l[0] <= 'z' {
 		return l[0] - 'a' + 1, nil
 	}
 	return 0, fmt.Errorf("Unknown character: '%s'", word) //nolint:staticcheck // Docker's words

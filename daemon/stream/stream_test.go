@@ -18,13 +18,13 @@ import (
 
 func TestParseKeys(t *testing.T) {
 	for in, want := range map[string]string{
-		"": "\x10\x11", "ctrl-a": "\x01", "ctrl-Z,x": "\x1ax", "ctrl-@,ctrl-_": "\x00\x1f", "a,b": "ab", "DEL": "\x7f",
+		"": "\x10\x11", "ctrl-a": "\x01", "ctrl-z,x": "\x1ax", "ctrl-@,ctrl-_": "\x00\x1f", "a,b": "ab", "DEL": "\x7f",
 	} {
 		if got, err := ParseKeys(in); err != nil || string(got) != want {
 			t.Errorf("ParseKeys(%q) = %q, %v", in, got, err)
 		}
 	}
-	for _, in := range []string{"ctrl-", "ctrl-1", "xy", "a,,b"} {
+	for _, in := range []string{"ctrl-", "ctrl-1", "xy", "a,,b", "ctrl-Z", "del", "é"} {
 		if _, err := ParseKeys(in); err == nil {
 			t.Errorf("ParseKeys(%q) passed", in)
 		}
@@ -149,7 +149,7 @@ func TestCopy(t *testing.T) {
 			p.frames <- data(logfile.Stderr, "err")
 			p.frames <- shimwire.Frame{Kind: shimwire.End}
 		}},
-		{name: "half close without StdinOnce", o: all, how: Detached, stdin: "x", act: func(t *testing.T, p *process, c *client) {
+		{name: "half close without StdinOnce", o: all, how: InputEnd, stdin: "x", act: func(t *testing.T, p *process, c *client) {
 			p.frames <- data(logfile.Stdout, "out")
 			p.frames <- data(logfile.Stderr, "err")
 			synctest.Wait()
@@ -218,7 +218,7 @@ func TestCopyReopens(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan Result, 1)
 		go func() {
-			done <- Copy(ctx, p, conn, Options{Stdin: true, Stdout: true, CloseStdin: true, Reopens: true})
+			done <- Copy(ctx, p, conn, Options{Stdin: true, Stdout: true, CloseStdin: true, Life: ctx})
 		}()
 		c.in.Write([]byte("x"))
 		synctest.Wait()

@@ -4,6 +4,7 @@
 //	-namespace NS -id ID -address GRPC [-bundle DIR] [-publish-binary BIN] [-debug] start
 //	… delete
 //	-namespace NS -id ID -address GRPC -socket unix://… -listen-fd N [-one-task] [-debug] serve
+//	-namespace NS -id ID -socket PATH -listen-fd N [-debug] keep
 //
 // start runs in the bundle, makes the socket, starts the serving process and
 // prints how to reach it. The serving process has its own session, is the
@@ -18,6 +19,8 @@
 //
 // serve is what start executes, and what an engine that knows this shim may
 // execute itself, in start's place: see args.serve.
+//
+// keep is no shim: it holds the streams of a container whose shim is another's.
 //
 // containerd 2.3 sends a BootstrapParams message on stdin and understands a JSON
 // answer of version 3. Older ones send the runtime's options or nothing, and take
@@ -69,8 +72,8 @@ func parseArgs(argv []string) (a args, err error) {
 	if a.namespace == "" || a.id == "" {
 		return a, errors.New("-namespace and -id are required")
 	}
-	if a.action == "serve" && (a.listenFD < 3 || a.socket == "") {
-		return a, errors.New("serve needs -listen-fd and -socket")
+	if (a.action == "serve" || a.action == "keep") && (a.listenFD < 3 || a.socket == "") {
+		return a, fmt.Errorf("%s needs -listen-fd and -socket", a.action)
 	}
 	return a, nil
 }
@@ -102,6 +105,8 @@ func (a args) run(stdin io.Reader, stdout io.Writer) error {
 		return a.delete(stdout)
 	case a.action == "serve":
 		return a.serve()
+	case a.action == "keep":
+		return a.keep()
 	}
 	return fmt.Errorf("unknown action %q", a.action)
 }
