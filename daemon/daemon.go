@@ -31,6 +31,7 @@ import (
 	"gantry/daemon/image"
 	"gantry/daemon/network"
 	"gantry/daemon/system"
+	"gantry/daemon/userns"
 	"gantry/daemon/volume"
 	"gantry/libctr/client"
 )
@@ -65,6 +66,9 @@ func New(c *config.Config, core *client.Client, log *slog.Logger) (_ *Daemon, er
 	if err := mkdirs(c.DataRoot, c.ExecRoot); err != nil {
 		return nil, err
 	}
+	if err := d.loadRemap(c); err != nil {
+		return nil, err
+	}
 	if err := d.openDatabases(c); err != nil {
 		return nil, err
 	}
@@ -76,6 +80,7 @@ func New(c *config.Config, core *client.Client, log *slog.Logger) (_ *Daemon, er
 	if d.Volumes, err = volume.New(filepath.Join(c.DataRoot, "volumes"), d.db, d.Events, log); err != nil {
 		return nil, err
 	}
+	d.Volumes.Own(d.remap.RootPair())
 	if d.Networks, err = network.New(networkConfig(c), d.db, d.run, d.Events, log); err != nil {
 		return nil, err
 	}

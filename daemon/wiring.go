@@ -125,7 +125,7 @@ func (d *Daemon) systemConfig(c *config.Config) system.Config {
 		Labels: c.Labels, Host: d.Host, Driver: c.StorageDriver,
 		DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
 		CgroupDriver: c.CgroupDriver, CgroupnsMode: c.CgroupnsMode,
-		SeccompProfile: c.SeccompProfile, NoNewPrivileges: c.NoNewPrivileges,
+		SeccompProfile: c.SeccompProfile, NoNewPrivileges: c.NoNewPrivileges, Remapped: !d.remap.Empty(),
 		LoggingDriver: c.LogDriver, LogDrivers: []string{"json-file", "none"}, VolumeDrivers: []string{volume.Driver},
 		NetworkDrivers: []string{"bridge", "host", "null"}, DefaultRuntime: c.DefaultRuntime,
 		Runtimes: map[string]systemtypes.Runtime{}, InitBinary: filepath.Base(cmp.Or(c.InitPath, "gantry-init")),

@@ -15,6 +15,7 @@ import (
 	"gantry/api/rest"
 	"gantry/daemon/logger"
 	"gantry/daemon/registry"
+	"gantry/daemon/userns"
 )
 
 // check reports every problem of c.
@@ -82,6 +83,9 @@ func (c *Config) checkDefaults() (errs []error) {
 		errs = append(errs, fmt.Errorf("default cgroup namespace mode (%v) is invalid; use \"host\" or \"private\"", c.CgroupnsMode))
 	}
 	errs = append(errs, c.checkCgroups()...)
+	if err := userns.CheckOption(c.UsernsRemap); err != nil {
+		errs = append(errs, err)
+	}
 	if c.ShmSize <= 0 {
 		errs = append(errs, fmt.Errorf("invalid default shm size: %d", c.ShmSize))
 	}

@@ -76,6 +76,7 @@ type Config struct {
 	CgroupDriver    string // from exec-opts: cgroupfs or systemd; see defaultCgroupDriver
 	SeccompProfile  string
 	NoNewPrivileges bool
+	UsernsRemap     string // user[:group] whose subordinate ids containers have; "" is none
 	Labels          []string
 	Features        map[string]bool
 	CDISpecDirs     []string // with specifications of devices; none where CDI is off

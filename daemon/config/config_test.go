@@ -78,7 +78,7 @@ func TestLoadErrors(t *testing.T) {
 		{name: "flag and file", args: []string{"--debug"}, json: `{"debug":false}`, want: "the following directives are specified both as a flag and in the configuration file: debug: (from flag: true, from file: false)"},
 		{name: "not JSON", json: `{`, want: "unexpected end of JSON input"},
 		{name: "two values", json: `{} {}`, want: "invalid character"},
-		{name: "refused flag", args: []string{"--userns-remap", "default"}, want: "--userns-remap is not supported by this engine"},
+		{name: "refused flag", args: []string{"--rootless"}, want: "--rootless is not supported by this engine"},
 		{name: "refused key", json: `{"containerd":"/x"}`, want: "containerd is not supported by this engine"},
 		{name: "unknown flag", args: []string{"--nope"}, want: "unknown flag: --nope"},
 		{name: "argument", args: []string{"x"}, want: "unknown argument: x"},
@@ -109,7 +109,7 @@ func TestHelp(t *testing.T) {
 	if _, err := Load([]string{"--help"}, &out); !errors.Is(err, pflag.ErrHelp) {
 		t.Fatal(err)
 	}
-	if s := out.String(); !strings.Contains(s, "--live-restore") || strings.Contains(s, "userns-remap") {
+	if s := out.String(); !strings.Contains(s, "--live-restore") || strings.Contains(s, "selinux-enabled") {
 		t.Error(s)
 	}
 }

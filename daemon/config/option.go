@@ -27,7 +27,7 @@ type target interface {
 // is, and that this engine does not have; given, they are an error that names them.
 var refused = []string{
 	"containerd", "cri-containerd",
-	"rootless", "selinux-enabled", "userns-remap", "fixed-cidr", "fixed-cidr-v6",
+	"rootless", "selinux-enabled", "fixed-cidr", "fixed-cidr-v6",
 	"default-gateway", "default-gateway-v6", "default-network-opt", "ipv6", "bip6", "icc",
 	"bridge-accept-fwmark", "allow-direct-routing", "storage-opt",
 	"api-cors-header", "graph", "cluster-store", "cluster-advertise", "cluster-store-opt", "builder",
@@ -92,6 +92,7 @@ func (c *Config) options() []option {
 		{flag: "cgroup-parent", key: "cgroup-parent", usage: "Set parent cgroup for all containers", target: text(&c.CgroupParent)},
 		{flag: "exec-opt", key: "exec-opts", usage: "Runtime execution options (native.cgroupdriver=cgroupfs or systemd)", target: list(new([]string), c.setExecOpt)},
 		{flag: "seccomp-profile", key: "seccomp-profile", usage: "Path to seccomp profile, builtin or unconfined", target: text(&c.SeccompProfile)},
+		{flag: "userns-remap", key: "userns-remap", usage: "User/Group setting for user namespaces", target: text(&c.UsernsRemap)},
 		{flag: "no-new-privileges", key: "no-new-privileges", usage: "Set no-new-privileges by default for new containers", target: boolean(&c.NoNewPrivileges)},
 		{flag: "label", key: "labels", reload: true, usage: "Set key=value labels to the daemon", target: list(&c.Labels, nil)},
 		{flag: "feature", key: "features", reload: true, usage: "Enable feature in the daemon", target: features(&c.Features)},

@@ -7,6 +7,7 @@ import (
 	"gantry/api/errdefs"
 	"gantry/daemon/host"
 	"gantry/daemon/spec"
+	"gantry/daemon/userns"
 )
 
 // Config is what containers get and where they are kept; Reconfigure replaces some of
@@ -16,6 +17,8 @@ type Config struct {
 	IORoot   string // of the stream sockets: exec-root/io
 	BootID   string // of the running kernel; "" reads it
 	Hostname string // of the machine, for host networking; "" asks the kernel
+	// Remap is whose ids new containers have, but for those with --userns=host.
+	Remap userns.Mapping
 
 	Snapshotter    string             // "" is overlayfs
 	Runtimes       map[string]Runtime // by name

@@ -25,6 +25,7 @@ import (
 	"gantry/daemon/logger"
 	"gantry/daemon/name"
 	"gantry/daemon/spec"
+	"gantry/daemon/userns"
 )
 
 const undoTime = 30 * time.Second
@@ -39,7 +40,7 @@ func (s *Service) Create(ctx context.Context, o apicontainer.CreateOptions) (_ c
 		o.HostConfig = &containertypes.HostConfig{}
 	}
 	normalize(&o)
-	warnings, err := spec.Validate(o.Config, o.HostConfig, s.machine(), false)
+	warnings, err := spec.Validate(o.Config, o.HostConfig, s.machine(s.cfg.Remap), false)
 	warnings = append(o.Warnings, warnings...)
 	if err != nil {
 		return containertypes.CreateResponse{Warnings: warnings}, invalid(err)
@@ -77,11 +78,13 @@ func normalize(o *apicontainer.CreateOptions) {
 	spec.NormalNetwork(h, o.NetworkingConfig)
 }
 
-func (s *Service) machine() spec.Machine {
+// machine is what a container's settings are checked against; ids are those of its user
+// namespace, if it wants none of the host's.
+func (s *Service) machine(ids userns.Mapping) spec.Machine {
 	f, live := s.cfg.Host, s.live.Load()
 	f.IPv4Forwarding = host.Forwarding()
 	return spec.Machine{
-		Host: f, SystemdCgroup: s.cfg.SystemdCgroup, DefaultRuntime: live.DefaultRuntime,
+		Host: f, SystemdCgroup: s.cfg.SystemdCgroup, DefaultRuntime: live.DefaultRuntime, Remapped: !ids.Empty(),
 		Runtime: func(n string) bool { _, ok := live.Runtimes[n]; return ok },
 		Exists:  pathExists,
 	}
@@ -217,6 +220,9 @@ func (s *Service) newRecord(o apicontainer.CreateOptions, img *image.Image, step
 	if c.Args == nil {
 		c.Args = []string{}
 	}
+	if o.HostConfig.UsernsMode.IsPrivate() {
+		c.IDs = s.cfg.Remap
+	}
 	if img != nil {
 		manifest := img.Manifest
 		c.Image, c.Manifest, c.Platform = img.ID, &manifest, img.Config.Platform
@@ -297,7 +303,7 @@ func (s *Service) makeParts(ctx context.Context, c *Record, img *image.Image, st
 	}
 	failpoint.Hit("daemon/container.create.directory")
 	steps.Add("remove directory", func(context.Context) error { return os.RemoveAll(s.dir(c.ID)) })
-	if err := s.Images.Prepare(ctx, img, c.ID); err != nil {
+	if err := s.Images.Prepare(ctx, img, c.ID, userns.Labels(c.IDs)); err != nil {
 		return err
 	}
 	failpoint.Hit("daemon/container.create.snapshot")

@@ -95,7 +95,7 @@ type Tasks interface {
 // Images is what containers need of images; daemon/image.Service implements it.
 type Images interface {
 	Resolve(ctx context.Context, ref string, p *ocispec.Platform) (*image.Image, error)
-	Prepare(ctx context.Context, img *image.Image, key string) error
+	Prepare(ctx context.Context, img *image.Image, key string, labels map[string]string) error
 	Mounts(ctx context.Context, key string) ([]mount.Mount, error)
 	Commit(ctx context.Context, c image.Commit) (digest.Digest, error)
 	RemoveSnapshot(ctx context.Context, key string) error

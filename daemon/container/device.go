@@ -72,14 +72,14 @@ func mapping(m containertypes.DeviceMapping) (out []spec.Device, err error) {
 	d, ok, err := device(real)
 	if ok {
 		d.Path = inside
-		return []spec.Device{{LinuxDevice: d, Access: access}}, nil
+		return []spec.Device{{LinuxDevice: d, Access: access, Host: real}}, nil
 	}
 	if err == nil {
 		err = fmt.Errorf("not a device node")
 		filepath.WalkDir(real, func(p string, _ fs.DirEntry, _ error) error { //nolint:errcheck // what can't be read is no device
 			if d, ok, _ := device(p); ok {
 				d.Path = inside + strings.TrimPrefix(p, real)
-				out = append(out, spec.Device{LinuxDevice: d, Access: access})
+				out = append(out, spec.Device{LinuxDevice: d, Access: access, Host: p})
 			}
 			return nil
 		})

@@ -26,6 +26,7 @@ func (s *Service) prepare(ctx context.Context, c *Snapshot, steps *undo.Stack) (
 	p := &prepared{sandbox: &network.Sandbox{}}
 	in := spec.Input{
 		Config: c.Config, HostConfig: c.Host, Path: c.Path, Args: c.Args,
+		IDs:         c.IDs,
 		CgroupsPath: s.cgroupsPath(c), Ulimits: s.cfg.Ulimits, Profile: s.cfg.SeccompProfile, Host: s.cfg.Host,
 		TopReadOnly: s.live.Load().Runtimes[c.Host.Runtime].TopReadOnly,
 	}
@@ -95,6 +96,9 @@ func (s *Service) share(c *Snapshot, p *prepared) error {
 		NetnsPath: procNS(donor.Pid, "net"),
 		HostsPath: donor.Network.HostsPath, NamePath: donor.Network.NamePath, ResolvPath: donor.Network.ResolvPath,
 	}
+	if p.sandbox.UsernsPath, err = joinUser(c, donor); err != nil {
+		return err
+	}
 	p.donor = donor.Config
 	return nil
 }
@@ -108,6 +112,7 @@ func (s *Service) networkRequest(c *Record) network.Request {
 		Dir: s.dir(c.ID), Mode: h.NetworkMode, Endpoints: c.Endpoints, Disabled: c.Config.NetworkDisabled,
 		PortBindings: h.PortBindings, Exposed: c.Config.ExposedPorts, PublishAll: h.PublishAllPorts,
 		DNS: h.DNS, DNSSearch: h.DNSSearch, DNSOptions: h.DNSOptions, ExtraHosts: h.ExtraHosts,
+		IDs: c.IDs,
 	}
 }
 
@@ -196,9 +201,13 @@ func (s *Service) namespaces(c *Snapshot, sb *network.Sandbox) (n spec.Namespace
 	h := c.Host
 	n.Net = spec.Namespace{Path: sb.NetnsPath, Host: h.NetworkMode.IsHost()}
 	n.PID.Host, n.IPC.Host = h.PidMode.IsHost(), h.IpcMode.IsHost()
+	n.User = spec.Namespace{Path: sb.UsernsPath}
 	if h.PidMode.IsContainer() {
 		donor, err := s.donor(h.PidMode.Container())
 		if err != nil {
+			return n, fmt.Errorf("failed to join PID namespace: %w", err)
+		}
+		if err := sameUser(c, donor, sb.UsernsPath); err != nil {
 			return n, fmt.Errorf("failed to join PID namespace: %w", err)
 		}
 		n.PID.Path = procNS(donor.Pid, "pid")
@@ -206,6 +215,9 @@ func (s *Service) namespaces(c *Snapshot, sb *network.Sandbox) (n spec.Namespace
 	if h.IpcMode.IsContainer() {
 		donor, err := s.donor(h.IpcMode.Container())
 		if err != nil {
+			return n, fmt.Errorf("failed to join IPC namespace: %w", err)
+		}
+		if err := sameUser(c, donor, sb.UsernsPath); err != nil {
 			return n, fmt.Errorf("failed to join IPC namespace: %w", err)
 		}
 		n.IPC.Path = procNS(donor.Pid, "ipc")

@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/daemon/mountpoint"
+	"gantry/daemon/userns"
 )
 
 // Record is what a container is, apart from what it does. It is never changed in
@@ -25,6 +26,9 @@ type Record struct {
 	Image    digest.Digest              // "" without one
 	Manifest *ocispec.Descriptor        `json:",omitempty"`
 	Platform ocispec.Platform
+	// IDs are those of its user namespace; the zero value is in the host's. They are the
+	// container's for good, whatever the configuration becomes.
+	IDs userns.Mapping `json:",omitzero"`
 	// Endpoints are the networks asked for, by name.
 	Endpoints map[string]*networktypes.EndpointSettings
 	Mounts    []mountpoint.Point

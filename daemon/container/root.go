@@ -3,14 +3,14 @@ package container
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
-	pathrs "github.com/cyphar/filepath-securejoin/pathrs-lite"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"gantry/api/errdefs"
 	"gantry/daemon/rootfs"
+	"gantry/daemon/userns"
 	"gantry/daemon/volume"
 	"gantry/libctr/core/mount"
 )
@@ -47,17 +47,16 @@ func makeDir(mounts []mount.Mount, dir string, user specs.User) error {
 		return err
 	}
 	defer r.Close()
-	at, err := os.Open(fmt.Sprintf("/proc/self/fd/%d/.", r.FD()))
-	if err != nil {
-		return err
-	}
-	defer at.Close()
-	made, err := pathrs.MkdirAllHandle(at, dir, 0o755)
+	made, err := r.MkdirAll(dir, 0o755)
 	if err != nil {
 		return fmt.Errorf("make working directory %s: %w", dir, err)
 	}
 	defer made.Close()
-	return unix.Fchownat(int(made.Fd()), "", int(user.UID), int(user.GID), unix.AT_EMPTY_PATH)
+	uid, gid, err := r.IDs().ToHost(int(user.UID), int(user.GID))
+	if err != nil {
+		return errdefs.WithClass(errdefs.ErrInvalidArgument, err)
+	}
+	return unix.Fchownat(int(made.Fd()), "", uid, gid, unix.AT_EMPTY_PATH)
 }
 
 // rootMounts returns what mounts a container's root. The shim of a run that has just
@@ -69,7 +68,26 @@ func (s *Service) rootMounts(ctx context.Context, c *Snapshot) ([]mount.Mount, e
 			return nil, err
 		}
 	}
-	return s.Images.Mounts(ctx, c.ID)
+	mounts, err := s.Images.Mounts(ctx, c.ID)
+	if err != nil {
+		return nil, err
+	}
+	return mounts, checkIDs(mounts, c.IDs)
+}
+
+// checkIDs wants the mounts of a container's root to have the container's ids: a
+// snapshotter of another core may know nothing of the labels that ask for them.
+func checkIDs(mounts []mount.Mount, ids userns.Mapping) error {
+	for _, m := range mounts {
+		got, _, err := userns.FromOptions(m.Options)
+		if err != nil {
+			return err
+		}
+		if !userns.Equal(got, ids) {
+			return errdefs.FailedPrecondition("the snapshotter does not map ids as the container's user namespace has them")
+		}
+	}
+	return nil
 }
 
 // letGo is when no shim of an earlier run has the root any more.

@@ -67,7 +67,8 @@ func (s *Service) mountShm(c *Snapshot, steps *undo.Stack) (string, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	data := fmt.Sprintf("mode=1777,size=%d", c.Host.ShmSize)
+	uid, gid := c.IDs.RootPair()
+	data := fmt.Sprintf("mode=1777,size=%d,uid=%d,gid=%d", c.Host.ShmSize, uid, gid)
 	if err := unix.Mount("shm", dir, "tmpfs", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, data); err != nil {
 		return "", fmt.Errorf("mounting shm tmpfs: %w", err)
 	}

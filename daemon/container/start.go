@@ -36,7 +36,7 @@ func (s *Service) Start(ctx context.Context, ref string, o containertypes.StartO
 		return err
 	}
 	host := *e.snapshot().Host // what the check changes is of no interest here
-	if _, err := spec.Validate(nil, &host, s.machine(), false); err != nil {
+	if _, err := spec.Validate(nil, &host, s.machine(e.snapshot().IDs), false); err != nil {
 		return invalid(err)
 	}
 	return s.startNow(ctx, e)

@@ -9,12 +9,13 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/daemon/spec"
+	"gantry/daemon/userns"
 )
 
 // Update changes limits and the restart policy, of a running container at once.
 func (s *Service) Update(ctx context.Context, ref string, u containertypes.UpdateConfig) (containertypes.UpdateResponse, error) {
 	h := &containertypes.HostConfig{Resources: u.Resources, RestartPolicy: u.RestartPolicy}
-	warnings, err := spec.Validate(nil, h, s.machine(), true)
+	warnings, err := spec.Validate(nil, h, s.machine(userns.Mapping{}), true)
 	if err != nil {
 		return containertypes.UpdateResponse{Warnings: warnings}, invalid(err)
 	}

@@ -194,7 +194,7 @@ func (s *Service) openLive(ctx context.Context, e *entry, c *Snapshot) (*rootfs.
 	if int(st.PID) != c.Pid || st.Status != task.StatusRunning && st.Status != task.StatusPaused {
 		return nil, s.settled(ctx, e)
 	}
-	root, err := rootfs.OpenLive(init)
+	root, err := rootfs.OpenLive(init, c.IDs)
 	if errors.Is(err, unix.ESRCH) {
 		return nil, s.settled(ctx, e)
 	}

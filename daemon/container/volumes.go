@@ -288,7 +288,8 @@ func (s *Service) mountOne(ctx context.Context, c *Snapshot, p mountpoint.Point,
 		return s.mountVolume(ctx, c, p, m, steps)
 	}
 	if p.CreateSource {
-		if err := hostpath.MakeDir(ctx, p.Source); err != nil {
+		uid, gid := c.IDs.RootPair()
+		if err := hostpath.MakeDir(ctx, p.Source, uid, gid); err != nil {
 			return m, wrap("error while creating mount source path '"+p.Source+"'", err)
 		}
 	}

@@ -335,7 +335,7 @@ func (f fakeImages) Resolve(_ context.Context, ref string, _ *ocispec.Platform) 
 	return img, nil
 }
 
-func (f fakeImages) Prepare(_ context.Context, _ *image.Image, key string) error {
+func (f fakeImages) Prepare(_ context.Context, _ *image.Image, key string, _ map[string]string) error {
 	return f.w.step("prepare", "snapshot "+key)
 }
 

@@ -89,7 +89,13 @@ func noAnswer(ctx context.Context, op, path string) error {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return ctx.Err()
 	}
-	return errdefs.WithClass(errdefs.ErrUnavailable, fmt.Errorf("%s %s: the file system does not answer", op, path))
+	return errdefs.WithClass(errdefs.ErrUnavailable, fmt.Errorf("%s %s: the file system does not answer", verb(op), path))
+}
+
+// verb is what a question is called in errors.
+func verb(op string) string {
+	name, _, _ := strings.Cut(op, ":")
+	return name
 }
 
 func aside(ctx context.Context, op, path string) (string, error) {
@@ -101,15 +107,15 @@ func aside(ctx context.Context, op, path string) (string, error) {
 	var out bytes.Buffer
 	cmd.Stdout = &limited{&out, maxReply}
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s %s: %w", op, path, err)
+		return "", fmt.Errorf("%s %s: %w", verb(op), path, err)
 	}
 	code, text, _ := strings.Cut(out.String(), "\n")
 	errno, err := strconv.Atoi(code)
 	if err != nil {
-		return "", fmt.Errorf("%s %s: answer %.40q", op, path, code)
+		return "", fmt.Errorf("%s %s: answer %.40q", verb(op), path, code)
 	}
 	if errno != 0 {
-		return "", &fs.PathError{Op: op, Path: path, Err: syscall.Errno(errno)}
+		return "", &fs.PathError{Op: verb(op), Path: path, Err: syscall.Errno(errno)}
 	}
 	return text, nil
 }

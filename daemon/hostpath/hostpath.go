@@ -14,7 +14,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/moby/sys/user"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,13 +37,14 @@ func Exists(ctx context.Context, path string) (bool, error) {
 }
 
 // MakeDir makes a directory, mode 0755, and its missing parents unless something is there.
-func MakeDir(ctx context.Context, path string) error {
+// What it makes belongs to uid and gid.
+func MakeDir(ctx context.Context, path string, uid, gid int) error {
 	fd, err := open(path)
 	if err == nil {
 		unix.Close(fd)
 		return nil
 	}
-	_, err = ask(ctx, opMake, path)
+	_, err = ask(ctx, fmt.Sprintf("%s:%d:%d", opMake, uid, gid), path)
 	return err
 }
 
@@ -85,12 +88,13 @@ func open(path string) (int, error) {
 // The questions, as they are put in the arguments of the process that asks them.
 const (
 	opStat = "stat"
-	opMake = "mkdir"
+	opMake = "mkdir" // with ":UID:GID"
 	opReal = "readlink"
 )
 
 // look answers a question itself.
 func look(op, path string) (string, error) {
+	op, owner, _ := strings.Cut(op, ":")
 	switch op {
 	case opStat:
 		_, err := os.Stat(path)
@@ -99,7 +103,14 @@ func look(op, path string) (string, error) {
 		if _, err := os.Lstat(path); err == nil {
 			return "", nil
 		}
-		return "", os.MkdirAll(path, 0o755)
+		var uid, gid int
+		if _, err := fmt.Sscanf(owner, "%d:%d", &uid, &gid); err != nil {
+			return "", err
+		}
+		if uid == 0 && gid == 0 {
+			return "", os.MkdirAll(path, 0o755)
+		}
+		return "", user.MkdirAllAndChown(path, 0o755, uid, gid, user.WithOnlyNew)
 	case opReal:
 		return filepath.EvalSymlinks(path)
 	}

@@ -32,7 +32,7 @@ func TestAnswers(t *testing.T) {
 		}
 		made := dir + "/made/" + t.Name()
 		for range 2 {
-			if err := MakeDir(ctx, made); err != nil {
+			if err := MakeDir(ctx, made, 0, 0); err != nil {
 				t.Error(err)
 			}
 		}
@@ -42,7 +42,7 @@ func TestAnswers(t *testing.T) {
 		if err := Answers(ctx, made); err != nil {
 			t.Error(err)
 		}
-		if err := MakeDir(ctx, "/proc/self/none"); err == nil {
+		if err := MakeDir(ctx, "/proc/self/none", 0, 0); err == nil {
 			t.Error("made a directory in /proc")
 		}
 	}
@@ -60,7 +60,7 @@ func TestAnswers(t *testing.T) {
 	t.Run("beside a dead one", check)
 	for name, f := range map[string]func() error{
 		"exists":  func() error { _, err := Exists(ctx, m.Dir+"/file"); return err },
-		"make":    func() error { return MakeDir(ctx, m.Dir+"/new") },
+		"make":    func() error { return MakeDir(ctx, m.Dir+"/new", 0, 0) },
 		"answers": func() error { return Answers(ctx, m.Dir) },
 	} {
 		t.Run("dead "+name, func(t *testing.T) {

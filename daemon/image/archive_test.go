@@ -82,7 +82,7 @@ func TestSaveLoadRoundTrip(t *testing.T) {
 	if again.ID != img.ID {
 		t.Errorf("id %s became %s", img.ID, again.ID)
 	}
-	check(t, f.Prepare(t.Context(), again, "c"))
+	check(t, f.Prepare(t.Context(), again, "c", nil))
 	check(t, f.RemoveSnapshot(t.Context(), "c"))
 
 	byID := entries(t, save(t, f, img.ID.Encoded()[:12]))
@@ -291,7 +291,7 @@ func TestLoadBadLayer(t *testing.T) {
 	}
 	img, err := f.Resolve(t.Context(), "bad:v1", nil)
 	check(t, err)
-	if err := f.Prepare(t.Context(), img, "c"); err == nil {
+	if err := f.Prepare(t.Context(), img, "c", nil); err == nil {
 		t.Error("prepared")
 	}
 	if _, err := f.Usage(t.Context(), "c"); !errdefs.IsNotFound(err) {
@@ -321,7 +321,7 @@ func TestImport(t *testing.T) {
 		if img.Config.Config.Cmd[0] != "/hello" || img.Config.Config.Env[0] != "A=1" || img.Config.RootFS.DiffIDs[0] != digest.FromBytes(plain) {
 			t.Errorf("%s: %+v", c.why, img.Config)
 		}
-		check(t, f.Prepare(t.Context(), img, "c"))
+		check(t, f.Prepare(t.Context(), img, "c", nil))
 		check(t, f.RemoveSnapshot(t.Context(), "c"))
 	}
 	for _, c := range []struct {

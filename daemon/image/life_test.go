@@ -55,8 +55,8 @@ func TestLoadResolvePrepareRemove(t *testing.T) {
 func prepared(t *testing.T, f *fixture, img *image.Image) {
 	t.Helper()
 	ctx := t.Context()
-	check(t, f.Prepare(ctx, img, "c1"))
-	if err := f.Prepare(ctx, img, "c1"); !errdefs.IsAlreadyExists(err) {
+	check(t, f.Prepare(ctx, img, "c1", nil))
+	if err := f.Prepare(ctx, img, "c1", nil); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("second prepare: %v", err)
 	}
 	mounts, err := f.Mounts(ctx, "c1")

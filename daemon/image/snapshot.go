@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"time"
 
 	"gantry/api/errdefs"
@@ -15,9 +16,14 @@ import (
 // Prepare makes the active snapshot key, a container's id, on the image's layers and the
 // init layer, and makes those first if need be. A nil image gives a root with an init
 // layer alone. AlreadyExists when there is such a key. The snapshot keeps itself and its
-// parents until RemoveSnapshot, whatever becomes of the image.
-func (s *Service) Prepare(ctx context.Context, img *Image, key string) error {
-	labels := map[string]string{labelRoot: time.Now().UTC().Format(time.RFC3339)}
+// parents until RemoveSnapshot, whatever becomes of the image. The snapshotter gets the
+// labels.
+func (s *Service) Prepare(ctx context.Context, img *Image, key string, labels map[string]string) error {
+	labels = maps.Clone(labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[labelRoot] = time.Now().UTC().Format(time.RFC3339)
 	chain := ""
 	if img != nil {
 		chain = img.ChainID.String()

@@ -6,12 +6,14 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"gantry/daemon/userns"
 )
 
 // OpenLive gives the root of a running container as a mount of our own, writable: the
 // same overlay, without what is mounted in it. init is a pidfd of a process inside; the
-// caller has made sure that it is the container's. ESRCH when it has ended.
-func OpenLive(init *os.File) (*Root, error) {
+// caller has made sure that it is the container's, and that ids are. ESRCH when it has ended.
+func OpenLive(init *os.File, ids userns.Mapping) (*Root, error) {
 	var clone, own int
 	err := aside(func() (err error) {
 		clone, own, err = cloneLive(int(init.Fd()))
@@ -20,7 +22,7 @@ func OpenLive(init *os.File) (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open root of running container: %w", err)
 	}
-	r := &Root{dir: os.NewFile(uintptr(clone), "rootfs"), own: os.NewFile(uintptr(own), "live")}
+	r := &Root{dir: os.NewFile(uintptr(clone), "rootfs"), own: os.NewFile(uintptr(own), "live"), ids: ids}
 	attr := unix.MountAttr{Attr_set: attrs, Attr_clr: unix.MOUNT_ATTR_RDONLY, Propagation: unix.MS_PRIVATE}
 	if err := unix.MountSetattr(clone, "", unix.AT_EMPTY_PATH, &attr); err != nil {
 		r.Close()

@@ -35,6 +35,10 @@ func bind(m mount.Mount, writable bool) (int, error) {
 	if !writable || has(m.Options, "ro") {
 		attr.Attr_set |= unix.MOUNT_ATTR_RDONLY
 	}
+	if err := setIDs(&attr, m.Options); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
 	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
 		unix.Close(fd)
 		return -1, fmt.Errorf("mount_setattr %s: %w", m.Source, err)
@@ -57,6 +61,9 @@ type layers struct {
 	upper, work string
 	rest        []string
 	readOnly    bool
+
+	ids    []string // options that map the ids of
+	mapped []string // these of the lower ones
 }
 
 func parse(options []string) layers {
@@ -75,9 +82,14 @@ func parse(options []string) layers {
 		case "ro":
 			l.readOnly = true
 		case "rw", "":
+		case "uidmap", "gidmap":
+			l.ids = append(l.ids, o)
 		default:
 			l.rest = append(l.rest, o)
 		}
+	}
+	if len(l.ids) > 0 {
+		l.mapped = l.lower
 	}
 	return l
 }
@@ -111,7 +123,10 @@ func overlay(m mount.Mount, writable bool) (int, error) {
 
 func mountLayers(l layers) (int, error) {
 	if l.upper == "" && len(l.lower) == 1 { // overlayfs wants two
-		return bind(mount.Mount{Type: "bind", Source: l.lower[0]}, false)
+		return bind(mount.Mount{Type: "bind", Source: l.lower[0], Options: l.idsOf(l.lower[0])}, false)
+	}
+	if len(l.mapped) > 0 {
+		return mountMapped(l)
 	}
 	fd, err := fsmountOverlay(l)
 	if errors.Is(err, errOldKernel) {
@@ -294,12 +309,24 @@ const place = "/proc"
 // mountAside opens the directories itself: overlayfs takes only those that were
 // reached in its own mount namespace.
 func mountAside(l layers) (int, error) {
+	if err := ownMounts(); err != nil {
+		return -1, err
+	}
+	return mountOnPlace(l)
+}
+
+// ownMounts gives the calling thread a mount namespace of its own.
+func ownMounts() error {
 	if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
-		return -1, fmt.Errorf("unshare mount namespace: %w", err)
+		return fmt.Errorf("unshare mount namespace: %w", err)
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return -1, fmt.Errorf("make mounts private: %w", err)
+		return fmt.Errorf("make mounts private: %w", err)
 	}
+	return nil
+}
+
+func mountOnPlace(l layers) (int, error) {
 	d, err := openDirs(l)
 	if err != nil {
 		return -1, err

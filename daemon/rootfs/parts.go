@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gantry/daemon/userns"
 	"gantry/libctr/core/mount"
 )
 
@@ -41,7 +42,8 @@ func OpenParts(mounts []mount.Mount) (_ *Parts, ok bool, err error) {
 		upper.Close()
 		return nil, false, fmt.Errorf("mount lower layers: %w", err)
 	}
-	return &Parts{Lower: &Root{dir: os.NewFile(uintptr(fd), "lower")}, Upper: upper, Opaque: opaque}, true, nil
+	ids, _, err := userns.FromOptions(l.ids)
+	return &Parts{Lower: &Root{dir: os.NewFile(uintptr(fd), "lower"), ids: ids}, Upper: upper, Opaque: opaque}, true, err
 }
 
 // Close drops the mount and the directory.

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gantry/daemon/userns"
 	"gantry/libctr/core/mount"
 )
 
@@ -21,6 +22,7 @@ import (
 type Root struct {
 	dir *os.File
 	own *os.File // of a running container: its root as it is inside; else nil
+	ids userns.Mapping
 }
 
 // Open mounts what a snapshotter gave out, read-only: of an overlay, the upper
@@ -39,7 +41,8 @@ func open(mounts []mount.Mount, writable bool) (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount root: %w", err)
 	}
-	return &Root{dir: os.NewFile(uintptr(fd), "rootfs")}, nil
+	ids, _, err := userns.FromOptions(mounts[0].Options)
+	return &Root{dir: os.NewFile(uintptr(fd), "rootfs"), ids: ids}, err
 }
 
 // Close drops the mount; files opened through it stay usable.

@@ -75,7 +75,7 @@ func (r *Root) bind(binds []Bind, lock bool) (_ *Root, err error) {
 	if err != nil {
 		return nil, err
 	}
-	view := &Root{dir: os.NewFile(uintptr(fd), "view"), own: r.own}
+	view := &Root{dir: os.NewFile(uintptr(fd), "view"), own: r.own, ids: r.ids}
 	if lock {
 		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &attr); err != nil {
@@ -163,7 +163,22 @@ func (r *Root) mountPoint(name string, source *os.File) (*os.File, error) {
 	if err := unix.Mknodat(int(dir.Fd()), path.Base(name), unix.S_IFREG|0o644, 0); err != nil {
 		return nil, &fs.PathError{Op: "mknodat", Path: name, Err: err}
 	}
+	if err := r.giveToRoot(dir, path.Base(name)); err != nil {
+		return nil, err
+	}
 	return r.OpenInRoot(name, unix.O_PATH)
+}
+
+// giveToRoot gives what has been made in dir to the tree's root.
+func (r *Root) giveToRoot(dir *os.File, name string) error {
+	if r.ids.Empty() {
+		return nil
+	}
+	uid, gid := r.ids.RootPair()
+	if err := unix.Fchownat(int(dir.Fd()), name, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &fs.PathError{Op: "fchownat", Path: name, Err: err}
+	}
+	return nil
 }
 
 // MkdirAll makes a directory of the tree and its missing parents, all of root's; links
@@ -197,7 +212,11 @@ func (r *Root) enter(dir *os.File, full, part string, mode uint32) (*os.File, er
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
-	if err := unix.Mkdirat(int(dir.Fd()), part, mode); err != nil && !errors.Is(err, unix.EEXIST) {
+	err = unix.Mkdirat(int(dir.Fd()), part, mode)
+	if err == nil {
+		err = r.giveToRoot(dir, part)
+	}
+	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, &fs.PathError{Op: "mkdirat", Path: full, Err: err}
 	}
 	return r.OpenInRoot(full, unix.O_PATH|unix.O_DIRECTORY)

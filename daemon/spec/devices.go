@@ -35,7 +35,9 @@ func setDevices(s *specs.Spec, in Input) {
 	}
 	rules := defaultDevices()
 	for _, d := range in.Devices {
-		s.Linux.Devices = append(s.Linux.Devices, d.LinuxDevice)
+		if !in.bound(d) {
+			s.Linux.Devices = append(s.Linux.Devices, d.LinuxDevice)
+		}
 		rules = append(rules, rule(true, d.Type, d.Major, d.Minor, d.Access))
 	}
 	for _, r := range in.HostConfig.DeviceCgroupRules {

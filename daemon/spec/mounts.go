@@ -55,6 +55,7 @@ func setMounts(s *specs.Spec, in Input) error {
 			Destination: InitPath, Type: "bind", Source: in.Init, Options: []string{"bind", "ro"},
 		})
 	}
+	s.Mounts = append(s.Mounts, deviceBinds(in)...)
 	for _, m := range SortMounts(in.Mounts) {
 		if in.TopReadOnly && m.ReadOnlyForceRecursive {
 			return fmt.Errorf("mount %s: the runtime knows no recursive read-only mounts", m.Destination)
@@ -72,7 +73,11 @@ func setMounts(s *specs.Spec, in Input) error {
 	if in.HostConfig.Privileged {
 		clearReadonly(s, func(m specs.Mount) bool { return m.Destination == "/sys" })
 	}
-	if in.Security.writableCgroups(in.HostConfig.Privileged) {
+	writable, err := cgroupsWritable(in)
+	if err != nil {
+		return err
+	}
+	if writable {
 		clearReadonly(s, func(m specs.Mount) bool { return m.Type == "cgroup" })
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"gantry/daemon/host"
+	"gantry/daemon/userns"
 )
 
 // InitPath is where --init's binary appears in the container.
@@ -27,6 +28,8 @@ type Input struct {
 	HostConfig *containertypes.HostConfig
 	Path       string // the program
 	Args       []string
+
+	IDs userns.Mapping // of a user namespace of its own; the zero value is the host's
 
 	User specs.User // resolved in the container's own files
 	Home string     // of that user; "" sets no HOME
@@ -51,6 +54,7 @@ type Input struct {
 // drops the namespace, the zero value makes a new one.
 type Namespaces struct {
 	Net, IPC, PID Namespace
+	User          Namespace // the one with Input.IDs; of no account without
 }
 
 // Namespace is one entry of Namespaces.
@@ -63,6 +67,7 @@ type Namespace struct {
 type Device struct {
 	specs.LinuxDevice
 	Access string // of r, w, m
+	Host   string // its path on the host, "" when that is the same
 }
 
 // Build returns the specification. An error is about the host's present state or a
@@ -71,6 +76,7 @@ func Build(in Input) (*specs.Spec, error) {
 	s := base(in)
 	s.Linux.CgroupsPath = in.CgroupsPath
 	setNamespaces(s, in)
+	setUserns(s, in)
 	setSysctls(s, in)
 	setDevices(s, in)
 	if err := setResources(s, in); err != nil {
@@ -150,7 +156,7 @@ func setSysctls(s *specs.Spec, in Input) {
 		s.Linux.Sysctl["kernel.domainname"] = in.Config.Domainname
 	}
 	if net := in.Namespaces.Net; !net.Host && in.HostConfig.NetworkMode.IsPrivate() {
-		if in.Host.PingGroupRange {
+		if in.Host.PingGroupRange && in.IDs.Empty() { // not all of its groups are mapped
 			s.Linux.Sysctl["net.ipv4.ping_group_range"] = "0 2147483647"
 		}
 		if in.Host.UnprivilegedPortStart {

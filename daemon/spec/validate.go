@@ -20,6 +20,7 @@ import (
 type Machine struct {
 	Host          host.Features
 	SystemdCgroup bool
+	Remapped      bool // containers have user namespaces of their own, but for UsernsMode host
 	// DefaultRuntime stands in for an empty Runtime; Runtime says whether a name is known.
 	DefaultRuntime string
 	Runtime        func(name string) bool
@@ -238,6 +239,11 @@ func checkPlatform(h *containertypes.HostConfig, env Machine) (warnings []string
 	}
 	if h.NetworkMode.IsHost() && len(h.PortBindings) > 0 {
 		warnings = append(warnings, "Published ports are discarded when using host network mode")
+	}
+	if env.Remapped && h.UsernsMode.IsPrivate() {
+		if err := checkRemapped(h); err != nil {
+			return warnings, err
+		}
 	}
 	if p := h.CgroupParent; p != "" && env.SystemdCgroup && (len(p) <= 6 || !strings.HasSuffix(p, ".slice")) {
 		return warnings, errors.New(`cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"`)

@@ -172,6 +172,9 @@ func securityOptions(c *Config) []string {
 	if c.Host.Seccomp {
 		out = append(out, "name=seccomp,profile="+c.SeccompProfile)
 	}
+	if c.Remapped {
+		out = append(out, "name=userns")
+	}
 	if c.Host.CgroupNamespaces && containertypes.CgroupnsMode(c.CgroupnsMode).IsPrivate() {
 		out = append(out, "name=cgroupns")
 	}

@@ -48,6 +48,7 @@ type Config struct {
 
 	SeccompProfile  string // builtin, unconfined or a file
 	NoNewPrivileges bool
+	Remapped        bool // containers have user namespaces of their own
 
 	LoggingDriver  string   // the default of containers
 	LogDrivers     []string // all there are

@@ -35,6 +35,10 @@ func New(root string, db database.Records, ev Publisher, log *slog.Logger) (*Ser
 	return s, nil
 }
 
+// Own lets new volumes belong to uid and gid, root's of the containers. Call it before the
+// first volume is made.
+func (s *Service) Own(uid, gid int) { s.uid, s.gid = uid, gid }
+
 func (s *Service) load() error {
 	return s.db.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(bucket)
@@ -138,7 +142,11 @@ func (s *Service) makeDirs(name string) error {
 	if err := os.Chmod(s.dir(name), 0o701); err != nil { // whatever the umask
 		return err
 	}
-	if err := os.Mkdir(s.data(name), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	err := os.Mkdir(s.data(name), 0o755)
+	if err == nil {
+		err = os.Lchown(s.data(name), s.uid, s.gid)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	if err := os.Chmod(s.data(name), 0o755); err != nil {

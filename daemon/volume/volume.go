@@ -88,6 +88,8 @@ type Service struct {
 
 	pruning atomic.Bool
 
+	uid, gid int // of new volumes' content; constant once Own has returned
+
 	mu   sync.Mutex
 	vols map[string]*entry // guarded by mu
 }

@@ -1,0 +1,43 @@
+package container
+
+import (
+	"golang.org/x/sys/unix"
+
+	"gantry/api/errdefs"
+	"gantry/daemon/userns"
+)
+
+// A container with ids of its own has a user namespace that is made with its network's and
+// owns it. To join another's namespaces is to join the user namespace that owns them: only
+// there has its init the power to.
+
+// joinUser is the user namespace of a container that joins donor's network; "" is the
+// host's, from which all others can be joined.
+func joinUser(c, donor *Snapshot) (path string, err error) {
+	switch {
+	case c.IDs.Empty():
+		return "", nil
+	case !userns.Equal(c.IDs, donor.IDs):
+		return "", errdefs.Conflict("cannot join network namespace of container %s: it has other ids in its user namespace", donor.Name)
+	}
+	return procNS(donor.Pid, "user"), nil
+}
+
+// sameUser wants the container to be in donor's user namespace when it joins another of
+// its namespaces.
+func sameUser(c, donor *Snapshot, path string) error {
+	if c.IDs.Empty() {
+		return nil
+	}
+	var own, theirs unix.Stat_t
+	if err := unix.Stat(path, &own); err != nil {
+		return err
+	}
+	if err := unix.Stat(procNS(donor.Pid, "user"), &theirs); err != nil {
+		return err
+	}
+	if own.Dev != theirs.Dev || own.Ino != theirs.Ino {
+		return errdefs.InvalidArgument("with user namespaces enabled the network of container %s must be joined too (--network container:%s), which belongs to its user namespace", donor.Name, donor.Name)
+	}
+	return nil
+}
