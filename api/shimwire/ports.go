@@ -93,6 +93,9 @@ type Request struct {
 	Hello   *Hello
 	Ports   []Port // not nil, perhaps empty; the files are the receiver's
 	Release bool
+	Prober  []byte // not nil; the process of a prober, as JSON
+	Fifos   *Fifos
+	End     *string // the process whose streams are over; see EndFifos
 }
 
 // ReadRequest is the shim's side of the opening: it reads the first frame of a
@@ -118,8 +121,19 @@ func ReadRequest(conn *net.UnixConn) (_ Request, err error) {
 				return Request{}, fmt.Errorf("malformed hello: %w", err)
 			}
 			return Request{Hello: h}, nil
+		case kindProber:
+			return Request{Prober: f.body}, nil
 		case kindRelease:
 			return Request{Release: true}, nil
+		case kindFifos:
+			f, err := decodeJSON[Fifos](f.body)
+			return Request{Fifos: f}, err
+		case kindEndFifos:
+			end, err := decodeJSON[wireEnd](f.body)
+			if err != nil {
+				return Request{}, err
+			}
+			return Request{End: &end.Proc}, nil
 		case kindPorts:
 			more, err := r.appendPorts(&ports, f.body)
 			if err != nil {

@@ -39,6 +39,21 @@
 //	Release                             →
 //	                                    ←    OK | Error {JSON}
 //
+// or, to a keeper (shim/keeper), which serves the same socket for a container whose
+// shim is not ours,
+//
+//	Fifos {JSON}                        →
+//	                                    ←    OK | Error {JSON}
+//	EndFifos {JSON}                     →    the init's ends the keeper
+//	                                    ←    OK | Error {JSON}
+//
+// or
+//
+//	Prober {JSON: a process}            →
+//	                                    ←    OK | Error {JSON}
+//	Run {JSON: Probe}                   →    repeated, after the answer to the one before
+//	                                    ←    Ran status (4), unix nanoseconds (8), flags (1), output | Error {JSON}
+//
 // The position of a frame is that after it. A client may come at any time
 // between Create (or Exec) and Delete, also before the start and after the exit.
 // Losing a client changes nothing for the process: its stdin ends by CloseStdin
@@ -75,7 +90,12 @@ const (
 	kindCloseStdin Kind = 0x03
 	kindPorts      Kind = 0x04
 	kindRelease    Kind = 0x05
+	kindFifos      Kind = 0x06
+	kindEndFifos   Kind = 0x07
+	kindProber     Kind = 0x08
+	kindRun        Kind = 0x09
 	kindWelcome    Kind = 0x10
+	kindRan        Kind = 0x14
 	kindOK         Kind = 0x1e
 	kindError      Kind = 0x1f
 )

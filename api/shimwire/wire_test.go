@@ -188,6 +188,9 @@ func FuzzReadRequest(f *testing.F) {
 	f.Add([]byte("\x01\x00\x00\x00\x00\x00\x00\x02{}"))
 	f.Add([]byte("\x04\x00\x00\x00\x00\x00\x00\x0c{\"ports\":[]}"))
 	f.Add([]byte("\x05\x00\x00\x00\x00\x00\x00\x00"))
+	f.Add([]byte("\x06\x00\x00\x00\x00\x00\x00\x02{}"))
+	f.Add([]byte("\x07\x00\x00\x00\x00\x00\x00\x0c{\"proc\":\"x\"}"))
+	f.Add([]byte("\x08\x00\x00\x00\x00\x00\x00\x02{}"))
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		path, accept := pair(t)
 		client, err := dialUnix(t.Context(), path)
@@ -199,7 +202,7 @@ func FuzzReadRequest(f *testing.F) {
 			client.Write(wire)
 			client.Close()
 		}()
-		if req, err := ReadRequest(server); err == nil && req.Hello == nil && req.Ports == nil && !req.Release {
+		if req, err := ReadRequest(server); err == nil && req.Hello == nil && req.Ports == nil && req.Prober == nil && !req.Release && req.Fifos == nil && req.End == nil {
 			t.Error("an empty request")
 		}
 		server.Close()

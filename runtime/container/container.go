@@ -118,6 +118,10 @@ type ExecOptions struct {
 	// the container's own, or the init's where that takes no processes.
 	Cgroup map[string]string
 
+	// Subreaper makes the process the parent of those that its descendants leave
+	// behind, so that as long as it lives all that it began can be found below it.
+	Subreaper bool
+
 	// IgnorePaused lets the call wait, until the container is resumed, where it
 	// would refuse a paused one.
 	IgnorePaused bool

@@ -147,7 +147,7 @@ func (c *Container) execOptions(fs *files, o ExecOptions) (po plan.Options, err 
 	if err := fs.stdio(o.Process.Terminal, o.Stdin, o.Stdout, o.Stderr, o.ExtraFiles); err != nil {
 		return po, err
 	}
-	po = plan.Options{ID: c.id, Extra: len(o.ExtraFiles), AskTTY: o.Console != nil, NoPivot: c.rec.NoPivot, Keyring: c.rec.Keyring, Creator: creator()}
+	po = plan.Options{ID: c.id, Extra: len(o.ExtraFiles), AskTTY: o.Console != nil, Subreaper: o.Subreaper, NoPivot: c.rec.NoPivot, Keyring: c.rec.Keyring, Creator: creator()}
 	if err := c.place(fs); err != nil {
 		return po, err
 	}

@@ -94,12 +94,12 @@ type Options struct {
 	Start    bool // wait for a start; false runs at once
 	Hooks    bool // there are hooks to wait for
 	NoPivot  bool
-	Exe      string  // the file to run, with the environment as it is given; "" looks up the process's own
-	Keyring  bool    // a session keyring of its own
-	AskTTY   bool    // ask whether the console is ready for the process
+	Exe      string // the file to run, with the environment as it is given; "" looks up the process's own
+	Keyring  bool   // a session keyring of its own
+	AskTTY   bool   // ask whether the console is ready for the process
 	// Subreaper: what the process's descendants leave behind becomes its own.
 	Subreaper bool
-	Null     [3]bool // standard descriptors that are the host's null device
+	Null      [3]bool // standard descriptors that are the host's null device
 
 	Cgroups CgroupMounts
 	Creator Creator

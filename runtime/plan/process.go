@@ -22,6 +22,10 @@ func (b *builder) finish() error {
 	o := b.o.Process
 	b.reopenNull()
 	b.keyring()
+	if b.o.Subreaper {
+		b.Label("become subreaper")
+		b.Prctl("SET_CHILD_SUBREAPER", unix.PR_SET_CHILD_SUBREAPER, program.Num(1))
+	}
 	if b.proc.NoNewPrivileges {
 		b.Label("set no_new_privs")
 		b.Prctl("SET_NO_NEW_PRIVS", unix.PR_SET_NO_NEW_PRIVS, program.Num(1))

@@ -68,7 +68,7 @@ type container struct {
 func (c *container) Exec(ctx context.Context, o process.ExecOptions) (process.Started, error) {
 	p, err := c.Container.Exec(ctx, runtime.ExecOptions{
 		Process: o.Spec, Stdin: o.Files.Stdin, Stdout: o.Files.Stdout, Stderr: o.Files.Stderr,
-		Warn: o.Warn, OOMScoreAdj: c.oomScoreAdj,
+		Warn: o.Warn, OOMScoreAdj: c.oomScoreAdj, Subreaper: o.Subreaper,
 	})
 	if err != nil {
 		return process.Started{}, err

@@ -145,7 +145,7 @@ func (s *story) String() string {
 
 var testReaper = reaper.New() // one per process
 
-func newTask(t *testing.T, f *fake) (*Task, *story) {
+func newTask(t *testing.T, f Runtime) (*Task, *story) {
 	t.Helper()
 	told := new(story)
 	task, err := New(t.Context(), Options{

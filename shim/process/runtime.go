@@ -36,6 +36,8 @@ type ExecOptions struct {
 	Spec  *specs.Process
 	Files stdio.Files
 	Warn  func(string)
+	// Subreaper: see runtime/container.ExecOptions; not every runtime knows it.
+	Subreaper bool
 }
 
 // Started is a process that a runtime has made, a child of this one (perhaps

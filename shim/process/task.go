@@ -45,6 +45,7 @@ type Task struct {
 	sharedPids bool // the init's end does not end the other processes
 	init       *Process
 	oom        *oomWatch
+	probing    chan struct{} // a lane for probes
 
 	mu     sync.Mutex
 	execs  map[string]*Process // guarded by mu
@@ -73,7 +74,7 @@ func New(ctx context.Context, o Options) (_ *Task, err error) {
 		id: o.ID, bundle: o.Bundle, reaper: o.Reaper, tell: o.Tell, log: o.Log,
 		owner:      stdio.Owner{Namespace: o.Namespace, ID: o.ID, Log: o.Log},
 		sharedPids: !ownPids(o.Spec),
-		execs:      map[string]*Process{}, idle: make(chan struct{}),
+		execs:      map[string]*Process{}, idle: make(chan struct{}), probing: make(chan struct{}, 1),
 	}
 	_, opened := hop.Begin(ctx, "open log and streams")
 	io, err := t.openIO(ctx, o.IO)

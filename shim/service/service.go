@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/containerd/api/events"
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -238,6 +239,15 @@ func (c *container) Streams(proc string) (output.Output, stream.Stdin, error) {
 		return out, nil, nil
 	}
 	return out, in, nil
+}
+
+// Probe implements stream.Prober.
+func (c *container) Probe(ctx context.Context, p *specs.Process, o shimwire.Probe) (shimwire.Probed, error) {
+	if !fileName(o.ID) {
+		return shimwire.Probed{}, errdefs.InvalidArgument("invalid exec id %q", o.ID)
+	}
+	r, err := c.Task.Probe(ctx, process.ProbeOptions{ID: o.ID, Spec: p, Timeout: o.Timeout, Limit: shimwire.MaxProbeOutput})
+	return shimwire.Probed{Status: r.Exit.Status, At: r.Exit.At, TimedOut: r.TimedOut, Output: r.Output, Cut: r.Cut}, err
 }
 
 // HoldPorts implements stream.Host.

@@ -246,6 +246,12 @@ func (io *IO) Begin(console *os.File) error {
 			return err
 		}
 	}
+	io.begin()
+	return nil
+}
+
+// begin is called under mu.
+func (io *IO) begin() {
 	io.begun = true
 	for _, src := range io.sources {
 		io.copies.Go(src.copy)
@@ -260,7 +266,6 @@ func (io *IO) Begin(console *os.File) error {
 		}
 		close(io.drained)
 	}()
-	return nil
 }
 
 // takeConsole is called under mu.

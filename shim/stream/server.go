@@ -40,6 +40,12 @@ type Host interface {
 	HoldPorts([]shimwire.Port) error
 }
 
+// Keeper is a Host whose processes' streams are fifos, opened and ended by the engine.
+type Keeper interface {
+	OpenFifos(shimwire.Fifos) error
+	EndFifos(proc string) error
+}
+
 // Server accepts clients until Close.
 type Server struct {
 	path string
@@ -50,8 +56,9 @@ type Server struct {
 	accepting sync.WaitGroup
 	clients   sync.WaitGroup
 
-	mu    sync.Mutex
-	conns map[net.Conn]struct{} // guarded by mu
+	mu     sync.Mutex
+	conns  map[net.Conn]bool // guarded by mu; true: see idle
+	closed bool              // guarded by mu
 }
 
 // Listen makes the socket and begins to serve.
@@ -60,16 +67,23 @@ func Listen(path string, host Host, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{path: path, l: l, host: host, log: log, conns: map[net.Conn]struct{}{}}
-	s.accepting.Go(s.accept)
-	return s, nil
+	return Serve(path, l, host, log), nil
 }
 
-// Close removes the socket and takes no more clients; those that are there go on.
+// Serve begins to serve on a socket that listens already, at path; it owns both.
+func Serve(path string, l *net.UnixListener, host Host, log *slog.Logger) *Server {
+	s := &Server{path: path, l: l, host: host, log: log, conns: map[net.Conn]bool{}}
+	s.accepting.Go(s.accept)
+	return s
+}
+
+// Close removes the socket and takes no more clients; those that are there go on, but
+// for probers.
 func (s *Server) Close() error {
 	err := os.Remove(s.path)
 	s.l.Close()
 	s.accepting.Wait()
+	s.dropIdle()
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -101,7 +115,7 @@ func (s *Server) accept() {
 			continue
 		}
 		s.mu.Lock()
-		s.conns[conn] = struct{}{}
+		s.conns[conn] = false
 		s.mu.Unlock()
 		s.clients.Go(func() {
 			s.serve(conn)
@@ -126,14 +140,29 @@ func (s *Server) serve(conn *net.UnixConn) {
 	switch {
 	case req.Hello != nil:
 		err = s.stream(conn, *req.Hello)
+	case req.Prober != nil:
+		err = s.probes(conn, req.Prober)
 	case req.Release:
 		err = s.answer(conn, s.host.HoldPorts(nil))
-	default:
+	case req.Ports != nil:
 		err = s.answer(conn, s.host.HoldPorts(req.Ports))
+	default:
+		err = s.answer(conn, s.fifos(req))
 	}
 	if err != nil {
 		s.log.Debug("stream client", "err", err)
 	}
+}
+
+func (s *Server) fifos(req shimwire.Request) error {
+	k, ok := s.host.(Keeper)
+	switch {
+	case !ok:
+		return errdefs.NotImplemented("this shim keeps no fifos")
+	case req.Fifos != nil:
+		return k.OpenFifos(*req.Fifos)
+	}
+	return k.EndFifos(*req.End)
 }
 
 func (s *Server) answer(conn net.Conn, result error) error {
