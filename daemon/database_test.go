@@ -18,7 +18,8 @@ import (
 
 type nobody struct{}
 
-func (nobody) Publish(events.Type, events.Action, events.Actor) {}
+func (nobody) Publish(events.Type, events.Action, events.Actor)         {}
+func (nobody) PublishFleeting(events.Type, events.Action, events.Actor) {}
 
 // TestFirstVersion opens databases that the first version has written, as they are and
 // with a version after it.

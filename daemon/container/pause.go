@@ -8,6 +8,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 
 	"gantry/api/errdefs"
+	"gantry/daemon/health"
 )
 
 // Pause freezes a container.
@@ -38,7 +39,8 @@ func (s *Service) pauseTask(ctx context.Context, e *entry) error {
 	if err := s.Tasks.Pause(ctx, e.id); err != nil {
 		return fmt.Errorf("cannot pause container %s: %w", e.id, err)
 	}
-	next := s.update(ctx, e, func(n *Snapshot) { n.Status = Paused })
+	s.restChecks(e.id)
+	next := s.update(ctx, e, func(n *Snapshot) { n.Status, n.Health = Paused, health.Rest(n.Health) })
 	s.publish(next, events.ActionPause, nil)
 	return nil
 }
@@ -70,6 +72,7 @@ func (s *Service) wake(ctx context.Context, e *entry) error {
 		return fmt.Errorf("Cannot unpause container %s: %w", e.id, err) //nolint:staticcheck // Docker's words
 	}
 	next := s.update(ctx, e, func(n *Snapshot) { n.Status = Running })
+	s.beginChecks(next)
 	s.publish(next, events.ActionUnPause, nil)
 	return nil
 }

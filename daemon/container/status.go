@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
+
+	"gantry/daemon/health"
 )
 
 // statusText is the STATUS column of `docker ps`.
@@ -16,7 +18,7 @@ func statusText(c *Snapshot) string {
 	case Restarting:
 		return fmt.Sprintf("Restarting (%d) %s ago", c.ExitCode, since(c.FinishedAt))
 	case Running:
-		return "Up " + since(c.StartedAt)
+		return "Up " + since(c.StartedAt) + health.Text(c.Health)
 	case Removing:
 		return "Removal In Progress"
 	case Dead:
