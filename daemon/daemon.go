@@ -9,26 +9,23 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/docker/docker/api/types/events"
 
 	"gantry/api/database"
+	"gantry/daemon/authorization"
 	"gantry/daemon/config"
 	"gantry/daemon/container"
 	"gantry/daemon/event"
 	"gantry/daemon/exec"
 	"gantry/daemon/host"
 	"gantry/daemon/image"
+	"gantry/daemon/metrics"
 	"gantry/daemon/network"
 	"gantry/daemon/system"
 	"gantry/daemon/userns"
@@ -46,6 +43,9 @@ type Daemon struct {
 	Execs      *exec.Service
 	System     *system.Service
 	Host       host.Features
+
+	Authorization *authorization.Service
+	Metrics       *metrics.Set // nil where nobody wants any
 
 	id, hostname string
 	db, run      *database.DB
@@ -85,6 +85,10 @@ func New(c *config.Config, core *client.Client, log *slog.Logger) (_ *Daemon, er
 		return nil, err
 	}
 	d.onClose(d.Networks.Close)
+	d.makeAuthorization(c)
+	if err := d.makeMetrics(c); err != nil {
+		return nil, err
+	}
 	if err := d.makeContainers(c, core); err != nil {
 		return nil, err
 	}
@@ -125,33 +129,16 @@ func (d *Daemon) Reload(c *config.Config, changed []string) error {
 	if err != nil {
 		return err
 	}
+	if err := d.reloadAuthorization(c, changed); err != nil {
+		return err
+	}
 	d.Images.Reconfigure(images)
 	d.Containers.Reconfigure(container.Config{
 		Runtimes: known, DefaultRuntime: c.DefaultRuntime, Defaults: containerDefaults(c),
 	})
 	d.System.Reconfigure(d.systemConfig(c))
-	d.Events.Publish(events.DaemonEventType, events.ActionReload, events.Actor{ID: d.id, Attributes: d.reloaded(c, changed)})
+	d.Events.Publish(events.DaemonEventType, events.ActionReload, events.Actor{ID: d.id, Attributes: d.reloaded(c)})
 	return nil
-}
-
-// reloaded is what the event of a reload tells: Docker's names, and what has changed.
-func (d *Daemon) reloaded(c *config.Config, changed []string) map[string]string {
-	known := slices.Sorted(maps.Keys(c.Runtimes))
-	return map[string]string{
-		"name": d.hostname, "changed": strings.Join(changed, ","), "debug": strconv.FormatBool(c.Debug),
-		"labels": list(c.Labels), "live-restore": strconv.FormatBool(c.LiveRestore),
-		"shutdown-timeout": strconv.Itoa(c.ShutdownTimeout),
-		"default-runtime":  c.DefaultRuntime, "runtimes": strings.Join(known, " "),
-		"default-shm-size": strconv.FormatInt(c.ShmSize, 10), "default-ipc-mode": c.IpcMode,
-		"registry-mirrors": list(c.Mirrors), "insecure-registries": list(c.Insecure),
-		"max-concurrent-downloads": strconv.Itoa(c.MaxDownloads), "max-download-attempts": strconv.Itoa(c.DownloadAttempts),
-	}
-}
-
-// list is a JSON list, as the event has lists.
-func list(words []string) string {
-	raw, _ := json.Marshal(append([]string{}, words...)) // strings can always be encoded
-	return string(raw)
 }
 
 // Close ends the services; containers go on.

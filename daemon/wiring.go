@@ -40,7 +40,7 @@ func imageCore(c *config.Config, core *client.Client) image.Core {
 
 func imageConfig(c *config.Config) image.Config {
 	return image.Config{
-		Snapshotter: c.StorageDriver, MaxDownloads: c.MaxDownloads, MaxDownloadAttempts: c.DownloadAttempts,
+		Snapshotter: c.StorageDriver, MaxDownloads: c.MaxDownloads, MaxUploads: c.MaxUploads, MaxDownloadAttempts: c.DownloadAttempts,
 		Registry: registryConfig(c),
 	}
 }
@@ -77,7 +77,7 @@ func (d *Daemon) makeContainers(c *config.Config, core *client.Client) error {
 	}
 	d.Containers, err = container.New(conf, container.Deps{
 		Containers: core.Containers(), Tasks: core.Tasks(), CoreEvents: core.Events(),
-		Images: d.Images, Volumes: d.Volumes, Networks: d.Networks, Events: d.Events,
+		Images: d.Images, Volumes: d.Volumes, Networks: timedNetworks(d.Networks, d.Metrics), Events: d.Events,
 	}, d.db, d.run, d.log)
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (d *Daemon) makeSystem(c *config.Config, core *client.Client) (err error) {
 
 func (d *Daemon) systemConfig(c *config.Config) system.Config {
 	conf := system.Config{
-		ID: d.id, DataRoot: c.DataRoot, MinAPIVersion: c.MinAPIVersion, Debug: c.Debug, LiveRestore: c.LiveRestore,
+		ID: d.id, DataRoot: c.DataRoot, MinAPIVersion: c.MinAPIVersion, Debug: c.Debug, Experimental: c.Experimental, LiveRestore: c.LiveRestore,
 		Labels: c.Labels, Host: d.Host, Driver: c.StorageDriver,
 		DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
 		CgroupDriver: c.CgroupDriver, CgroupnsMode: c.CgroupnsMode,
@@ -130,7 +130,8 @@ func (d *Daemon) systemConfig(c *config.Config) system.Config {
 		NetworkDrivers: []string{"bridge", "host", "null"}, DefaultRuntime: c.DefaultRuntime,
 		Runtimes: map[string]systemtypes.Runtime{}, InitBinary: filepath.Base(cmp.Or(c.InitPath, "gantry-init")),
 		InsecureRegistries: c.Insecure, Mirrors: c.Mirrors, HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, NoProxy: c.NoProxy,
-		FirewallBackend: "nftables", CoreAddress: filepath.Join(c.ExecRoot, "core", "core.sock"), CoreNamespace: c.Namespace,
+		FirewallBackend: "nftables", CoreAddress: filepath.Join(c.ExecRoot, "core", "core.sock"), CoreNamespace: c.Namespace, PluginNamespace: c.PluginNamespace,
+		AuthorizationPlugins: c.Authorization,
 	}
 	if !c.IPTables {
 		conf.FirewallBackend = ""

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	sdnotify "github.com/coreos/go-systemd/v22/daemon"
@@ -43,6 +44,7 @@ type engine struct {
 	client    *client.Client
 	daemon    *daemon.Daemon
 	api       *server.Server
+	debug     atomic.Bool // the routes of /debug are there
 	listeners []net.Listener
 	undo      []func(context.Context) error // in the order of what they undo
 }
@@ -92,6 +94,15 @@ func newEngine(ctx context.Context, c *config.Config, log *slog.Logger) (_ *engi
 	if err := e.daemon.Restore(ctx); err != nil {
 		return nil, err
 	}
+	// Not before: a plugin may be in a container.
+	plugins, err := e.daemon.Authorization.Wake(ctx, c.Authorization)
+	if err != nil {
+		return nil, err
+	}
+	e.daemon.Authorization.Use(plugins)
+	if err := e.serveMetrics(); err != nil {
+		return nil, err
+	}
 	e.api, err = e.newAPI()
 	return e, err
 }
@@ -134,7 +145,14 @@ func (e *engine) startCore(ctx context.Context) error {
 
 func (e *engine) newAPI() (*server.Server, error) {
 	d := e.daemon
-	conf := server.Config{Version: version.Version, MinAPIVersion: e.cfg.MinAPIVersion, Log: e.log, Quiet: func() { trim(e.log) }, QuietAfter: trimAfter}
+	conf := server.Config{
+		Version: version.Version, Experimental: e.cfg.Experimental, MinAPIVersion: e.cfg.MinAPIVersion, Log: e.log,
+		Authorization: d.Authorization.Asker, Quiet: func() { trim(e.log) }, QuietAfter: trimAfter,
+	}
+	if d.Metrics != nil {
+		conf.Done = d.Metrics.Request
+	}
+	e.debug.Store(e.cfg.Debug)
 	if e.tracer != nil {
 		conf.Tracer = e.tracer.Tracer("gantry/router")
 	}
@@ -145,11 +163,8 @@ func (e *engine) newAPI() (*server.Server, error) {
 		image.New(d.Images),
 		network.New(d.Networks),
 		volume.New(d.Volumes),
-		distribution.New(nil),
-		build.New(), session.New(), swarm.New(), plugin.New(),
-	}
-	if e.cfg.Debug {
-		resources = append(resources, debug.New())
+		distribution.New(d.Images),
+		build.New(), session.New(), swarm.New(), plugin.New(), debug.New(e.debug.Load),
 	}
 	return server.New(conf, resources...)
 }
@@ -165,7 +180,7 @@ func (e *engine) serve(ctx context.Context, r *reloader) error {
 	}
 	e.log.Info("ready", "version", version.Version, "commit", version.Commit)
 	told := make(chan struct{})
-	go func() { signals(r, e.daemon.Reload); close(told) }()
+	go func() { signals(r, e.reload); close(told) }()
 	var err error
 	select {
 	case err = <-failed:
@@ -174,6 +189,15 @@ func (e *engine) serve(ctx context.Context, r *reloader) error {
 	}
 	sdnotify.SdNotify(false, sdnotify.SdNotifyStopping)
 	return errors.Join(err, e.shutdown(ctx, r.current))
+}
+
+// reload applies what needs no restart, all of it or nothing.
+func (e *engine) reload(c *config.Config, changed []string) error {
+	if err := e.daemon.Reload(c, changed); err != nil {
+		return err
+	}
+	e.debug.Store(c.Debug)
+	return nil
 }
 
 // shutdown stops taking requests, then containers unless they live on, then the rest.

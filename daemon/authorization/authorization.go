@@ -110,12 +110,12 @@ func (a *asker) Response(ctx context.Context, r *authorization.Request) error {
 func (a *asker) ask(ctx context.Context, method string, r *authorization.Request) error {
 	for _, p := range a.chain.plugins {
 		err := a.one(ctx, p, method, r)
-		if err == nil {
-			continue
+		if errors.Is(err, errdefs.ErrPermissionDenied) { // other failures are logged with the request
+			a.log.WarnContext(ctx, "not authorized", "phase", method, "method", r.RequestMethod, "uri", r.RequestURI, "user", r.User, "err", err)
 		}
-		a.log.ErrorContext(ctx, "not authorized", "plugin", p.Name(), "phase", method,
-			"method", r.RequestMethod, "uri", r.RequestURI, "user", r.User, "err", err)
-		return err
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
