@@ -21,12 +21,14 @@ import (
 	"gantry/daemon/authorization"
 	"gantry/daemon/config"
 	"gantry/daemon/container"
+	"gantry/daemon/device"
 	"gantry/daemon/event"
 	"gantry/daemon/exec"
 	"gantry/daemon/host"
 	"gantry/daemon/image"
 	"gantry/daemon/metrics"
 	"gantry/daemon/network"
+	"gantry/daemon/probe"
 	"gantry/daemon/system"
 	"gantry/daemon/userns"
 	"gantry/daemon/volume"
@@ -41,12 +43,15 @@ type Daemon struct {
 	Networks   *network.Service
 	Containers *container.Service
 	Execs      *exec.Service
+	Probes     *probe.Service
 	System     *system.Service
 	Host       host.Features
 
 	Authorization *authorization.Service
 	Metrics       *metrics.Set // nil where nobody wants any
 
+	remap        userns.Mapping // of new containers
+	devices      *device.Drivers
 	id, hostname string
 	db, run      *database.DB
 	log          *slog.Logger

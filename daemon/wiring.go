@@ -18,12 +18,16 @@ import (
 
 	"gantry/daemon/config"
 	"gantry/daemon/container"
+	"gantry/daemon/device"
 	"gantry/daemon/exec"
 	"gantry/daemon/host"
 	"gantry/daemon/image"
+	"gantry/daemon/keeper"
+	"gantry/daemon/logger"
 	"gantry/daemon/network"
 	"gantry/daemon/network/hostfiles"
 	"gantry/daemon/network/ipam"
+	"gantry/daemon/probe"
 	"gantry/daemon/registry"
 	"gantry/daemon/spec"
 	"gantry/daemon/system"
@@ -75,9 +79,13 @@ func (d *Daemon) makeContainers(c *config.Config, core *client.Client) error {
 	if err != nil {
 		return err
 	}
+	conf.Remap = d.remap
+	d.devices = device.New(c.CDISpecDirs, c.CDI())
+	keepers := keeper.New(keeper.Config{Dir: conf.IORoot, Debug: c.Debug}, d.log)
 	d.Containers, err = container.New(conf, container.Deps{
 		Containers: core.Containers(), Tasks: core.Tasks(), CoreEvents: core.Events(),
-		Images: d.Images, Volumes: d.Volumes, Networks: timedNetworks(d.Networks, d.Metrics), Events: d.Events,
+		Images: d.Images, Volumes: d.Volumes, Networks: timedNetworks(d.Networks, d.Metrics), Events: d.Events, Keepers: keepers,
+		Devices: d.devices,
 	}, d.db, d.run, d.log)
 	if err != nil {
 		return err
@@ -87,8 +95,10 @@ func (d *Daemon) makeContainers(c *config.Config, core *client.Client) error {
 	}
 	d.onClose(d.Containers.Close)
 	d.Images.SetUsers(d.imageUsers)
-	d.Execs = exec.New(exec.Config{NoNewPrivileges: conf.NoNewPrivileges, Ulimits: conf.Ulimits, Host: conf.Host}, d.Containers, core.Tasks(), d.log)
+	d.Execs = exec.New(exec.Config{NoNewPrivileges: conf.NoNewPrivileges, Ulimits: conf.Ulimits, Host: conf.Host, Keepers: keepers}, d.Containers, core.Tasks(), d.log)
 	d.onClose(d.Execs.Close)
+	d.Probes = probe.New(d.Containers, d.Execs, core.Tasks(), nil, d.log)
+	d.onClose(d.Probes.Close)
 	return nil
 }
 
@@ -114,7 +124,7 @@ func (d *Daemon) makeSystem(c *config.Config, core *client.Client) (err error) {
 	}
 	d.System = system.New(d.systemConfig(c), system.Deps{
 		Containers: d.Containers, Images: d.Images, Volumes: d.Volumes, Networks: d.Networks, Events: d.Events, Core: core.Introspection(), Layers: d.Images,
-		Registry: d.Images.Registries(),
+		Registry: d.Images.Registries(), Devices: d.devices,
 	}, d.log)
 	return nil
 }
@@ -126,12 +136,12 @@ func (d *Daemon) systemConfig(c *config.Config) system.Config {
 		DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
 		CgroupDriver: c.CgroupDriver, CgroupnsMode: c.CgroupnsMode,
 		SeccompProfile: c.SeccompProfile, NoNewPrivileges: c.NoNewPrivileges, Remapped: !d.remap.Empty(),
-		LoggingDriver: c.LogDriver, LogDrivers: []string{"json-file", "none"}, VolumeDrivers: []string{volume.Driver},
+		LoggingDriver: c.LogDriver, LogDrivers: logger.Drivers(), VolumeDrivers: []string{volume.Driver},
 		NetworkDrivers: []string{"bridge", "host", "null"}, DefaultRuntime: c.DefaultRuntime,
 		Runtimes: map[string]systemtypes.Runtime{}, InitBinary: filepath.Base(cmp.Or(c.InitPath, "gantry-init")),
 		InsecureRegistries: c.Insecure, Mirrors: c.Mirrors, HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, NoProxy: c.NoProxy,
 		FirewallBackend: "nftables", CoreAddress: filepath.Join(c.ExecRoot, "core", "core.sock"), CoreNamespace: c.Namespace, PluginNamespace: c.PluginNamespace,
-		AuthorizationPlugins: c.Authorization,
+		AuthorizationPlugins: c.Authorization, CDISpecDirs: c.CDISpecDirs,
 	}
 	if !c.IPTables {
 		conf.FirewallBackend = ""
@@ -152,6 +162,7 @@ func (d *Daemon) systemConfig(c *config.Config) system.Config {
 func containerConfig(c *config.Config, features host.Features) (container.Config, error) {
 	conf := container.Config{
 		Root: filepath.Join(c.DataRoot, "containers"), IORoot: filepath.Join(c.ExecRoot, "io"),
+		DataRoot: c.DataRoot, Sources: filepath.Join(c.ExecRoot, "sources"),
 		Snapshotter: c.StorageDriver, DefaultRuntime: c.DefaultRuntime,
 		CgroupParent: c.ContainerCgroup(), CgroupPrefix: c.Instance(), SystemdCgroup: c.SystemdCgroup(),
 		Defaults: containerDefaults(c),
@@ -204,7 +215,7 @@ func runtimes(c *config.Config) (map[string]container.Runtime, error) {
 	}
 	for name, r := range c.Runtimes {
 		if r.Path == "" {
-			if all[name], err = shim(c, r); err != nil {
+			if all[name], err = shim(c, name, r); err != nil {
 				return nil, err
 			}
 			continue
@@ -222,16 +233,14 @@ func runtimes(c *config.Config) (map[string]container.Runtime, error) {
 	return all, nil
 }
 
-// shim is a runtime that the configuration names by its type. Those known to take
-// options of runc's are told who keeps the cgroups, since that is in the spec's path.
-func shim(c *config.Config, r config.Runtime) (container.Runtime, error) {
-	rt := container.Runtime{Name: r.Type, Foreign: r.Type != builtin}
-	if !c.SystemdCgroup() || rt.Foreign && r.Type != "io.containerd.runc.v2" {
-		return rt, nil
+// shim is a runtime that the configuration names by its type.
+func shim(c *config.Config, name string, r config.Runtime) (container.Runtime, error) {
+	options, err := shimOptions(r, c.SystemdCgroup())
+	if err != nil {
+		return container.Runtime{}, fmt.Errorf("runtime %s: %w", name, err)
 	}
-	var err error
-	rt.Options, err = typeurl.MarshalAny(&runcoptions.Options{SystemdCgroup: true})
-	return rt, err
+	foreign := r.Type != builtin
+	return container.Runtime{Name: r.Type, Foreign: foreign, TopReadOnly: foreign, Options: options}, nil
 }
 
 // withArgs returns a program that runs the runtime with its runtimeArgs; a shim can be

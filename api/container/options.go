@@ -21,6 +21,8 @@ type CreateOptions struct {
 	NetworkingConfig *networktypes.NetworkingConfig
 	// Version is the API version of the request, for rules that follow it.
 	Version string
+	// TopReadOnly makes read-only binds read-only at their top alone.
+	TopReadOnly bool
 	// Warnings found while decoding, to be put before the daemon's own.
 	Warnings []string
 }

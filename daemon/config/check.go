@@ -89,9 +89,6 @@ func (c *Config) checkDefaults() (errs []error) {
 	if c.ShmSize <= 0 {
 		errs = append(errs, fmt.Errorf("invalid default shm size: %d", c.ShmSize))
 	}
-	if !slices.Contains([]string{"json-file", "none"}, c.LogDriver) {
-		errs = append(errs, fmt.Errorf("log driver %q is not supported: want json-file or none", c.LogDriver))
-	}
 	if _, err := logger.Parse(containertypes.LogConfig{Type: c.LogDriver, Config: c.LogOpts}); err != nil && len(errs) == 0 {
 		errs = append(errs, fmt.Errorf("log-opts: %w", err))
 	}
@@ -111,7 +108,7 @@ func (c *Config) checkDefaults() (errs []error) {
 			errs = append(errs, fmt.Errorf("runtime %s: options need a runtimeType", name))
 		}
 	}
-	if _, ok := c.Runtimes[c.DefaultRuntime]; !ok && !slices.Contains(BuiltinRuntimes, c.DefaultRuntime) {
+	if _, ok := c.Runtimes[c.DefaultRuntime]; !ok && !slices.Contains(BuiltinRuntimes, c.DefaultRuntime) && !shimName(c.DefaultRuntime) {
 		errs = append(errs, fmt.Errorf("specified default runtime '%s' does not exist", c.DefaultRuntime))
 	}
 	if p := c.SeccompProfile; p != "builtin" && p != "unconfined" {
@@ -120,6 +117,12 @@ func (c *Config) checkDefaults() (errs []error) {
 		}
 	}
 	return errs
+}
+
+// shimName says whether a runtime may be a shim by its name alone, such as io.containerd.kata.v2.
+func shimName(s string) bool {
+	prefix, _, dotted := strings.Cut(s, ".")
+	return dotted && prefix != "" && !strings.Contains(s, "/")
 }
 
 func (c *Config) checkNetwork() (errs []error) {

@@ -1,6 +1,8 @@
 package container
 
 import (
+	"strings"
+
 	"github.com/containerd/typeurl/v2"
 	containertypes "github.com/docker/docker/api/types/container"
 
@@ -13,8 +15,10 @@ import (
 // Config is what containers get and where they are kept; Reconfigure replaces some of
 // it. Paths are absolute.
 type Config struct {
+	DataRoot string // of the daemon, which containers see with care
 	Root     string // of the containers' own directories: data-root/containers
 	IORoot   string // of the stream sockets: exec-root/io
+	Sources  string // of mounts under way into containers: exec-root/sources
 	BootID   string // of the running kernel; "" reads it
 	Hostname string // of the machine, for host networking; "" asks the kernel
 	// Remap is whose ids new containers have, but for those with --userns=host.
@@ -75,6 +79,20 @@ type live struct {
 	Defaults       spec.Defaults
 }
 
+// find is the runtime of a name: a configured one, or a shim by the core's name of it,
+// which the core looks for in its PATH. No name is a path, else whoever reaches the API
+// could have any program run.
+func (l *live) find(name string) (Runtime, bool) {
+	if rt, ok := l.Runtimes[name]; ok {
+		return rt, true
+	}
+	prefix, _, dotted := strings.Cut(name, ".")
+	if !dotted || prefix == "" || strings.Contains(name, "/") {
+		return Runtime{}, false
+	}
+	return Runtime{Name: name, Foreign: true, TopReadOnly: true}, true
+}
+
 // Reconfigure replaces the runtimes and what a container gets that asks for nothing
 // else; all else of cfg is constant. Containers that are there keep what they were made
 // with, and find their runtime anew at each start.
@@ -84,7 +102,7 @@ func (s *Service) Reconfigure(cfg Config) {
 
 // runtime is the shim of a container's runtime, which may have gone since it was made.
 func (s *Service) runtime(c *Snapshot) (Runtime, error) {
-	rt, ok := s.live.Load().Runtimes[c.Host.Runtime]
+	rt, ok := s.live.Load().find(c.Host.Runtime)
 	if !ok {
 		return rt, errdefs.InvalidArgument("unknown or invalid runtime name: %s", c.Host.Runtime)
 	}

@@ -85,7 +85,7 @@ func (s *Service) machine(ids userns.Mapping) spec.Machine {
 	f.IPv4Forwarding = host.Forwarding()
 	return spec.Machine{
 		Host: f, SystemdCgroup: s.cfg.SystemdCgroup, DefaultRuntime: live.DefaultRuntime, Remapped: !ids.Empty(),
-		Runtime: func(n string) bool { _, ok := live.Runtimes[n]; return ok },
+		Runtime: func(n string) bool { _, ok := live.find(n); return ok },
 		Exists:  pathExists,
 	}
 }
@@ -174,17 +174,14 @@ func (s *Service) create(ctx context.Context, o apicontainer.CreateOptions, img 
 	if err := s.Networks.Validate(s.networkRequest(c)); err != nil {
 		return nil, nil, err
 	}
-	if err := s.makeParts(ctx, c, img, &steps); err != nil {
+	if err := s.makeParts(ctx, c, img, o.TopReadOnly, &steps); err != nil {
 		return nil, nil, err
 	}
 	failpoint.Hit("daemon/container.create.filled")
 	if err := s.register(c); err != nil {
 		return nil, nil, err
 	}
-	warnings = spec.Unsupported(c.Config, security)
-	if s.live.Load().Runtimes[c.Host.Runtime].Foreign {
-		warnings = append(warnings, "The shim of runtime "+c.Host.Runtime+" is not this engine's. Output of the container is not kept and cannot be attached to.")
-	}
+	warnings = spec.Unsupported(security)
 	return c, warnings, nil
 }
 
@@ -296,7 +293,7 @@ func errNameTaken(n, holder string) error {
 func (s *Service) dir(id string) string { return filepath.Join(s.cfg.Root, id) }
 
 // makeParts makes the root's snapshot, the directory and the volumes.
-func (s *Service) makeParts(ctx context.Context, c *Record, img *image.Image, steps *undo.Stack) error {
+func (s *Service) makeParts(ctx context.Context, c *Record, img *image.Image, topReadOnly bool, steps *undo.Stack) error {
 	// The directory first: where there is one without a record, Restore clears up.
 	if err := os.MkdirAll(s.dir(c.ID), 0o710); err != nil {
 		return err
@@ -308,10 +305,16 @@ func (s *Service) makeParts(ctx context.Context, c *Record, img *image.Image, st
 	}
 	failpoint.Hit("daemon/container.create.snapshot")
 	steps.Add("remove snapshot", func(ctx context.Context) error { return s.Images.RemoveSnapshot(ctx, c.ID) })
-	if err := s.mountPoints(ctx, c, steps); err != nil {
+	if err := s.limitRoot(ctx, c, steps); err != nil {
+		return err
+	}
+	if err := s.mountPoints(ctx, c, topReadOnly, steps); err != nil {
 		return err
 	}
 	failpoint.Hit("daemon/container.create.volumes")
+	if err := s.linkAll(c, steps); err != nil {
+		return err
+	}
 	return s.fillRoot(ctx, c)
 }
 

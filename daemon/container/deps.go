@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/containerd/typeurl/v2"
+	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	volumetypes "github.com/docker/docker/api/types/volume"
 	"github.com/opencontainers/go-digest"
@@ -26,11 +27,13 @@ import (
 type Deps struct {
 	Containers Containers
 	Tasks      Tasks
+	Keepers    Keepers          // nil: no foreign shims
 	CoreEvents event.Subscriber // hints of exits, pauses and lack of memory; nil listens to nothing
 	Images     Images
 	Volumes    Volumes
 	Networks   Networks
 	Events     Publisher
+	Devices    Devices
 
 	// The following have working defaults; tests put their own in.
 
@@ -96,12 +99,13 @@ type Tasks interface {
 type Images interface {
 	Resolve(ctx context.Context, ref string, p *ocispec.Platform) (*image.Image, error)
 	Prepare(ctx context.Context, img *image.Image, key string, labels map[string]string) error
+	View(ctx context.Context, img *image.Image, key string) error
 	Mounts(ctx context.Context, key string) ([]mount.Mount, error)
+	// Parent mounts what the snapshot key was made on until release is called.
+	Parent(ctx context.Context, key string) (mounts []mount.Mount, release func(), err error)
 	Commit(ctx context.Context, c image.Commit) (digest.Digest, error)
 	RemoveSnapshot(ctx context.Context, key string) error
 	Usage(ctx context.Context, key string) (snapshot.Usage, error)
-	// Parent mounts what the snapshot key was made on until release is called.
-	Parent(ctx context.Context, key string) (mounts []mount.Mount, release func(), err error)
 	ParentUsage(ctx context.Context, key string) (int64, error)
 }
 
@@ -126,7 +130,15 @@ type Networks interface {
 	Restore(ctx context.Context, live map[string]bool) error
 }
 
+// Devices gives containers what their device requests ask for; daemon/device.Drivers
+// implements it.
+type Devices interface {
+	Edit(s *specs.Spec, requests []containertypes.DeviceRequest) error
+}
+
 // Publisher takes Docker's events and never blocks.
 type Publisher interface {
 	Publish(typ events.Type, action events.Action, actor events.Actor)
+	// PublishFleeting is for events that come all the time, and are not kept for long.
+	PublishFleeting(typ events.Type, action events.Action, actor events.Actor)
 }

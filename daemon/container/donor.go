@@ -1,13 +1,17 @@
 package container
 
 import (
+	"slices"
 	"time"
-
-	containertypes "github.com/docker/docker/api/types/container"
 )
 
-// donorRefs name the containers whose namespaces a container joins when it starts.
-func donorRefs(h *containertypes.HostConfig) (refs []string) {
+// donorRefs name the containers that have to run when a container starts: those whose
+// namespaces it joins, and those that it is linked to.
+func donorRefs(c *Record) (refs []string) {
+	h := c.Host
+	for _, l := range c.Links {
+		refs = append(refs, l.ID)
+	}
 	if h.NetworkMode.IsContainer() {
 		refs = append(refs, h.NetworkMode.ConnectedContainer())
 	}
@@ -20,6 +24,33 @@ func donorRefs(h *containertypes.HostConfig) (refs []string) {
 	return refs
 }
 
+// inStartOrder sorts containers into waves, each of which needs earlier ones alone. What
+// stands in a circle comes last.
+func (s *Service) inStartOrder() (waves [][]*entry) {
+	left := s.all()
+	for len(left) > 0 {
+		waiting := func(e *entry) bool {
+			return slices.ContainsFunc(donorRefs(e.snapshot().Record), func(ref string) bool {
+				d, err := s.find(ref)
+				return err == nil && d != e && slices.Contains(left, d)
+			})
+		}
+		var wave, rest []*entry
+		for _, e := range left {
+			if len(donorRefs(e.snapshot().Record)) > 0 && waiting(e) {
+				rest = append(rest, e)
+			} else {
+				wave = append(wave, e)
+			}
+		}
+		if len(wave) == 0 {
+			return append(waves, rest)
+		}
+		waves, left = append(waves, wave), rest
+	}
+	return waves
+}
+
 // Longer than a policy waits at most, and how often a donor is looked at.
 const (
 	donorPatience = 2 * time.Minute
@@ -30,7 +61,7 @@ const (
 // starts first would find it down. It ends at off and with the daemon at the latest.
 func (s *Service) awaitDonors(e *entry, off <-chan struct{}) {
 	end := time.Now().Add(donorPatience)
-	for _, ref := range donorRefs(e.snapshot().Host) {
+	for _, ref := range donorRefs(e.snapshot().Record) {
 		d, err := s.find(ref)
 		if err != nil {
 			continue // the start says so

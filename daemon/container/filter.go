@@ -12,6 +12,7 @@ import (
 	"github.com/docker/go-connections/nat"
 
 	"gantry/api/errdefs"
+	"gantry/daemon/health"
 )
 
 var listFilters = map[string]bool{
@@ -174,8 +175,8 @@ func foldPorts(args filters.Args, key string) (map[nat.Port]bool, error) {
 	return out, nil
 }
 
-// match is called in order, newest first.
-func (f *filter) match(c *Snapshot) verdict {
+// match is called in order, newest first. links are names that links give to c.
+func (f *filter) match(c *Snapshot, links []string) verdict {
 	if f.before != "" { // skips up to and with it
 		if c.ID == f.before {
 			f.before = ""
@@ -188,7 +189,7 @@ func (f *filter) match(c *Snapshot) verdict {
 	if !c.Status.Up() && !f.all && f.limit <= 0 {
 		return skip
 	}
-	if !f.matchIdentity(c) {
+	if !f.matchName(c, links) || !f.matchIdentity(c) {
 		return skip
 	}
 	if f.limit > 0 && f.taken == f.limit {
@@ -200,10 +201,16 @@ func (f *filter) match(c *Snapshot) verdict {
 	return skip
 }
 
-func (f *filter) matchIdentity(c *Snapshot) bool {
-	if f.args.Contains("name") && !f.args.Match("name", "/"+c.Name) && !f.args.Match("name", c.Name) {
-		return false
+func (f *filter) matchName(c *Snapshot, links []string) bool {
+	if !f.args.Contains("name") {
+		return true
 	}
+	return slices.ContainsFunc(append([]string{"/" + c.Name}, links...), func(n string) bool {
+		return f.args.Match("name", n) || f.args.Match("name", strings.TrimPrefix(n, "/"))
+	})
+}
+
+func (f *filter) matchIdentity(c *Snapshot) bool {
 	if f.ids != nil && !f.ids[c.ID] {
 		return false
 	}
@@ -217,7 +224,7 @@ func (f *filter) matchState(c *Snapshot) bool {
 	if len(f.exited) > 0 && (c.Status.Up() || c.StartedAt.IsZero() || !slices.Contains(f.exited, c.ExitCode)) {
 		return false
 	}
-	return f.args.Match("status", string(c.Status)) && f.args.ExactMatch("health", containertypes.NoHealthcheck)
+	return f.args.Match("status", string(c.Status)) && f.args.ExactMatch("health", health.Status(c.Health))
 }
 
 func (f *filter) matchParts(c *Snapshot) bool {

@@ -11,6 +11,7 @@ import (
 	"github.com/docker/go-connections/nat"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"gantry/daemon/health"
 	"gantry/daemon/mountpoint"
 )
 
@@ -37,6 +38,7 @@ func (s *Service) Inspect(ctx context.Context, ref string, size bool) (container
 
 func (s *Service) base(c *Snapshot) *containertypes.ContainerJSONBase {
 	host := *c.Host
+	host.Links = s.shownLinks(c)
 	for _, d := range s.cfg.Ulimits {
 		if !hasUlimit(c.Host.Ulimits, d.Name) {
 			host.Ulimits = append(host.Ulimits[:len(host.Ulimits):len(host.Ulimits)], d)
@@ -49,6 +51,7 @@ func (s *Service) base(c *Snapshot) *containertypes.ContainerJSONBase {
 			Restarting: c.Status == Restarting, OOMKilled: c.OOMKilled, Dead: c.Status == Dead,
 			Pid: c.Pid, ExitCode: c.ExitCode, Error: c.Error,
 			StartedAt: c.StartedAt.Format(time.RFC3339Nano), FinishedAt: c.FinishedAt.Format(time.RFC3339Nano),
+			Health: health.Show(c.Health),
 		},
 		Image: c.Image.String(), Name: "/" + c.Name, RestartCount: c.RestartCount,
 		ResolvConfPath: c.Network.ResolvPath, HostnamePath: c.Network.NamePath, HostsPath: c.Network.HostsPath,

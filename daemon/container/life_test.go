@@ -10,6 +10,7 @@ import (
 	"time"
 
 	containertypes "github.com/docker/docker/api/types/container"
+	mounttypes "github.com/docker/docker/api/types/mount"
 
 	apicontainer "gantry/api/container"
 	"gantry/api/errdefs"
@@ -168,7 +169,15 @@ func TestCreateTexts(t *testing.T) {
 			{"driver", "logger: no log driver named 'x' is registered", errdefs.IsInvalidArgument, func(o *apicontainer.CreateOptions) { o.HostConfig.LogConfig.Type = "x" }},
 			{"security", `invalid --security-opt 2: "x=y"`, errdefs.IsInvalidArgument, func(o *apicontainer.CreateOptions) { o.HostConfig.SecurityOpt = []string{"x=y"} }},
 			{"duplicate", "Duplicate mount point: /c", errdefs.IsInvalidArgument, func(o *apicontainer.CreateOptions) { o.HostConfig.Binds = []string{"/a:/c", "/b:/c"} }},
-			{"links", "HostConfig.Links is not supported by this engine yet", errdefs.IsNotImplemented, func(o *apicontainer.CreateOptions) { o.HostConfig.Links = []string{"a:b"} }},
+			{"link to nobody", "could not get container for a: No such container: a", errdefs.IsInvalidArgument, func(o *apicontainer.CreateOptions) { o.HostConfig.Links = []string{"a:b"} }},
+			{"quota", "--storage-opt is supported only for overlay over xfs with 'pquota' mount option", isInternal, func(o *apicontainer.CreateOptions) { o.HostConfig.StorageOpt = map[string]string{"size": "1g"} }},
+			{"storage option", "unknown option inodes", isInternal, func(o *apicontainer.CreateOptions) { o.HostConfig.StorageOpt = map[string]string{"inodes": "1"} }},
+			{"runtime", "unknown or invalid runtime name: kata", errdefs.IsInvalidArgument, func(o *apicontainer.CreateOptions) { o.HostConfig.Runtime = "kata" }},
+			{"runtime by path", "unknown or invalid runtime name: /bin/kata.v2", errdefs.IsInvalidArgument, func(o *apicontainer.CreateOptions) { o.HostConfig.Runtime = "/bin/kata.v2" }},
+			{"volume at the root", "invalid volume specification: '/': invalid mount config for type \"volume\": invalid specification: destination can't be '/'", errdefs.IsInvalidArgument, func(o *apicontainer.CreateOptions) { o.Config.Volumes = map[string]struct{}{"/": {}} }},
+			{"image mount of nothing", "No such image: nope:latest", errdefs.IsNotFound, func(o *apicontainer.CreateOptions) {
+				o.HostConfig.Mounts = []mounttypes.Mount{{Type: mounttypes.TypeImage, Source: "nope", Target: "/m"}}
+			}},
 		}
 		for _, tt := range tests {
 			o := apicontainer.CreateOptions{Config: &containertypes.Config{Image: "app"}, HostConfig: &containertypes.HostConfig{}}
@@ -179,6 +188,8 @@ func TestCreateTexts(t *testing.T) {
 		}
 	})
 }
+
+func isInternal(err error) bool { return errdefs.Class(err) == errdefs.ErrInternal }
 
 func TestRestartPolicy(t *testing.T) {
 	inBubble(t, func(w *world, s *Service) {

@@ -24,8 +24,10 @@ func (s *Service) List(ctx context.Context, o containertypes.ListOptions) ([]con
 	}
 	out := []containertypes.Summary{}
 	names := s.imageNames(ctx)
-	for _, c := range s.sorted() {
-		verdict := f.match(c)
+	all := s.sorted()
+	links := s.linkNames(all)
+	for _, c := range all {
+		verdict := f.match(c, links[c.ID])
 		if verdict == stop {
 			break
 		}
@@ -33,6 +35,10 @@ func (s *Service) List(ctx context.Context, o containertypes.ListOptions) ([]con
 			continue
 		}
 		sum := summary(c, names(c))
+		if more := links[c.ID]; more != nil {
+			sum.Names = append(sum.Names, more...)
+			slices.Sort(sum.Names)
+		}
 		if o.Size {
 			var err error
 			if sum.SizeRw, sum.SizeRootFs, err = s.sizes(ctx, c.ID); err != nil && !errdefs.IsNotFound(err) {

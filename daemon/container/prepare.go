@@ -6,16 +6,15 @@ import (
 	"path/filepath"
 	"strconv"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sync/errgroup"
 
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
-	"gantry/api/shimwire"
 	"gantry/api/undo"
 	"gantry/daemon/logger"
 	"gantry/daemon/network"
 	"gantry/daemon/spec"
-	"gantry/libctr/core/task"
 )
 
 // prepare does what can be done side by side: the network, and the root with its user
@@ -28,8 +27,9 @@ func (s *Service) prepare(ctx context.Context, c *Snapshot, steps *undo.Stack) (
 		Config: c.Config, HostConfig: c.Host, Path: c.Path, Args: c.Args,
 		IDs:         c.IDs,
 		CgroupsPath: s.cgroupsPath(c), Ulimits: s.cfg.Ulimits, Profile: s.cfg.SeccompProfile, Host: s.cfg.Host,
-		TopReadOnly: s.live.Load().Runtimes[c.Host.Runtime].TopReadOnly,
 	}
+	rt, _ := s.live.Load().find(c.Host.Runtime) // an unknown one ends the start later
+	in.TopReadOnly = rt.TopReadOnly
 	var netSteps, rootSteps undo.Stack
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.connect(gctx, c, p, &netSteps) })
@@ -38,12 +38,12 @@ func (s *Service) prepare(ctx context.Context, c *Snapshot, steps *undo.Stack) (
 	steps.Add("release network", func(ctx context.Context) error { return back(ctx, &netSteps) })
 	steps.Add("release mounts", func(ctx context.Context) error { return back(ctx, &rootSteps) })
 	if err != nil {
-		p.sandbox.CloseHeld()
+		p.close(ctx)
 		return nil, err
 	}
 	s.tellMounted(c, steps) // after the network's events, as in dockerd
 	if err := s.complete(ctx, c, p, &in, steps); err != nil {
-		p.sandbox.CloseHeld()
+		p.close(ctx)
 		return nil, errdefs.WithClass(errdefs.ErrInternal, err)
 	}
 	return p, nil
@@ -73,7 +73,7 @@ func (s *Service) connect(ctx context.Context, c *Snapshot, p *prepared, steps *
 	failpoint.Hit("daemon/container.start.network")
 	p.sandbox = sb
 	steps.Add("release network", func(ctx context.Context) error { return s.Networks.Release(ctx, c.ID) })
-	return nil
+	return s.tellHosts(c, networkOf(sb))
 }
 
 // share takes the namespace and the files of the container whose network is joined.
@@ -126,7 +126,7 @@ func (s *Service) readRoot(ctx context.Context, c *Snapshot, p *prepared, in *sp
 	}
 	ctx, end := step(ctx, "mount volumes")
 	defer end(&err)
-	in.Mounts, err = s.mountAll(ctx, c, steps)
+	in.Mounts, err = s.mountAll(ctx, c, steps, &p.staged)
 	return err
 }
 
@@ -150,6 +150,9 @@ func (s *Service) complete(ctx context.Context, c *Snapshot, p *prepared, in *sp
 		in.Config = &own
 	}
 	in.Mounts = append(in.Mounts, engineFiles(c, networkOf(p.sandbox))...)
+	if in.LinkEnv, err = s.LinkEnv(c); err != nil {
+		return err
+	}
 	if in.Security, err = spec.ParseSecurity(c.Host.SecurityOpt, s.cfg.NoNewPrivileges); err != nil {
 		return err
 	}
@@ -172,6 +175,9 @@ func (s *Service) complete(ctx context.Context, c *Snapshot, p *prepared, in *sp
 	}
 	if s.wantsInit(c) {
 		in.Init = s.cfg.InitPath
+	}
+	if len(c.Host.DeviceRequests) > 0 {
+		in.Edit = func(sp *specs.Spec) error { return s.Devices.Edit(sp, c.Host.DeviceRequests) }
 	}
 	p.image = c.Config.Image
 	p.spec, err = spec.Build(*in)
@@ -239,31 +245,6 @@ func (s *Service) donor(ref string) (*Snapshot, error) {
 		return nil, errNotRunning(ref)
 	}
 	return d, nil
-}
-
-// socket is where the container's shim serves its streams.
-func (s *Service) socket(id string) string { return filepath.Join(s.cfg.IORoot, id+".sock") }
-
-func (s *Service) foreign(c *Snapshot) bool { return s.live.Load().Runtimes[c.Host.Runtime].Foreign }
-
-// io names the ends of the init's streams.
-func (s *Service) io(c *Snapshot) task.IO {
-	set, err := logger.Parse(c.Host.LogConfig)
-	if err != nil || s.foreign(c) {
-		return task.IO{Terminal: c.Config.Tty}
-	}
-	uri := shimwire.LogURI{
-		Path: c.LogPath, Socket: s.socket(c.ID), Driver: set.Driver,
-		MaxSize: set.MaxSize, MaxFile: set.MaxFile, Attrs: logAttrs(c),
-	}.String()
-	io := task.IO{Stdout: uri, Stderr: uri, Terminal: c.Config.Tty}
-	if c.Config.OpenStdin {
-		io.Stdin = uri
-	}
-	if c.Config.Tty {
-		io.Stderr = ""
-	}
-	return io
 }
 
 // logSubject is the container as its log's tag and attributes see it.

@@ -9,6 +9,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"gantry/daemon/health"
+	"gantry/daemon/link"
 	"gantry/daemon/mountpoint"
 	"gantry/daemon/userns"
 )
@@ -32,7 +34,8 @@ type Record struct {
 	// Endpoints are the networks asked for, by name.
 	Endpoints map[string]*networktypes.EndpointSettings
 	Mounts    []mountpoint.Point
-	LogPath   string `json:",omitempty"` // "" with driver none
+	Links     []link.Link `json:",omitempty"` // to others on the default bridge
+	LogPath   string      `json:",omitempty"` // "" with driver none
 }
 
 // State is what a container does. It is copied as a whole.
@@ -53,6 +56,9 @@ type State struct {
 	// RemoveVolumes: the removal that has begun takes the anonymous volumes along.
 	RemoveVolumes bool `json:",omitempty"`
 	Network       Network
+	// Health is nil without a check, and before the first start. What is saved is what it
+	// was at the last change of something else.
+	Health *health.Health `json:",omitempty"`
 	// Exit is of a run that has ended and is being released; nil before and after.
 	Exit *Ended `json:",omitempty"`
 }

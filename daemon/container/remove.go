@@ -26,7 +26,7 @@ func (s *Service) Remove(ctx context.Context, ref string, o containertypes.Remov
 		return err
 	}
 	if o.RemoveLinks {
-		return errdefs.NotImplemented("links are not supported by this engine")
+		return s.removeLink(ctx, e, ref)
 	}
 	return s.remove(context.WithoutCancel(ctx), e, ref, o)
 }
@@ -96,6 +96,7 @@ func (s *Service) takeAway(ctx context.Context, e *entry, volumes bool) error {
 	s.update(ctx, e, func(n *Snapshot) { n.Status, n.RemoveVolumes = next, volumes })
 	s.endWriting(ctx, e)
 	failpoint.Hit("daemon/container.remove.marked")
+	s.forwards.Remove(ctx, e.id)
 	if err := s.removeParts(ctx, e, volumes); err != nil {
 		s.update(ctx, e, func(n *Snapshot) { n.Status, n.Error = Dead, err.Error() })
 		return err
@@ -113,10 +114,15 @@ func (s *Service) takeAway(ctx context.Context, e *entry, volumes bool) error {
 
 // removeParts takes the record last: what a crash cuts off is then ended by Restore.
 func (s *Service) removeParts(ctx context.Context, e *entry, volumes bool) error {
+	s.releaseQuota(ctx, e.snapshot().Record)
 	if err := s.Images.RemoveSnapshot(ctx, e.id); err != nil {
 		return err
 	}
 	failpoint.Hit("daemon/container.remove.snapshot")
+	if err := s.removeViews(ctx, e.id); err != nil {
+		return err
+	}
+	failpoint.Hit("daemon/container.remove.views")
 	s.unmountShm(e.id)
 	if err := removeDir(s.dir(e.id)); err != nil {
 		return wrap("unable to remove filesystem", err)

@@ -33,15 +33,19 @@ func (s *Service) Rename(ctx context.Context, ref, to string) error {
 	if next, err = s.reserve(to, e.id); err != nil {
 		return fmt.Errorf("Error when allocating new name: %w", err) //nolint:staticcheck // Docker's words
 	}
+	links := e.snapshot().Links
+	s.reserveLinks(next, links)
 	err = s.commit(e, func(n *Snapshot) {
 		r := *n.Record
 		r.Name = next
 		n.Record = &r
 	})
 	if err != nil {
+		s.releaseLinks(next, links)
 		s.index.Release(next, e.id)
 		return err
 	}
+	s.releaseLinks(old, links)
 	s.index.Release(old, e.id)
 	s.publish(e.snapshot(), events.ActionRename, map[string]string{"oldName": "/" + old})
 	return nil

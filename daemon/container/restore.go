@@ -44,6 +44,9 @@ func (s *Service) loadAll() error {
 			s.mark(e, false)
 		}
 	}
+	for _, c := range in.all {
+		s.reserveLinks(c.Name, c.Links)
+	}
 	return nil
 }
 
@@ -54,6 +57,9 @@ func (s *Service) Restore(ctx context.Context) error {
 	s.spawn(s.flusher)
 	if s.CoreEvents != nil {
 		s.spawn(s.listen)
+	}
+	if err := s.sources.Clear(); err != nil {
+		s.log.WarnContext(ctx, "clear mounts of an earlier run", "err", err)
 	}
 	inCore, err := s.Containers.List(ctx)
 	if err != nil {
@@ -82,7 +88,14 @@ func (s *Service) Restore(ctx context.Context) error {
 		return err
 	}
 	failpoint.Hit("daemon/container.restore.swept")
+	if s.Keepers != nil {
+		s.Keepers.Sweep(ctx, func(id string) bool {
+			_, inCore := found[id]
+			return inCore || live[id] // what is in the core has its streams ended with its task
+		})
+	}
 	for _, e := range s.all() {
+		s.forward(e.snapshot(), nil)
 		st, ok := found[e.id]
 		switch {
 		case live[e.id]:
@@ -191,10 +204,9 @@ func (s *Service) adopt(ctx context.Context, e *entry, st task.State) {
 	r := &run{done: make(chan struct{})}
 	e.locked(func() { e.run = r })
 	if st.Status != task.StatusUnknown {
-		s.update(ctx, e, func(n *Snapshot) {
-			n.Pid, n.Status = int(st.PID), statusOf(st)
-		})
+		s.learned(ctx, e, st)
 	}
+	s.adoptStreams(ctx, e.snapshot())
 	s.watch(e, r)
 	if st.Status == task.StatusUnknown {
 		s.spawn(func() { s.learn(e, r) })
@@ -218,13 +230,13 @@ func (s *Service) learn(e *entry, r *run) {
 			return
 		}
 		if st, err := s.Tasks.Get(s.life, e.id, ""); err == nil && st.Status != task.StatusUnknown {
-			s.learned(e, r, st)
+			s.settleLearned(e, r, st)
 			return
 		}
 	}
 }
 
-func (s *Service) learned(e *entry, r *run, st task.State) {
+func (s *Service) settleLearned(e *entry, r *run, st task.State) {
 	if e.lane.enter(s.life) != nil {
 		return
 	}
@@ -232,8 +244,19 @@ func (s *Service) learned(e *entry, r *run, st task.State) {
 	var current bool
 	e.locked(func() { current = e.run == r })
 	if current && alive(st) {
-		s.update(s.life, e, func(n *Snapshot) { n.Pid, n.Status = int(st.PID), statusOf(st) })
+		s.learned(s.life, e, st)
 	}
+}
+
+// learned notes what a task is really like; the checks of one that runs begin anew.
+func (s *Service) learned(ctx context.Context, e *entry, st task.State) {
+	next := s.update(ctx, e, func(n *Snapshot) {
+		n.Pid, n.Status = int(st.PID), statusOf(st)
+		if n.Status == Running {
+			n.Health = firstHealth(n)
+		}
+	})
+	s.beginChecks(next)
 }
 
 // clear takes away what a cut-off start left in the core of a container that is down.
@@ -281,6 +304,9 @@ func (s *Service) sweep(ctx context.Context, inCore []corecontainer.Container) e
 		if err := s.removeNoted(ctx, d.Name()); err != nil {
 			return err
 		}
+		if err := s.removeViews(ctx, d.Name()); err != nil {
+			return err
+		}
 		if err := os.RemoveAll(s.dir(d.Name())); err != nil {
 			return err
 		}
@@ -305,16 +331,16 @@ func isID(s string) bool {
 	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// startByPolicy starts what is down and should not be, donors of namespaces first, and
+// startByPolicy starts what is down and should not be, in the order of need, and
 // removes what asked for it.
 func (s *Service) startByPolicy() {
 	ctx := context.WithoutCancel(s.life)
-	for _, joins := range []bool{false, true} {
+	for _, wave := range s.inStartOrder() {
 		var g errgroup.Group
 		g.SetLimit(2 * runtime.NumCPU())
-		for _, e := range s.all() {
+		for _, e := range wave {
 			c := e.snapshot()
-			if c.Status != Created && c.Status != Exited || (len(donorRefs(c.Host)) > 0) != joins || s.closing.Load() {
+			if c.Status != Created && c.Status != Exited || s.closing.Load() {
 				continue
 			}
 			policy := restart.Policy(c.Host.RestartPolicy)
@@ -330,7 +356,7 @@ func (s *Service) startByPolicy() {
 }
 
 func (s *Service) startAtBoot(ctx context.Context, e *entry) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, unattended{}, true), time.Minute)
 	defer cancel()
 	if err := s.startNow(ctx, e); err != nil && !errdefs.IsNotModified(err) {
 		s.log.ErrorContext(ctx, "start container by its policy", "container", e.id, "err", err)

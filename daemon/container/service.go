@@ -24,19 +24,23 @@ import (
 	"time"
 
 	"gantry/api/database"
+	"gantry/daemon/logger/forward"
 	"gantry/daemon/name"
+	"gantry/daemon/source"
 	"gantry/daemon/stats"
 )
 
 // Service implements router/container.Backend. Safe for concurrent use.
 type Service struct {
 	Deps
-	cfg   Config // but for what is live
-	live  atomic.Pointer[live]
-	store *store
-	index *name.Index
-	log   *slog.Logger
-	stats *stats.Collector
+	cfg      Config // but for what is live
+	live     atomic.Pointer[live]
+	store    *store
+	index    *name.Index
+	log      *slog.Logger
+	stats    *stats.Collector
+	sources  *source.Store
+	forwards *forward.Service
 
 	life    context.Context // of the daemon; ends what outlives requests
 	end     context.CancelFunc
@@ -50,6 +54,7 @@ type Service struct {
 	onGone  []func(id string)        // guarded by mu
 	onDown  []func(id string)        // guarded by mu
 	execs   func(id string) []string // guarded by mu; the ids of a container's running execs
+	checks  Checks                   // guarded by mu; nil checks nothing
 
 	unreadable map[string]error // by id; containers whose record is no use; constant once New has returned
 
@@ -69,6 +74,7 @@ func New(cfg Config, d Deps, durable, runtime database.Records, log *slog.Logger
 	s := &Service{
 		Deps: d, cfg: cfg, store: st, index: name.NewIndex(), log: log,
 		entries: map[string]*entry{}, dirty: map[string]bool{}, kick: make(chan struct{}, 1),
+		sources: source.New(cfg.Sources), forwards: forward.New(log),
 	}
 	s.Reconfigure(cfg)
 	s.life, s.end = context.WithCancel(context.Background())
@@ -90,6 +96,7 @@ func (s *Service) Close() error {
 	case <-time.After(closeTimeout): // what hangs is put right by the next start
 		s.log.Warn("containers' work has not ended", "after", closeTimeout)
 	}
+	s.forwards.Close()
 	return s.flush()
 }
 
@@ -172,6 +179,8 @@ func (s *Service) drop(e *entry) {
 	s.mu.Unlock()
 	s.index.Remove(e.id)
 	s.index.Release(e.snapshot().Name, e.id)
+	s.releaseLinks(e.snapshot().Name, e.snapshot().Links)
+	s.forgetLinked(e.id)
 	for _, f := range hooks {
 		f(e.id)
 	}

@@ -14,6 +14,7 @@ import (
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
 	"gantry/api/undo"
+	"gantry/daemon/logger/forward"
 	"gantry/daemon/network"
 	"gantry/daemon/restart"
 	"gantry/daemon/spec"
@@ -119,11 +120,14 @@ func (s *Service) try(ctx context.Context, e *entry) (err error) {
 		return err
 	}
 	failpoint.Hit("daemon/container.start.prepared")
-	defer p.sandbox.CloseHeld()
+	defer p.close(ctx)
 	if err := s.createInCore(ctx, c, p, &steps); err != nil {
 		return err
 	}
 	failpoint.Hit("daemon/container.start.core-created")
+	if p.target, err = s.openTarget(ctx, e, c, &steps); err != nil {
+		return err
+	}
 	if err := s.createTask(ctx, c, p, &steps); err != nil {
 		return err
 	}
@@ -135,9 +139,10 @@ func (s *Service) try(ctx context.Context, e *entry) (err error) {
 	return s.run(ctx, e, p, &steps)
 }
 
-// handOver gives the sockets of published ports to our shim, with which they live.
+// handOver gives the sockets of published ports to our shim, or the keeper in its place,
+// with which they live.
 func (s *Service) handOver(ctx context.Context, c *Snapshot, p *prepared) (err error) {
-	if len(p.sandbox.Held) == 0 || s.foreign(c) {
+	if len(p.sandbox.Held) == 0 {
 		return nil
 	}
 	ctx, end := step(ctx, "hand over published ports")
@@ -171,9 +176,12 @@ func (s *Service) run(ctx context.Context, e *entry, p *prepared, steps *undo.St
 		n.ExitCode, n.Error, n.OOMKilled, n.Started, n.Stopped = 0, "", false, true, false
 		n.Network = networkOf(p.sandbox)
 		n.RestartCount = restarts
+		n.Health = firstHealth(n)
 	})
 	failpoint.Hit("daemon/container.start.recorded")
 	s.watch(e, r)
+	s.forward(next, p.target)
+	s.beginChecks(next)
 	s.publish(next, events.ActionStart, nil)
 	return nil
 }
@@ -220,8 +228,12 @@ func (s *Service) createInCore(ctx context.Context, c *Snapshot, p *prepared, st
 }
 
 func (s *Service) createTask(ctx context.Context, c *Snapshot, p *prepared, steps *undo.Stack) error {
-	_, err := s.Tasks.Create(ctx, task.CreateOptions{
-		ContainerID: c.ID, Rootfs: p.rootfs, IO: s.io(c), Options: p.options,
+	io, err := s.openStreams(ctx, c, steps)
+	if err != nil {
+		return err
+	}
+	_, err = s.Tasks.Create(ctx, task.CreateOptions{
+		ContainerID: c.ID, Rootfs: p.rootfs, IO: io, Options: p.options,
 	})
 	if err != nil {
 		return taskError(withPrefix(err))
@@ -249,6 +261,9 @@ func (s *Service) clearCore(ctx context.Context, id string) error {
 	if err := s.killTask(ctx, id); err != nil {
 		return err
 	}
+	if err := s.endStreams(ctx, id); err != nil {
+		return err
+	}
 	return ignoreNotFound(s.Containers.Delete(ctx, id))
 }
 
@@ -272,5 +287,13 @@ type prepared struct {
 	donor   *containertypes.Config // of the container whose network is joined
 	spec    *specs.Spec
 	image   string
-	options typeurl.Any // for the shim
+	options typeurl.Any     // for the shim
+	target  *forward.Target // of the log; nil where that is not remote
+	staged  undo.Stack      // what the container has by itself once it is made
+}
+
+// close gives up what the container has by now, or never gets.
+func (p *prepared) close(ctx context.Context) {
+	p.sandbox.CloseHeld()
+	back(ctx, &p.staged) //nolint:errcheck // the next start of the daemon clears it
 }

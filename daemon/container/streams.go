@@ -26,7 +26,10 @@ type Keepers interface {
 // socket is where the container's streams are served, by its shim or its keeper.
 func (s *Service) socket(id string) string { return filepath.Join(s.cfg.IORoot, id+".sock") }
 
-func (s *Service) foreign(c *Snapshot) bool { return s.live.Load().Runtimes[c.Host.Runtime].Foreign }
+func (s *Service) foreign(c *Snapshot) bool {
+	rt, _ := s.live.Load().find(c.Host.Runtime)
+	return rt.Foreign
+}
 
 // kept says that a keeper holds the streams of the container as it runs.
 func (s *Service) kept(id string) bool { return s.Keepers != nil && s.Keepers.Keeps(id) }

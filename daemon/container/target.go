@@ -11,8 +11,10 @@ import (
 // Target is a running container as its execs need it.
 type Target struct {
 	*Snapshot
-	Socket  string // of its shim's streams
-	Foreign bool   // its shim knows no such socket
+	Socket string // of its shim's streams
+	Kept   bool   // by a keeper, since its shim knows no such socket
+	// LinkEnv is what its processes are told of those that it is linked to.
+	LinkEnv []string
 }
 
 // Target finds a container that can run something more. Conflict with Docker's words
@@ -25,7 +27,8 @@ func (s *Service) Target(ref string) (Target, error) {
 	c := e.snapshot()
 	switch c.Status {
 	case Running:
-		return Target{Snapshot: c, Socket: s.socket(e.id), Foreign: s.foreign(c)}, nil
+		env, err := s.LinkEnv(c)
+		return Target{Snapshot: c, Socket: s.socket(e.id), Kept: s.kept(e.id), LinkEnv: env}, err
 	case Paused:
 		return Target{}, errdefs.Conflict("Container %s is paused, unpause the container before exec", ref)
 	case Restarting:

@@ -130,7 +130,7 @@ func (s *Service) openRootOnly(ctx context.Context, e *entry) (*rootfs.Root, err
 // that is read-only in the container stays so.
 func (s *Service) dress(ctx context.Context, c *Snapshot, root *rootfs.Root, w *writing) (_ *view, err error) {
 	v := &view{write: w}
-	mounts, err := s.mountAll(ctx, c, &v.steps)
+	mounts, err := s.mountAll(ctx, c, &v.steps, &v.steps)
 	if err != nil {
 		root.Close()
 		return nil, errors.Join(err, v.Close())

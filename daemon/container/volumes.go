@@ -21,6 +21,7 @@ import (
 	"gantry/api/undo"
 	"gantry/daemon/hostpath"
 	"gantry/daemon/mountpoint"
+	"gantry/daemon/source"
 	"gantry/daemon/spec"
 	"gantry/daemon/volume"
 )
@@ -28,16 +29,20 @@ import (
 // mountPoints collects a new container's mounts: those of other containers, binds,
 // structured mounts, and a volume for each path of Config.Volumes that has none of
 // these. Volumes are made and referenced.
-func (s *Service) mountPoints(ctx context.Context, c *Record, steps *undo.Stack) error {
-	points, err := s.wantedMounts(c)
+// With topReadOnly read-only binds are so at their top alone.
+func (s *Service) mountPoints(ctx context.Context, c *Record, topReadOnly bool, steps *undo.Stack) error {
+	points, err := s.wantedMounts(c, topReadOnly)
 	if err != nil {
 		return err
 	}
 	for i := range points {
-		if points[i].Type != mounttypes.TypeVolume {
-			continue
+		switch points[i].Type {
+		case mounttypes.TypeVolume:
+			err = s.ensureVolume(ctx, c.ID, &points[i], steps)
+		case mounttypes.TypeImage:
+			err = s.viewImage(ctx, c.ID, i, &points[i], steps)
 		}
-		if err := s.ensureVolume(ctx, c.ID, &points[i], steps); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -45,13 +50,19 @@ func (s *Service) mountPoints(ctx context.Context, c *Record, steps *undo.Stack)
 	return nil
 }
 
-func (s *Service) wantedMounts(c *Record) ([]mountpoint.Point, error) {
+func (s *Service) wantedMounts(c *Record, topReadOnly bool) ([]mountpoint.Point, error) {
 	points, err := s.inherited(c.Host.VolumesFrom)
 	if err != nil {
 		return nil, err
 	}
 	own := map[string]bool{}
 	add := func(p mountpoint.Point, given string) error {
+		if err := p.InDaemonRoot(s.cfg.DataRoot); err != nil {
+			return invalid(err)
+		}
+		if topReadOnly {
+			p.TopReadOnly()
+		}
 		if own[p.Destination] {
 			return errdefs.InvalidArgument("Duplicate mount point: %s", given)
 		}
@@ -77,7 +88,10 @@ func (s *Service) wantedMounts(c *Record) ([]mountpoint.Point, error) {
 		}
 	}
 	for dst := range c.Config.Volumes {
-		p := mountpoint.Anonymous(dst, c.Host.VolumeDriver)
+		p, err := mountpoint.Anonymous(dst, c.Host.VolumeDriver)
+		if err != nil {
+			return nil, invalid(err)
+		}
 		if !mountedAt(points, p.Destination) {
 			points = append(points, p)
 		}
@@ -150,11 +164,15 @@ func (s *Service) ensureVolume(ctx context.Context, id string, p *mountpoint.Poi
 // noteVolume puts down, in the container's directory, the name of a volume that is about
 // to be made for it. While the container has no record, the volume is nobody's.
 func (s *Service) noteVolume(id, name string) error {
-	f, err := os.OpenFile(s.volumeNotes(id), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	return appendLine(s.volumeNotes(id), name)
+}
+
+func appendLine(path, line string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(name + "\n")
+	_, err = f.WriteString(line + "\n")
 	return errors.Join(err, f.Close())
 }
 
@@ -260,7 +278,10 @@ func (s *Service) fillVolume(ctx context.Context, id string, p mountpoint.Point,
 
 // mountAll gets a container's mounts ready for its start: volumes are mounted, missing
 // sources of binds made.
-func (s *Service) mountAll(ctx context.Context, c *Snapshot, steps *undo.Stack) ([]spec.Mount, error) {
+//
+// What goes into steps stays while the container runs, what goes into staged until its
+// mounts are made.
+func (s *Service) mountAll(ctx context.Context, c *Snapshot, steps, staged *undo.Stack) ([]spec.Mount, error) {
 	var out []spec.Mount
 	for dst, data := range c.Host.Tmpfs {
 		out = append(out, spec.Mount{Destination: dst, Tmpfs: true, Data: data})
@@ -269,7 +290,7 @@ func (s *Service) mountAll(ctx context.Context, c *Snapshot, steps *undo.Stack) 
 		if _, tmpfs := c.Host.Tmpfs[p.Destination]; tmpfs {
 			continue
 		}
-		m, err := s.mountOne(ctx, c, p, steps)
+		m, err := s.mountOne(ctx, c, p, steps, staged)
 		if err != nil {
 			return nil, err
 		}
@@ -278,14 +299,16 @@ func (s *Service) mountAll(ctx context.Context, c *Snapshot, steps *undo.Stack) 
 	return out, nil
 }
 
-func (s *Service) mountOne(ctx context.Context, c *Snapshot, p mountpoint.Point, steps *undo.Stack) (spec.Mount, error) {
+func (s *Service) mountOne(ctx context.Context, c *Snapshot, p mountpoint.Point, steps, staged *undo.Stack) (spec.Mount, error) {
 	m := spec.Mount{Source: p.Source, Destination: p.Destination, Writable: p.RW, Propagation: string(p.Propagation)}
 	switch p.Type {
 	case mounttypes.TypeTmpfs:
 		data, err := mountpoint.TmpfsData(p.Spec.TmpfsOptions, p.Spec.ReadOnly)
 		return spec.Mount{Destination: p.Destination, Tmpfs: true, Data: data}, err
 	case mounttypes.TypeVolume:
-		return s.mountVolume(ctx, c, p, m, steps)
+		return s.mountVolume(ctx, c, p, m, steps, staged)
+	case mounttypes.TypeImage:
+		return s.mountImage(ctx, p, m, staged)
 	}
 	if p.CreateSource {
 		uid, gid := c.IDs.RootPair()
@@ -299,7 +322,12 @@ func (s *Service) mountOne(ctx context.Context, c *Snapshot, p mountpoint.Point,
 	if err := bindOptions(&m, p); err != nil {
 		return m, err
 	}
-	return m, sourcePropagation(ctx, &m)
+	if err := sourcePropagation(ctx, &m); err != nil {
+		return m, err
+	}
+	// As dockerd's, the daemon's own choice gives way where the source's mount is private.
+	m.AnySource = p.ShowsRoot(s.cfg.DataRoot) && !p.AskedPropagation()
+	return m, nil
 }
 
 func bindOptions(m *spec.Mount, p mountpoint.Point) error {
@@ -319,7 +347,7 @@ func bindOptions(m *spec.Mount, p mountpoint.Point) error {
 	return nil
 }
 
-func (s *Service) mountVolume(ctx context.Context, c *Snapshot, p mountpoint.Point, m spec.Mount, steps *undo.Stack) (spec.Mount, error) {
+func (s *Service) mountVolume(ctx context.Context, c *Snapshot, p mountpoint.Point, m spec.Mount, steps, staged *undo.Stack) (spec.Mount, error) {
 	dir, err := s.Volumes.Mount(ctx, p.Name, c.ID)
 	if err != nil {
 		return m, wrap("error while mounting volume '"+p.Source+"'", err)
@@ -330,7 +358,10 @@ func (s *Service) mountVolume(ctx context.Context, c *Snapshot, p mountpoint.Poi
 		return m, wrap("volume '"+p.Name+"'", err)
 	}
 	m.Source = dir
-	return m, nil
+	if o := p.Spec.VolumeOptions; o != nil && o.Subpath != "" {
+		m.Source, err = stage(staged, func() (*source.Source, error) { return s.sources.Part(dir, o.Subpath) })
+	}
+	return m, err
 }
 
 // usesVolume says that a start mounts p's volume: not where a tmpfs is in its place.

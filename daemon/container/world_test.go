@@ -153,6 +153,10 @@ func (w *world) Publish(typ events.Type, action events.Action, a events.Actor) {
 	}
 }
 
+func (w *world) PublishFleeting(typ events.Type, action events.Action, a events.Actor) {
+	w.Publish(typ, action, a)
+}
+
 // told returns the container events so far.
 func (w *world) told() string {
 	w.mu.Lock()
@@ -339,6 +343,10 @@ func (f fakeImages) Prepare(_ context.Context, _ *image.Image, key string, _ map
 	return f.w.step("prepare", "snapshot "+key)
 }
 
+func (f fakeImages) View(_ context.Context, _ *image.Image, key string) error {
+	return f.w.step("view", "view "+key)
+}
+
 func (f fakeImages) Mounts(context.Context, string) ([]mount.Mount, error) {
 	return []mount.Mount{{Type: "bind", Source: "/"}}, f.w.step("mounts", "")
 }
@@ -354,17 +362,17 @@ func (f fakeImages) RemoveSnapshot(ctx context.Context, key string) error {
 	return nil
 }
 
-func (f fakeImages) ParentUsage(context.Context, string) (int64, error) { return 1 << 20, nil }
-
-func (f fakeImages) Usage(context.Context, string) (snapshot.Usage, error) {
-	return snapshot.Usage{Size: 7}, nil
-}
-
 func (f fakeImages) Parent(context.Context, string) ([]mount.Mount, func(), error) {
 	return nil, func() {}, nil
 }
 
 func (f fakeImages) Commit(context.Context, image.Commit) (digest.Digest, error) { return "", nil }
+
+func (f fakeImages) ParentUsage(context.Context, string) (int64, error) { return 1 << 20, nil }
+
+func (f fakeImages) Usage(context.Context, string) (snapshot.Usage, error) {
+	return snapshot.Usage{Size: 7}, nil
+}
 
 type fakeVolumes struct{ w *world }
 

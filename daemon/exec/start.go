@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -73,7 +74,12 @@ func (r *start) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	x := r.x
-	if err := r.s.tasks.Exec(ctx, task.ExecOptions{ContainerID: x.container, ExecID: x.id, IO: r.io(), Spec: raw}); err != nil {
+	x.kept = r.t.Kept
+	io, err := r.openStreams(ctx, &steps)
+	if err != nil {
+		return err
+	}
+	if err := r.s.tasks.Exec(ctx, task.ExecOptions{ContainerID: x.container, ExecID: x.id, IO: io, Spec: raw}); err != nil {
 		return err
 	}
 	failpoint.Hit("daemon/exec.start.added")
@@ -101,55 +107,34 @@ func (r *start) prepare(ctx context.Context) (err error) {
 	return nil
 }
 
-func (r *start) attached() bool { return !r.o.Detach && r.o.Open != nil && !r.t.Foreign }
+func (r *start) attached() bool { return !r.o.Detach && r.o.Open != nil }
 
-func (r *start) spec(ctx context.Context) (_ *specs.Process, err error) {
-	x, c := r.x, r.t
-	user := x.opts.User
+func (r *start) spec(ctx context.Context) (*specs.Process, error) {
+	o := r.x.opts
+	if r.o.ConsoleSize != nil {
+		o.ConsoleSize = r.o.ConsoleSize
+	}
+	return r.s.Process(ctx, r.t, o)
+}
+
+// Process is what o asks for in a container, by the container's own settings where it
+// asks for nothing.
+func (s *Service) Process(ctx context.Context, t container.Target, o containertypes.ExecOptions) (_ *specs.Process, err error) {
+	user := o.User
 	if user == "" {
-		user = c.Config.User
+		user = t.Config.User
 	}
 	in := spec.ExecInput{
-		Config: c.Config, HostConfig: c.Host, Ulimits: r.s.cfg.Ulimits, Host: r.s.cfg.Host,
-		Args: x.opts.Cmd, Env: x.opts.Env, Cwd: x.opts.WorkingDir, Tty: x.opts.Tty,
-		Size: r.o.ConsoleSize, Privileged: x.opts.Privileged,
+		Config: t.Config, HostConfig: t.Host, Ulimits: s.cfg.Ulimits, Host: s.cfg.Host, LinkEnv: t.LinkEnv,
+		Args: o.Cmd, Env: o.Env, Cwd: o.WorkingDir, Tty: o.Tty, Size: o.ConsoleSize, Privileged: o.Privileged,
 	}
-	if in.Size == nil {
-		in.Size = x.opts.ConsoleSize
-	}
-	if in.User, in.Home, err = r.s.containers.LookupUser(ctx, c.Snapshot, user); err != nil {
+	if in.User, in.Home, err = s.containers.LookupUser(ctx, t.Snapshot, user); err != nil {
 		return nil, err
 	}
-	if in.Security, err = spec.ParseSecurity(c.Host.SecurityOpt, r.s.cfg.NoNewPrivileges); err != nil {
+	if in.Security, err = spec.ParseSecurity(t.Host.SecurityOpt, s.cfg.NoNewPrivileges); err != nil {
 		return nil, err
 	}
 	return spec.Exec(in), nil
-}
-
-// io names the streams: those wanted by an attached client, none when detached.
-func (r *start) io() task.IO {
-	x := r.x
-	out := task.IO{Terminal: x.opts.Tty}
-	if !r.attached() && !x.opts.Tty {
-		return out
-	}
-	uri := shimwire.StreamURI{Socket: r.t.Socket}.String()
-	out.Stdout = uri
-	if !x.opts.Tty {
-		out.Stderr = uri
-	}
-	if x.opts.AttachStdin && r.attached() {
-		out.Stdin = uri
-	}
-	return out
-}
-
-func (r *start) dial(ctx context.Context) (err error) {
-	o := r.x.opts
-	r.p, err = r.s.cfg.Dial(ctx, r.t.Socket, shimwire.Hello{
-		Proc: r.x.id, Stdin: o.AttachStdin, Stdout: o.AttachStdout, Stderr: o.AttachStderr && !o.Tty,
-	})
-	return err
 }
 
 // join carries the client's bytes until the process's output ends or the client leaves,
@@ -169,7 +154,7 @@ func (r *start) join(ctx context.Context) error {
 		TTY: x.opts.Tty, Keys: x.keys, CloseStdin: true,
 	})
 	if result.StdinOpen {
-		if err := r.s.tasks.CloseIO(context.WithoutCancel(ctx), x.container, x.id); err != nil && !errdefs.IsNotFound(err) {
+		if err := r.closeStdin(context.WithoutCancel(ctx)); err != nil {
 			r.s.log.WarnContext(ctx, "close stdin", "exec", x.id, "err", err)
 		}
 	}
@@ -225,6 +210,7 @@ func (s *Service) watch(x *exec) {
 		s.log.WarnContext(ctx, "delete exec", "container", x.container, "exec", x.id, "err", err)
 	}
 	failpoint.Hit("daemon/exec.exit.deleted")
+	s.endStreams(ctx, x)
 }
 
 func (s *Service) await(x *exec) (task.Exit, bool) {

@@ -70,11 +70,15 @@ func (p *Point) volume(m mounttypes.Mount) {
 }
 
 // Anonymous is the point of a path named in Config.Volumes.
-func Anonymous(destination, driver string) Point {
+func Anonymous(destination, driver string) (Point, error) {
+	m := mounttypes.Mount{Type: mounttypes.TypeVolume, Target: destination}
+	if err := Check(&m, nil); err != nil {
+		return Point{}, fmt.Errorf("%w: %w", errSpec(destination), err)
+	}
 	return Point{
 		Type: mounttypes.TypeVolume, Driver: driver, Destination: path.Clean(destination),
 		RW: true, CopyData: true, Anonymous: true,
-	}
+	}, nil
 }
 
 // ParseBind reads one entry of HostConfig.Binds; driver is HostConfig.VolumeDriver.

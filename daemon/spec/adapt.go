@@ -1,6 +1,9 @@
 package spec
 
 import (
+	"slices"
+	"strings"
+
 	containertypes "github.com/docker/docker/api/types/container"
 	networktypes "github.com/docker/docker/api/types/network"
 
@@ -36,6 +39,9 @@ func Adapt(h *containertypes.HostConfig, d Defaults, f host.Features) {
 	if h.CgroupnsMode.IsEmpty() {
 		h.CgroupnsMode = cgroupns(h.Privileged, d.CgroupnsMode, f.CgroupV2)
 	}
+	if unlabelled(h) {
+		h.SecurityOpt = append(slices.Clone(h.SecurityOpt), "label=disable")
+	}
 	if h.OomKillDisable == nil && f.OomKillDisable {
 		no := false
 		h.OomKillDisable = &no
@@ -48,6 +54,13 @@ func Adapt(h *containertypes.HostConfig, d Defaults, f host.Features) {
 			h.ReadonlyPaths = DefaultReadonly()
 		}
 	}
+}
+
+// unlabelled says that no label could part the container from the host, and that none
+// was asked for.
+func unlabelled(h *containertypes.HostConfig) bool {
+	asked := func(o string) bool { k, _, _ := strings.Cut(o, "="); return k == "label" }
+	return (h.Privileged || h.IpcMode.IsHost() || h.PidMode.IsHost()) && !slices.ContainsFunc(h.SecurityOpt, asked)
 }
 
 func cgroupns(privileged bool, preset containertypes.CgroupnsMode, v2 bool) containertypes.CgroupnsMode {

@@ -9,14 +9,14 @@ import (
 // DefaultPath is PATH where neither image nor user sets one.
 const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// Env is the environment of a process of the container: the daemon's own variables,
-// overridden by the container's. HOME is last and only where nobody set it.
-func Env(c *containertypes.Config, tty bool, home string) []string {
+// Env is the environment of a process of the container: the daemon's own variables and
+// those of links, overridden by the container's. HOME is last and only where nobody set it.
+func Env(c *containertypes.Config, links []string, tty bool, home string) []string {
 	env := []string{"PATH=" + DefaultPath, "HOSTNAME=" + c.Hostname}
 	if tty {
 		env = append(env, "TERM=xterm")
 	}
-	return withHome(MergeEnv(env, c.Env), home)
+	return withHome(MergeEnv(append(env, links...), c.Env), home)
 }
 
 func withHome(env []string, home string) []string {

@@ -16,6 +16,7 @@ type ExecInput struct {
 	Host       host.Features
 
 	Args       []string
+	LinkEnv    []string // below the container's
 	Env        []string // over the container's
 	Cwd        string   // "" is the container's
 	Tty        bool
@@ -31,7 +32,7 @@ func Exec(in ExecInput) *specs.Process {
 	score := h.OomScoreAdj
 	p := &specs.Process{
 		Args: in.Args, Cwd: in.Cwd, Terminal: in.Tty, User: in.User, OOMScoreAdj: &score,
-		Env:             withHome(MergeEnv(Env(in.Config, in.Tty, ""), in.Env), in.Home),
+		Env:             withHome(MergeEnv(Env(in.Config, in.LinkEnv, in.Tty, ""), in.Env), in.Home),
 		NoNewPrivileges: in.Security.NoNewPrivileges,
 		ApparmorProfile: AppArmor(in.Security, in.Host.AppArmor),
 		Rlimits:         Rlimits(h.Ulimits, in.Ulimits),

@@ -3,9 +3,11 @@ package spec
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/docker/docker/api/types/blkiodev"
 	containertypes "github.com/docker/docker/api/types/container"
 
 	"gantry/daemon/host"
@@ -194,7 +196,26 @@ func within(requested, available string) (bool, error) {
 	return true, nil
 }
 
+var errNullDevice = errors.New("invalid block device setting: null")
+
+func checkNull(r *containertypes.Resources) error {
+	if slices.Contains(r.BlkioWeightDevice, nil) {
+		return errNullDevice
+	}
+	for _, list := range [][]*blkiodev.ThrottleDevice{
+		r.BlkioDeviceReadBps, r.BlkioDeviceWriteBps, r.BlkioDeviceReadIOps, r.BlkioDeviceWriteIOps,
+	} {
+		if slices.Contains(list, nil) {
+			return errNullDevice
+		}
+	}
+	return nil
+}
+
 func checkBlkio(r *containertypes.Resources, f host.Features) (warnings []string, err error) {
+	if err := checkNull(r); err != nil {
+		return nil, err
+	}
 	if r.BlkioWeight > 0 && !f.BlkioWeight {
 		warnings = append(warnings, "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.")
 		r.BlkioWeight = 0

@@ -22,9 +22,11 @@ type Mount struct {
 	// SourcePropagation is what the source's own mount is: "shared", "slave" or "".
 	// It is looked at for shared and slave propagation only. SourceMount is its mount point.
 	SourcePropagation, SourceMount string
-	NonRecursive                   bool
-	ReadOnlyNonRecursive           bool
-	ReadOnlyForceRecursive         bool
+	// AnySource takes slave propagation from a private mount for what it is: nothing comes.
+	AnySource              bool
+	NonRecursive           bool
+	ReadOnlyNonRecursive   bool
+	ReadOnlyForceRecursive bool
 }
 
 func defaultMounts() []specs.Mount {
@@ -42,14 +44,14 @@ func defaultMounts() []specs.Mount {
 	}
 }
 
-// setMounts lays out the defaults less what the user replaces, then the init binary,
+// setMounts keeps of the defaults what the user does not replace, then the init binary,
 // then the user's by depth of their destination.
 func setMounts(s *specs.Spec, in Input) error {
 	user := map[string]bool{}
 	for _, m := range in.Mounts {
 		user[path.Clean(m.Destination)] = true
 	}
-	s.Mounts = keptDefaults(in, user)
+	s.Mounts = keptDefaults(s.Mounts, in, user)
 	if in.Init != "" && in.HostConfig.PidMode.IsPrivate() {
 		s.Mounts = append(s.Mounts, specs.Mount{
 			Destination: InitPath, Type: "bind", Source: in.Init, Options: []string{"bind", "ro"},
@@ -58,7 +60,7 @@ func setMounts(s *specs.Spec, in Input) error {
 	s.Mounts = append(s.Mounts, deviceBinds(in)...)
 	for _, m := range SortMounts(in.Mounts) {
 		if in.TopReadOnly && m.ReadOnlyForceRecursive {
-			return fmt.Errorf("mount %s: the runtime knows no recursive read-only mounts", m.Destination)
+			return fmt.Errorf("rro is not supported by runtime %q", in.HostConfig.Runtime)
 		}
 		m.ReadOnlyNonRecursive = m.ReadOnlyNonRecursive || in.TopReadOnly
 		mount, err := convert(s, m)
@@ -83,9 +85,9 @@ func setMounts(s *specs.Spec, in Input) error {
 	return nil
 }
 
-func keptDefaults(in Input, user map[string]bool) []specs.Mount {
+func keptDefaults(defaults []specs.Mount, in Input, user map[string]bool) []specs.Mount {
 	var out []specs.Mount
-	for _, m := range defaultMounts() {
+	for _, m := range defaults {
 		switch {
 		case user[m.Destination]:
 			continue
@@ -155,6 +157,9 @@ func propagate(s *specs.Spec, m Mount) error {
 			s.Linux.RootfsPropagation = "shared"
 		}
 	case "slave", "rslave":
+		if m.SourcePropagation == "" && m.AnySource {
+			return nil
+		}
 		if m.SourcePropagation == "" {
 			return fmt.Errorf("path %s is mounted on %s but it is not a shared or slave mount", m.Source, m.SourceMount)
 		}

@@ -29,6 +29,8 @@ type Input struct {
 	Path       string // the program
 	Args       []string
 
+	LinkEnv []string // of links to other containers
+
 	IDs userns.Mapping // of a user namespace of its own; the zero value is the host's
 
 	User specs.User // resolved in the container's own files
@@ -38,6 +40,9 @@ type Input struct {
 	Namespaces  Namespaces
 	CgroupsPath string
 	Init        string // host path of the init binary; "" runs without
+
+	// Edit lets drivers of devices change what there is up to the default mounts; nil is none.
+	Edit func(*specs.Spec) error
 
 	Devices   []Device                 // of HostConfig.Devices, looked up
 	AllHost   []specs.LinuxDevice      // every device of the host, for Privileged
@@ -78,9 +83,14 @@ func Build(in Input) (*specs.Spec, error) {
 	setNamespaces(s, in)
 	setUserns(s, in)
 	setSysctls(s, in)
-	setDevices(s, in)
 	if err := setResources(s, in); err != nil {
 		return nil, err
+	}
+	setDevices(s, in)
+	if in.Edit != nil {
+		if err := in.Edit(s); err != nil {
+			return nil, err
+		}
 	}
 	setCapabilities(s, in)
 	if err := setMounts(s, in); err != nil {
@@ -111,7 +121,7 @@ func base(in Input) *specs.Spec {
 	score := h.OomScoreAdj
 	p := &specs.Process{
 		Args:            append([]string{in.Path}, in.Args...),
-		Env:             Env(c, c.Tty, in.Home),
+		Env:             Env(c, in.LinkEnv, c.Tty, in.Home),
 		Cwd:             cwd,
 		Terminal:        c.Tty,
 		User:            in.User,
@@ -130,6 +140,7 @@ func base(in Input) *specs.Spec {
 		Process:  p,
 		Root:     &specs.Root{Path: "rootfs", Readonly: h.ReadonlyRootfs},
 		Hostname: c.Hostname,
+		Mounts:   defaultMounts(),
 		Linux:    &specs.Linux{Resources: &specs.LinuxResources{}, Sysctl: map[string]string{}},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 
 	containertypes "github.com/docker/docker/api/types/container"
@@ -53,7 +54,10 @@ func Validate(c *containertypes.Config, h *containertypes.HostConfig, env Machin
 		return warnings, err
 	}
 	w, err = checkPlatform(h, env)
-	return append(warnings, w...), err
+	if warnings = append(warnings, w...); err != nil {
+		return warnings, err
+	}
+	return warnings, checkUlimits(h.Ulimits)
 }
 
 // checkCombined holds the rules over both halves, which dockerd applies first of all.
@@ -122,7 +126,41 @@ func checkConfig(c *containertypes.Config) error {
 			return errors.New("invalid environment variable: " + e)
 		}
 	}
-	return checkHealth(c.Healthcheck)
+	if err := checkHealth(c.Healthcheck); err != nil {
+		return err
+	}
+	return checkExposed(c.ExposedPorts)
+}
+
+func checkExposed(ports nat.PortSet) error {
+	for p := range ports {
+		proto, number := nat.SplitProtoPort(string(p))
+		_, _, err := nat.ParsePortRange(number)
+		if err != nil || !slices.Contains([]string{"tcp", "udp", "sctp"}, strings.ToLower(proto)) {
+			return fmt.Errorf("invalid port specification: %q", string(p))
+		}
+	}
+	return nil
+}
+
+// checkUlimits refuses what no runtime could set; dockerd leaves that to its runtime.
+func checkUlimits(limits []*containertypes.Ulimit) error {
+	for _, u := range limits {
+		if u == nil {
+			return errors.New("invalid ulimit: null")
+		}
+		if _, err := u.GetRlimit(); err != nil {
+			return err
+		}
+		switch {
+		case u.Hard == -1 || u.Soft <= u.Hard && u.Soft != -1:
+		case u.Soft == -1:
+			return fmt.Errorf("ulimit soft limit must be less than or equal to hard limit: soft: -1 (unlimited), hard: %d", u.Hard)
+		default:
+			return fmt.Errorf("ulimit soft limit must be less than or equal to hard limit: %d > %d", u.Soft, u.Hard)
+		}
+	}
+	return nil
 }
 
 func checkHealth(h *containertypes.HealthConfig) error {

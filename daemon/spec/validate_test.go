@@ -101,11 +101,48 @@ func TestValidate(t *testing.T) {
 		{name: "cgroupns", want: "invalid cgroup namespace mode: x", change: func(_ *c, h *h) { h.CgroupnsMode = "x" }},
 		{name: "userns", want: "invalid user namespace mode: x", change: func(_ *c, h *h) { h.UsernsMode = "x" }},
 		{name: "device rule", want: "invalid device cgroup rule format: 'x'", change: func(_ *c, h *h) { h.DeviceCgroupRules = []string{"x"} }},
-		{name: "gpus", want: `could not select device driver "" with capabilities: [[gpu]]`, change: func(_ *c, h *h) {
+		{name: "gpus are looked for at start", change: func(_ *c, h *h) {
 			h.DeviceRequests = []containertypes.DeviceRequest{{Capabilities: [][]string{{"gpu"}}}}
 		}},
-		{name: "links", want: "HostConfig.Links is not supported by this engine yet", change: func(_ *c, h *h) { h.Links = []string{"a"} }},
-		{name: "storage opt", want: "HostConfig.StorageOpt is not supported by this engine yet", change: func(_ *c, h *h) { h.StorageOpt = map[string]string{"size": "1g"} }},
+		{name: "links", change: func(_ *c, h *h) { h.Links = []string{"a"} }},
+		{name: "links, host network", want: "conflicting options: host type networking can't be used with links. This would result in undefined behavior", change: func(_ *c, h *h) {
+			h.NetworkMode, h.Links = "host", []string{"a"}
+		}},
+		{name: "links, network container", want: "conflicting options: container type network can't be used with links. This would result in undefined behavior", change: func(_ *c, h *h) {
+			h.NetworkMode, h.Links = "container:x", []string{"a"}
+		}},
+		{name: "npipe", want: `invalid mount config for type "npipe": mount type unknown`, change: func(_ *c, h *h) {
+			h.Mounts = []mounttypes.Mount{{Type: "npipe", Source: "a", Target: "/b"}}
+		}},
+		{name: "cluster", want: `invalid mount config for type "cluster": mount type unknown`, change: func(_ *c, h *h) {
+			h.Mounts = []mounttypes.Mount{{Type: "cluster", Source: "a", Target: "/b"}}
+		}},
+		{name: "image", want: "warn: Image mount is an experimental feature", change: func(_ *c, h *h) {
+			h.Mounts = []mounttypes.Mount{{Type: "image", Source: "a", Target: "/b", ImageOptions: &mounttypes.ImageOptions{Subpath: "c"}}}
+		}},
+		{name: "image, subpath", want: `invalid mount config for type "image": subpath must be a relative path within the volume`, change: func(_ *c, h *h) {
+			h.Mounts = []mounttypes.Mount{{Type: "image", Source: "a", Target: "/b", ImageOptions: &mounttypes.ImageOptions{Subpath: "../c"}}}
+		}},
+		{name: "volume, subpath", change: func(_ *c, h *h) {
+			h.Mounts = []mounttypes.Mount{{Type: "volume", Source: "a", Target: "/b", VolumeOptions: &mounttypes.VolumeOptions{Subpath: "c"}}}
+		}},
+		{name: "anonymous volume, subpath", want: `invalid mount config for type "volume": must not set Subpath when using anonymous volumes`, change: func(_ *c, h *h) {
+			h.Mounts = []mounttypes.Mount{{Type: "volume", Target: "/b", VolumeOptions: &mounttypes.VolumeOptions{Subpath: "c"}}}
+		}},
+		{name: "ulimit", want: "invalid ulimit name bogus", change: func(_ *c, h *h) { h.Ulimits = []*containertypes.Ulimit{{Name: "bogus", Soft: 1, Hard: 1}} }},
+		{name: "ulimit, soft above hard", want: "ulimit soft limit must be less than or equal to hard limit: 2 > 1", change: func(_ *c, h *h) {
+			h.Ulimits = []*containertypes.Ulimit{{Name: "nofile", Soft: 2, Hard: 1}}
+		}},
+		{name: "ulimit, null", want: "invalid ulimit: null", change: func(_ *c, h *h) { h.Ulimits = []*containertypes.Ulimit{nil} }},
+		{name: "weight device, null", want: "invalid block device setting: null", change: func(_ *c, h *h) { h.BlkioWeightDevice = []*blkiodev.WeightDevice{nil} }},
+		{name: "throttled device, null", want: "invalid block device setting: null", change: func(_ *c, h *h) { h.BlkioDeviceWriteIOps = []*blkiodev.ThrottleDevice{nil} }},
+		{name: "ulimit, no hard limit", change: func(_ *c, h *h) { h.Ulimits = []*containertypes.Ulimit{{Name: "nofile", Soft: 2, Hard: -1}} }},
+		{name: "ulimit, no soft limit", want: "ulimit soft limit must be less than or equal to hard limit: soft: -1 (unlimited), hard: 5", change: func(_ *c, h *h) {
+			h.Ulimits = []*containertypes.Ulimit{{Name: "nofile", Soft: -1, Hard: 5}}
+		}},
+		{name: "exposed", change: func(c *c, _ *h) { c.ExposedPorts = nat.PortSet{"80": {}, "1-5/udp": {}, "9/sctp": {}} }},
+		{name: "exposed, no number", want: `invalid port specification: "x/tcp"`, change: func(c *c, _ *h) { c.ExposedPorts = nat.PortSet{"x/tcp": {}} }},
+		{name: "exposed, no protocol", want: `invalid port specification: "1/x"`, change: func(c *c, _ *h) { c.ExposedPorts = nat.PortSet{"1/x": {}} }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

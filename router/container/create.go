@@ -32,6 +32,7 @@ func (r *Router) postCreate(ctx context.Context, w http.ResponseWriter, req *htt
 		HostConfig:       body.HostConfig,
 		NetworkingConfig: body.NetworkingConfig,
 		Version:          reqctx.Version(ctx),
+		TopReadOnly:      !rest.ReadOnlyRecursive.In(ctx),
 		Warnings:         warnings,
 	})
 	if err != nil {
