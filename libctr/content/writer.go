@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
@@ -25,8 +26,13 @@ type writer struct {
 	hash      digest.Digester
 	data      *os.File // nil once committed or closed
 	status    content.Status
+	flushed   int64 // how far the kernel was asked to write to the disk already
 	closed    bool
 }
+
+// flushEvery is how much is written before the kernel is asked to begin with it, in
+// bytes: what the commit's sync then waits for is the last piece only.
+const flushEvery = 16 << 20
 
 var errWriterClosed = errdefs.FailedPrecondition("the ingest's writer is closed")
 
@@ -43,6 +49,11 @@ func (w *writer) Write(p []byte) (int, error) {
 	w.hash.Hash().Write(p[:n])
 	w.status.Offset += int64(n)
 	w.status.UpdatedAt = time.Now().UTC()
+	if ahead := w.status.Offset - w.flushed; ahead >= flushEvery && err == nil {
+		// A hint: the sync at commit is what counts.
+		_ = unix.SyncFileRange(int(w.data.Fd()), w.flushed, ahead, unix.SYNC_FILE_RANGE_WRITE)
+		w.flushed = w.status.Offset
+	}
 	if err != nil {
 		return n, fmt.Errorf("write ingest %q: %w", w.status.Ref, err)
 	}
@@ -70,7 +81,7 @@ func (w *writer) Truncate(size int64) error {
 		return fmt.Errorf("truncate ingest %q: %w", w.status.Ref, err)
 	}
 	w.hash = w.algorithm.Digester()
-	w.status.Offset = 0
+	w.status.Offset, w.flushed = 0, 0
 	return nil
 }
 

@@ -62,9 +62,13 @@ func (d *Differ) compare(ctx context.Context, w content.Writer, lower, upper []c
 		return none, err
 	}
 	plain := digest.Canonical.Digester()
+	behind := newStage(compressed)
 	err = withSource(ctx, lower, upper, func(s layer.Source) error {
-		return layer.Diff(ctx, io.MultiWriter(compressed, plain.Hash()), s)
+		return layer.Diff(ctx, io.MultiWriter(plain.Hash(), behind), s)
 	})
+	if passed := behind.Close(); err == nil {
+		err = passed
+	}
 	if err != nil {
 		return none, err
 	}
@@ -101,11 +105,11 @@ func (d *Differ) label(ctx context.Context, blob digest.Digest, labels map[strin
 // withSource calls fn with the directories to compare. When the upper mount is an
 // overlay right above the lower, its upper directory is all there is to look at.
 func withSource(ctx context.Context, lower, upper []coremount.Mount, fn func(layer.Source) error) error {
-	return mount.WithTemp(ctx, mount.ReadOnly(lower), func(low string) error {
+	return mount.WithDetached(ctx, mount.ReadOnly(lower), func(low string) error {
 		if t, ok := overlayTarget(upper); ok && above(t.Lower, lower) && plainOverlay(upper[0].Options) {
 			return fn(layer.Source{Lower: low, Upper: t.Dir, Overlay: true, UserXattr: t.UserXattr})
 		}
-		return mount.WithTemp(ctx, mount.ReadOnly(upper), func(up string) error {
+		return mount.WithDetached(ctx, mount.ReadOnly(upper), func(up string) error {
 			return fn(layer.Source{Lower: low, Upper: up})
 		})
 	})

@@ -129,8 +129,17 @@ func names(dir *os.File) ([]string, error) {
 	return list, err
 }
 
-// child compares one name in both directories.
+// child compares one name in both directories. That it has gone, or become something
+// else, before it could be written is no error: containers run while they are compared.
 func (d *differ) child(name, base string, lower, upper *os.File, depth int) error {
+	err := d.compare(name, base, lower, upper, depth)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ESTALE) {
+		return nil
+	}
+	return err
+}
+
+func (d *differ) compare(name, base string, lower, upper *os.File, depth int) error {
 	l, hadIt, err := stat(lower, base)
 	if err != nil {
 		return err
