@@ -80,6 +80,7 @@ func (d *Daemon) makeContainers(c *config.Config, core *client.Client) error {
 		return err
 	}
 	conf.Remap = d.remap
+	conf.Remap = d.remap
 	d.devices = device.New(c.CDISpecDirs, c.CDI())
 	keepers := keeper.New(keeper.Config{Dir: conf.IORoot, Debug: c.Debug}, d.log)
 	d.Containers, err = container.New(conf, container.Deps{

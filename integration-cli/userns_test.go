@@ -1,0 +1,150 @@
+package integrationcli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/moby/sys/user"
+
+	"gantry/internal/testutil/busybox"
+	"gantry/internal/testutil/engine"
+	"gantry/internal/testutil/need"
+)
+
+// remapUser is a user of every Debian, whose subordinate ids the tests lend him.
+const remapUser = "daemon"
+
+// subordinate lends remapUser subordinate ids where he has none, and returns the host's id
+// of a container's root.
+func subordinate(t *testing.T) int {
+	t.Helper()
+	need.Root(t, "writes /etc/subuid")
+	first := 0
+	for _, path := range []string{"/etc/subgid", "/etc/subuid"} {
+		old, err := os.ReadFile(path)
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		all, err := user.ParseSubID(strings.NewReader(string(old)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := int64(700000)
+		for _, s := range all {
+			next = max(next, s.SubID+s.Count)
+			if s.Name == remapUser && first == 0 {
+				first = int(s.SubID)
+			}
+		}
+		if first > 0 {
+			continue
+		}
+		line := fmt.Sprintf("%s:%d:65536\n", remapUser, next)
+		if err := os.WriteFile(path, append(old, line...), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			now, _ := os.ReadFile(path)
+			os.WriteFile(path, []byte(strings.Replace(string(now), line, "", 1)), 0o644)
+		})
+		if path == "/etc/subuid" {
+			first = int(next)
+		}
+	}
+	return first
+}
+
+// startRemapped runs an engine whose containers have ids of their own.
+func startRemapped(t *testing.T, args ...string) (e *engine.Engine, root int) {
+	t.Helper()
+	root = subordinate(t)
+	e = engine.Start(t, append([]string{"--userns-remap", remapUser}, args...)...)
+	e.Load(busybox.Archive(t, busybox.Config{}, image))
+	return e, root
+}
+
+func hostOwner(t *testing.T, path string) string {
+	t.Helper()
+	fi, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := fi.Sys().(*syscall.Stat_t)
+	return fmt.Sprintf("%d:%d", st.Uid, st.Gid)
+}
+
+func TestUserns(t *testing.T) {
+	e, root := startRemapped(t)
+	base := strconv.Itoa(root)
+	secret := t.TempDir()
+	os.WriteFile(secret+"/shadow", []byte("secret\n"), 0o600)
+	os.WriteFile(secret+"/public", []byte("public\n"), 0o644)
+	os.Chmod(secret, 0o755)
+	given := t.TempDir()
+	os.Chown(given, root, root)
+
+	privileged := "…privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode…"
+	run(t, e, []row{
+		{name: "ids", args: sh("id -u; xargs < /proc/self/uid_map; xargs < /proc/self/gid_map"), out: "0\n0 " + base + " 65536\n0 " + base + " 65536"},
+		{name: "files of the image", args: sh("stat -c %u:%g / /bin /etc/passwd /etc /root"), out: "0:0\n0:0\n0:0\n0:0\n0:0"},
+		{name: "files of the engine", args: sh("stat -c %u /etc/hosts /etc/hostname /etc/resolv.conf; echo 1.2.3.4 x >>/etc/hosts && echo ok"), out: "0\n0\n0\nok"},
+		{name: "writes and changes owners", args: sh("touch /x; chown 5:6 /x; stat -c %u:%g /x; echo y >>/etc/passwd; chown 7 /etc/group; stat -c %u:%g /etc/passwd /etc/group"), out: "5:6\n0:0\n7:0"},
+		{name: "user by name", args: sh("id -u; id -g; id -G; touch /tmp/x && stat -c %u /tmp/x", "-u", "tester"), out: "1000\n1000\n1000 50\n1000"},
+		{name: "standard streams can be opened", args: sh("echo out >/dev/stdout; echo err >/dev/stderr"), out: "out", err: "err"},
+		{name: "by another user too", args: sh("echo out >/dev/stdout; echo err >/dev/stderr", "-u", "77:88"), out: "out", err: "err"},
+		{name: "standard input", args: sh("cat /dev/stdin", "-i"), stdin: "in\n", out: "in"},
+		{name: "capabilities", args: sh("grep CapEff /proc/self/status"), out: "CapEff:\t00000000a80425fb"},
+		{name: "all capabilities are of its namespace only", args: sh("mkdir -p /m; mount -t tmpfs none /m && echo mounted; date -s 2001-01-01 2>&1 | grep -o 'not permitted'; mknod /n c 1 3 2>&1 | grep -o 'not permitted'",
+			"--cap-add", "ALL", "--security-opt", "seccomp=unconfined"), out: "mounted\nnot permitted\nnot permitted", code: 0},
+		{name: "devices", args: sh("echo x >/dev/null; head -c 3 /dev/zero | wc -c; ls /dev | grep -v core | tr '\\n' ' '"), out: "3\nfd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero "},
+		{name: "a device of another name", args: sh("head -c 3 /dev/other | wc -c; head -c 2 /dev/zero2 | wc -c", "--device", "/dev/zero:/dev/other", "--device", "/dev/zero:/dev/zero2"), out: "3\n2"},
+		{name: "sysfs and mqueue", args: sh("ls /sys/class/net | xargs; grep -c ' /dev/mqueue mqueue' /proc/mounts"), out: "eth0 lo\n1"},
+		{name: "sysctl of its network", args: sh("cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/net/ipv4/ip_unprivileged_port_start", "--sysctl", "net.ipv4.ip_default_ttl=33"), out: "33\n0"},
+		{name: "sysctl of the host stays", args: sh("echo 1 >/proc/sys/kernel/printk"), code: 1},
+		{name: "shared memory", args: sh("echo x >/dev/shm/x && stat -c %u /dev/shm/x; df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2", "--shm-size", "2m"), out: "0\n2048"},
+		{name: "shareable memory", args: sh("echo x >/dev/shm/x && stat -c %u /dev/shm /dev/shm/x", "--ipc", "shareable"), out: "0\n0"},
+		{name: "tmpfs", args: sh("touch /t/x && stat -c %u:%g /t /t/x", "--tmpfs", "/t:size=1m,uid=5,gid=6,mode=777"), out: "5:6\n0:0"},
+		{name: "init", args: sh("cat /proc/1/comm", "--init"), out: "docker-init"},
+		{name: "working directory", args: sh("pwd; stat -c %u:%g /new /new/dir", "-w", "/new/dir"), out: "/new/dir\n0:0\n0:0"},
+		{name: "working directory of a user", args: sh("touch x; stat -c %u:%g . x", "-w", "/new/dir", "-u", "tester"), out: "1000:1000\n1000:1000"},
+		{name: "read-only root", args: sh("touch /x", "--read-only"), code: 1, err: "…Read-only file system"},
+		{name: "no network", args: sh("ls /sys/class/net", "--network", "none"), out: "lo"},
+		{name: "anonymous volume", args: sh("touch /data/x; stat -c %u:%g /data /data/x", "-v", "/data"), out: "0:0\n0:0"},
+		{name: "a missing source of a bind", args: sh("touch /m/x && stat -c %u /m", "-v", filepath.Join(given, "a/b")+":/m"), out: "0"},
+		{name: "limits", args: sh("true", "-m", "64m", "--cpus", "0.5", "--pids-limit", "30", "--ulimit", "nofile=100:200")},
+		{name: "exit code", args: sh("exit 7"), code: 7},
+		{name: "out of memory", args: sh("tail /dev/zero", "-m", "16m", "--memory-swap", "16m"), code: 137},
+
+		// Root inside is nobody outside.
+		{name: "a file of the host's root can be read if all may", args: sh("cat /m/public; stat -c %u /m/public", "-v", secret+":/m"), out: "public\n65534"},
+		{name: "but not a secret", args: sh("cat /m/shadow", "-v", secret+":/m"), code: 1, err: "…Permission denied"},
+		{name: "nor written", args: sh("echo x >>/m/public", "-v", secret+":/m"), code: 1, err: "…Permission denied"},
+		{name: "nor made", args: sh("touch /m/new", "-v", secret+":/m"), code: 1, err: "…Permission denied"},
+		{name: "nor taken", args: sh("chown 0 /m/public; chmod 777 /m/public", "-v", secret+":/m"), code: 1, err: "…Operation not permitted"},
+		{name: "set-user-id is the container's", args: sh("cp /bin/busybox /m/su; chmod 4755 /m/su", "-v", given+":/m"), out: "-"},
+
+		{name: "privileged", args: sh("true", "--privileged"), code: 125, err: privileged},
+		{name: "the host's network", args: sh("true", "--network", "host"), code: 125, err: "…cannot share the host's network namespace when user namespaces are enabled…"},
+		{name: "the host's processes", args: sh("true", "--pid", "host"), code: 125, err: "…cannot share the host PID namespace when user namespaces are enabled…"},
+		{name: "writable cgroups", args: sh("true", "--security-opt", "writable-cgroups=true"), code: 125, err: "…option WritableCgroups conflicts with user namespaces and rootless mode…"},
+		{name: "an unknown mode", args: sh("true", "--userns", "other"), code: 125, err: "…"},
+
+		{name: "in the host's namespace", args: sh("xargs </proc/self/uid_map; stat -c %u /bin", "--userns", "host"), out: "0 0 4294967295\n0"},
+		{name: "privileged there", args: sh("mkdir /m; mount -t tmpfs none /m && echo mounted", "--userns", "host", "--privileged"), out: "mounted"},
+		{name: "the host's network there", args: sh("ls /sys/class/net | grep -c "+e.Bridge, "--userns", "host", "--network", "host"), out: "1"},
+	})
+	if got := hostOwner(t, given+"/su"); got != base+":"+base {
+		t.Errorf("a file made by a container belongs to %s", got)
+	}
+	if got := hostOwner(t, given+"/a"); got != base+":"+base {
+		t.Errorf("a directory made for a bind belongs to %s", got)
+	}
+	if out := e.Must("info", "--format", "{{.SecurityOptions}}"); !strings.Contains(out, "name=userns") {
+		t.Errorf("security options: %s", out)
+	}
+}
