@@ -6,6 +6,10 @@ import (
 	"slices"
 
 	"gantry/api/shimwire"
+	"gantry/daemon/logger/target/fluentd"
+	"gantry/daemon/logger/target/gelf"
+	"gantry/daemon/logger/target/journald"
+	"gantry/daemon/logger/target/syslog"
 )
 
 // Drivers whose log is the engine's own.
@@ -13,6 +17,14 @@ const (
 	JSONFile = shimwire.DriverJSONFile
 	Local    = shimwire.DriverLocal
 	None     = shimwire.DriverNone
+)
+
+// Drivers whose log is somebody else's: a forwarder takes it there, see daemon/logger/forward.
+const (
+	Syslog   = "syslog"
+	Journald = "journald"
+	Fluentd  = "fluentd"
+	GELF     = "gelf"
 )
 
 // driver is what the engine knows of one log driver.
@@ -30,6 +42,10 @@ type driver struct {
 var drivers = map[string]driver{
 	JSONFile: {check: checkJSONFile, files: jsonFiles},
 	Local:    {check: checkLocal, files: localFiles},
+	Syslog:   {check: syslog.Check},
+	Journald: {check: journald.Check},
+	Fluentd:  {check: fluentd.Check},
+	GELF:     {check: gelf.Check},
 }
 
 // Drivers are the names of the log drivers, sorted, without none, as Docker's info

@@ -17,9 +17,9 @@ import (
 // Entries gives the entries after from, each with the position after it; valid during
 // the call. With a socket it goes on until the container's output has ended, else to the
 // end of the files. It returns the position after the last entry, also with an error,
-// which is take's, ctx's or the file system's. What rotation has removed before it was read
-// is not given.
-func Entries(ctx context.Context, src Source, from logfile.Position, take func(e *logfile.Entry, after logfile.Position) error) (logfile.Position, error) {
+// which is take's, idle's, ctx's or the file system's. What rotation has removed before it
+// was read is not given. idle is called when nothing more has come at the moment.
+func Entries(ctx context.Context, src Source, from logfile.Position, take func(e *logfile.Entry, after logfile.Position) error, idle func() error) (logfile.Position, error) {
 	pos := from
 	noted := func(e *logfile.Entry, after logfile.Position) error {
 		err := take(e, after)
@@ -32,7 +32,7 @@ func Entries(ctx context.Context, src Source, from logfile.Position, take func(e
 	if err != nil || src.Socket == "" {
 		return pos, err
 	}
-	whole, err := listen(ctx, src, pos, noted, func() error { return nil })
+	whole, err := listen(ctx, src, pos, noted, idle)
 	if err != nil || whole {
 		return pos, err
 	}

@@ -1,0 +1,262 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"gantry/api/failpoint"
+	"gantry/daemon/logger/target"
+	"gantry/daemon/logger/target/link"
+)
+
+// forwarder is at one container's log. Its goroutine owns all but runs, done and the
+// channels.
+type forwarder struct {
+	c      Container
+	log    *slog.Logger
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{} // closed when the goroutine has ended
+	again  chan struct{} // has one: do not wait any longer
+	last   chan struct{} // closed: a failure is final
+	runs   int           // guarded by the service's mu; of the container, that have been told
+
+	target *Target
+	state  *stateFile
+	at     progress // read so far, and given to the batch
+	safe   progress // known to have arrived; what is saved
+	older  progress // the same a while ago, at
+	aged   time.Time
+	batch  *batch // nil when empty
+
+	settled time.Time // last
+	loose   bool      // something has been sent since
+	told    time.Time // of losses, last
+	err     error     // of the last pass; valid after done
+	failed  int       // passes in a row
+}
+
+func newForwarder(ctx context.Context, c Container, t *Target, log *slog.Logger) *forwarder {
+	f := &forwarder{
+		c: c, log: log, target: t, done: make(chan struct{}),
+		again: make(chan struct{}, 1), last: make(chan struct{}), runs: 1,
+	}
+	f.ctx, f.cancel = context.WithCancel(ctx)
+	return f
+}
+
+// poke has the target tried at once.
+func (f *forwarder) poke() {
+	select {
+	case f.again <- struct{}{}:
+	default:
+	}
+}
+
+// hurry has the rest sent now or never. It is called once.
+func (f *forwarder) hurry() { close(f.last) }
+
+// run forwards until all is sent and over agrees, or until ctx ends.
+func (f *forwarder) run(s *Service) {
+	defer close(f.done)
+	defer f.cancel()
+	defer f.close()
+	for {
+		runs := s.runs(f)
+		f.err = f.pass()
+		switch {
+		case f.ctx.Err() != nil:
+			return
+		case f.err != nil:
+			f.fail()
+			if !f.pause() {
+				return
+			}
+		case s.over(f, runs):
+			return
+		}
+	}
+}
+
+// pass forwards from the last safe position to the log's end, which while the container
+// runs is the container's.
+func (f *forwarder) pass() error {
+	if err := f.open(); err != nil {
+		return err
+	}
+	f.at = f.safe
+	f.dropBatch()
+	err := f.read(f.ctx)
+	if err == nil {
+		return nil
+	}
+	f.target.Close()
+	f.loose = false
+	if link.Reset(err) {
+		f.safe = f.older
+	}
+	return err
+}
+
+// open makes what the first pass finds missing.
+func (f *forwarder) open() (err error) {
+	if f.state == nil {
+		if f.state, f.safe, err = openState(f.c.State); err != nil {
+			return err
+		}
+		f.older = f.safe
+	}
+	if f.target == nil {
+		f.target, err = open(f.c)
+	}
+	return err
+}
+
+// close ends the forwarder's work: what has been sent may still be found to have arrived.
+func (f *forwarder) close() {
+	if f.target != nil {
+		if f.loose {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), time.Second)
+			f.settle(ctx) //nolint:errcheck // it is sent again then
+			cancel()
+		}
+		f.target.Close()
+	}
+	f.dropBatch()
+	if f.state != nil {
+		f.state.Close()
+	}
+}
+
+// fail tells of the first failure in a row.
+func (f *forwarder) fail() {
+	if f.failed == 0 {
+		f.log.Warn("cannot forward log, to be tried again", "err", f.err)
+	}
+	f.failed++
+}
+
+// pause waits before the next pass; false when there is to be none.
+func (f *forwarder) pause() bool {
+	select {
+	case <-f.last: // that pass was the last
+		return false
+	default:
+	}
+	var pace target.Pace
+	if f.target != nil {
+		pace = f.target.pace
+	}
+	wait := backOff(pace, f.failed-1)
+	timer := time.NewTimer(wait + rand.N(wait/4+1))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-f.again:
+	case <-f.last:
+	case <-f.ctx.Done():
+		return false
+	}
+	return true
+}
+
+const (
+	firstWait = 100 * time.Millisecond
+	maxWait   = 30 * time.Second
+)
+
+// backOff is the wait before the nth attempt, from 0, to reach a target again.
+func backOff(p target.Pace, n int) time.Duration {
+	first := p.First
+	if first <= 0 {
+		first = firstWait
+	}
+	wait := first
+	for i := p.Tries; i < n && wait < maxWait; i++ {
+		wait *= 2
+	}
+	return min(wait, max(maxWait, first))
+}
+
+// settleEvery is how often at least what is sent is made safe while more comes.
+const settleEvery = 100 * time.Millisecond
+
+// send hands the batch over.
+func (f *forwarder) send(ctx context.Context) error {
+	if f.batch == nil {
+		return nil
+	}
+	for rest := f.batch.entries; len(rest) > 0; {
+		err := f.target.Send(ctx, rest)
+		r, refused := errors.AsType[*target.Refused](err)
+		if err != nil && !refused {
+			return err
+		}
+		if !refused {
+			break
+		}
+		f.at.lost.refuse(r.Err)
+		rest = rest[r.Index+1:]
+	}
+	failpoint.Hit("daemon/logger/forward.send.sent")
+	f.dropBatch()
+	f.loose = true
+	if time.Since(f.settled) > settleEvery {
+		return f.settle(ctx)
+	}
+	return nil
+}
+
+// settle waits until what has been sent has arrived, and remembers it.
+func (f *forwarder) settle(ctx context.Context) error {
+	if !f.loose {
+		return nil
+	}
+	if err := f.target.Settle(ctx); err != nil {
+		return err
+	}
+	if f.failed > 0 {
+		f.log.Info("log is forwarded again", "attempts", f.failed)
+		f.failed = 0
+	}
+	f.loose, f.settled = false, time.Now()
+	if f.settled.Sub(f.aged) > aging {
+		f.older, f.aged = f.safe, f.settled
+	}
+	if f.at.lost.any() && f.settled.Sub(f.told) > tellEvery {
+		f.tell()
+	}
+	f.safe = f.at
+	return f.state.save(f.safe)
+}
+
+// tellEvery is how often at most losses are told while more comes.
+const tellEvery = 10 * time.Second
+
+// tell logs what has been lost since the last time, if anything.
+func (f *forwarder) tell() {
+	f.at.lost.tell(f.log)
+	f.at.lost, f.safe.lost, f.told = losses{}, losses{}, time.Now()
+}
+
+// aging is how far at least the position lies back that a forwarder returns to when a
+// connection is reset, by which its target's kernel says that it has thrown away
+// something that it had acknowledged.
+const aging = time.Second
+
+// idle is called when nothing more has come: all that was taken is to arrive.
+func (f *forwarder) idle(ctx context.Context) error {
+	if err := f.send(ctx); err != nil {
+		return err
+	}
+	if err := f.settle(ctx); err != nil {
+		return err
+	}
+	if f.at.lost.any() {
+		f.tell()
+	}
+	return nil
+}
