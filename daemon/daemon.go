@@ -51,7 +51,6 @@ type Daemon struct {
 	Metrics       *metrics.Set // nil where nobody wants any
 
 	remap        userns.Mapping // of new containers
-	remap        userns.Mapping // of new containers
 	devices      *device.Drivers
 	id, hostname string
 	db, run      *database.DB

@@ -12,9 +12,11 @@ import (
 	"gantry/daemon/authorization"
 	"gantry/daemon/config"
 	"gantry/daemon/container"
+	"gantry/daemon/health"
 	"gantry/daemon/metrics"
 	"gantry/daemon/network"
 	"gantry/daemon/plugin"
+	"gantry/daemon/probe"
 	"gantry/daemon/system"
 )
 
@@ -90,4 +92,22 @@ func (t networkTimer) Release(ctx context.Context, containerID string) error {
 		t.metrics.Network("release", time.Since(start))
 	}
 	return err
+}
+
+// countedChecks are the containers, with their health checks counted.
+func countedChecks(c probe.Containers, m *metrics.Set) probe.Containers {
+	if m == nil {
+		return c
+	}
+	return checkCounter{c, m}
+}
+
+type checkCounter struct {
+	probe.Containers
+	metrics *metrics.Set
+}
+
+func (c checkCounter) Checked(id string, check health.Check, r containertypes.HealthcheckResult, valid func() bool) *health.Health {
+	c.metrics.Check(r.ExitCode != 0)
+	return c.Containers.Checked(id, check, r, valid)
 }

@@ -80,7 +80,6 @@ func (d *Daemon) makeContainers(c *config.Config, core *client.Client) error {
 		return err
 	}
 	conf.Remap = d.remap
-	conf.Remap = d.remap
 	d.devices = device.New(c.CDISpecDirs, c.CDI())
 	keepers := keeper.New(keeper.Config{Dir: conf.IORoot, Debug: c.Debug}, d.log)
 	d.Containers, err = container.New(conf, container.Deps{
@@ -98,7 +97,7 @@ func (d *Daemon) makeContainers(c *config.Config, core *client.Client) error {
 	d.Images.SetUsers(d.imageUsers)
 	d.Execs = exec.New(exec.Config{NoNewPrivileges: conf.NoNewPrivileges, Ulimits: conf.Ulimits, Host: conf.Host, Keepers: keepers}, d.Containers, core.Tasks(), d.log)
 	d.onClose(d.Execs.Close)
-	d.Probes = probe.New(d.Containers, d.Execs, core.Tasks(), nil, d.log)
+	d.Probes = probe.New(countedChecks(d.Containers, d.Metrics), d.Execs, core.Tasks(), nil, d.log)
 	d.onClose(d.Probes.Close)
 	return nil
 }
