@@ -11,19 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (u *unpacker) owner(hdr *tar.Header) (uid, gid int) {
+// owner is who on the host owns an entry.
+func (u *unpacker) owner(hdr *tar.Header) (uid, gid int, err error) {
+	uid, gid = hdr.Uid, hdr.Gid
 	if u.Owner != nil {
-		return u.Owner.UID, u.Owner.GID
+		uid, gid = u.Owner.UID, u.Owner.GID
 	}
-	return hdr.Uid, hdr.Gid
+	return u.Root.IDs().ToHost(uid, gid)
 }
 
 // attributes sets owner, extended attributes and mode of an open file. The owner comes
 // first: a change of it drops set-uid bits and capabilities.
 func (u *unpacker) attributes(f *os.File, hdr *tar.Header) error {
 	fd := int(f.Fd())
-	uid, gid := u.owner(hdr)
-	if err := unix.Fchown(fd, uid, gid); err != nil {
+	uid, gid, err := u.owner(hdr)
+	if err == nil {
+		err = unix.Fchown(fd, uid, gid)
+	}
+	if err != nil {
 		return fmt.Errorf("set owner %d:%d: %w", uid, gid, err)
 	}
 	if err := setXattrs(hdr, func(name string, value []byte) error { return unix.Fsetxattr(fd, name, value, 0) }); err != nil {
@@ -40,8 +45,11 @@ func mode(hdr *tar.Header) uint32 { return uint32(hdr.Mode & 0o7777) } //nolint:
 // attributesAt does the same for links, FIFOs and devices, and sets their times.
 func (u *unpacker) attributesAt(p place, hdr *tar.Header) error {
 	fd := int(p.dir.Fd())
-	uid, gid := u.owner(hdr)
-	if err := unix.Fchownat(fd, p.base, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	uid, gid, err := u.owner(hdr)
+	if err == nil {
+		err = unix.Fchownat(fd, p.base, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if err != nil {
 		return fmt.Errorf("set owner %d:%d of %s: %w", uid, gid, p.full, err)
 	}
 	set := func(name string, value []byte) error { return unix.Lsetxattr(childPath(p.dir, p.base), name, value, 0) }

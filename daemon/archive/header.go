@@ -6,15 +6,19 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gantry/daemon/userns"
 )
 
 const capability = "security.capability"
 
-// header describes a file in PAX form; caps is its security.capability.
-func header(name string, st *unix.Stat_t, caps []byte) *tar.Header {
+// header describes a file in PAX form, with the ids that it has inside; caps is its
+// security.capability.
+func (p *packer) header(name string, st *unix.Stat_t, caps []byte) *tar.Header {
+	uid, gid := userns.Inside(p.ids, st.Uid, st.Gid)
 	h := &tar.Header{
 		Format: tar.FormatPAX, Name: name,
-		Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid),
+		Mode: int64(st.Mode & 0o7777), Uid: uid, Gid: gid,
 		ModTime: time.Unix(st.Mtim.Sec, 0),
 	}
 	switch kind(st) {

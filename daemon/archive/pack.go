@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/daemon/rootfs"
+	"gantry/daemon/userns"
 )
 
 // Pack writes the tar of what is at name, a path of Clean's that Stat has found: a file,
@@ -21,13 +22,13 @@ import (
 // which for "/" is nothing and for "dir/." is ".". Sockets and what vanishes meanwhile
 // are left out; a file is as long as it was when its entry began.
 func Pack(ctx context.Context, w io.Writer, root *rootfs.Root, name string) error {
-	return pack(ctx, w, func(p *packer) error { return p.path(root, name) })
+	return pack(ctx, w, root.IDs(), func(p *packer) error { return p.path(root, name) })
 }
 
 // PackAll writes the tar of all that is in root, with names relative to it and without
 // an entry of its own.
 func PackAll(ctx context.Context, w io.Writer, root *rootfs.Root) error {
-	return pack(ctx, w, func(p *packer) error {
+	return pack(ctx, w, root.IDs(), func(p *packer) error {
 		dir, err := root.OpenInRoot("/", unix.O_RDONLY|unix.O_DIRECTORY)
 		if err != nil {
 			return err
@@ -37,9 +38,9 @@ func PackAll(ctx context.Context, w io.Writer, root *rootfs.Root) error {
 	})
 }
 
-func pack(ctx context.Context, w io.Writer, walk func(*packer) error) error {
+func pack(ctx context.Context, w io.Writer, ids userns.Mapping, walk func(*packer) error) error {
 	out := bufio.NewWriterSize(w, 64<<10) // for headers; data goes past it
-	p := &packer{ctx: ctx, tar: tar.NewWriter(out), links: map[inode]string{}, buf: make([]byte, bufferSize)}
+	p := &packer{ctx: ctx, ids: ids, tar: tar.NewWriter(out), links: map[inode]string{}, buf: make([]byte, bufferSize)}
 	if err := walk(p); err != nil {
 		return fmt.Errorf("write archive: %w", err)
 	}
@@ -54,6 +55,7 @@ type inode struct{ dev, ino uint64 }
 // packer is one archive being written.
 type packer struct {
 	ctx   context.Context
+	ids   userns.Mapping // of the tree; entries have those inside
 	tar   *tar.Writer
 	links map[inode]string // entries of files with further names
 	buf   []byte
@@ -91,7 +93,7 @@ func (p *packer) directory(name string, dir *os.File, depth int) error {
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
 		return fmt.Errorf("fstat: %w", err)
 	}
-	if err := p.tar.WriteHeader(header(name+"/", &st, openedCap(dir))); err != nil {
+	if err := p.tar.WriteHeader(p.header(name+"/", &st, openedCap(dir))); err != nil {
 		return err
 	}
 	return p.children(name+"/", dir, depth)
@@ -150,7 +152,7 @@ func (p *packer) entry(name, base string, dir *os.File, depth int) error {
 		return p.directory(name, sub, depth+1)
 	}
 	if first, ok := p.links[inode{st.Dev, st.Ino}]; ok && st.Nlink > 1 {
-		hdr := header(name, &st, nil)
+		hdr := p.header(name, &st, nil)
 		hdr.Typeflag, hdr.Linkname, hdr.Size = tar.TypeLink, first, 0
 		return p.tar.WriteHeader(hdr)
 	}
@@ -173,11 +175,11 @@ func (p *packer) write(name, base string, dir *os.File, st *unix.Stat_t) error {
 		if err != nil {
 			return vanished{fmt.Errorf("readlinkat: %w", err)}
 		}
-		hdr := header(name, st, nil)
+		hdr := p.header(name, st, nil)
 		hdr.Linkname = string(buf[:n])
 		return p.tar.WriteHeader(hdr)
 	}
-	return p.tar.WriteHeader(header(name, st, childCap(dir, base)))
+	return p.tar.WriteHeader(p.header(name, st, childCap(dir, base)))
 }
 
 // file writes a regular file. It must not end before its length is reached: an archive
@@ -195,7 +197,7 @@ func (p *packer) file(name, base string, dir *os.File) error {
 	if kind(&st) != unix.S_IFREG {
 		return vanished{errors.New("is no file any more")}
 	}
-	if err := p.tar.WriteHeader(header(name, &st, openedCap(f))); err != nil {
+	if err := p.tar.WriteHeader(p.header(name, &st, openedCap(f))); err != nil {
 		return err
 	}
 	return p.data(f, name, st.Size)

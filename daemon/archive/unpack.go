@@ -22,7 +22,8 @@ type Target struct {
 	Dir  string // absolute, clean, without links: Root.Resolve's
 	// KeepKind refuses to replace a directory by something else and the reverse.
 	KeepKind bool
-	// Owner, when not nil, owns all that is made, whatever the archive says.
+	// Owner, when not nil, owns all that is made, whatever the archive says. As there, the
+	// ids are those inside.
 	Owner *Owner
 	// Go is asked before each entry and each piece of data; its error ends the work.
 	Go func() error

@@ -126,6 +126,26 @@ func parse(list []user.IDMap, value string) ([]user.IDMap, error) {
 	return list, nil
 }
 
+// Unmapped is what the kernel shows of an id of the host that has none inside.
+const Unmapped = 65534
+
+// Inside is what ids of the host are inside.
+func Inside(m Mapping, uid, gid uint32) (insideUID, insideGID int) {
+	return inside(m.UIDMaps, uid), inside(m.GIDMaps, gid)
+}
+
+func inside(list []user.IDMap, id uint32) int {
+	if len(list) == 0 {
+		return int(id)
+	}
+	for _, r := range list {
+		if n := int64(id) - r.ParentID; n >= 0 && n < r.Count {
+			return int(r.ID + n)
+		}
+	}
+	return Unmapped
+}
+
 // Spec is a side of a mapping in the words of the runtime specification.
 func Spec(list []user.IDMap) (out []specs.LinuxIDMapping) {
 	for _, r := range list {

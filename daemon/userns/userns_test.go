@@ -165,6 +165,23 @@ func TestOptionsAndLabels(t *testing.T) {
 	}
 }
 
+func TestInside(t *testing.T) {
+	for _, c := range []struct {
+		m        Mapping
+		uid, gid uint32
+		u, g     int
+	}{
+		{one, 100000, 200001, 0, 1},
+		{one, 165535, 265536, 65535, Unmapped},
+		{one, 0, 99999, Unmapped, Unmapped},
+		{Mapping{}, 5, 6, 5, 6},
+	} {
+		if u, g := Inside(c.m, c.uid, c.gid); u != c.u || g != c.g {
+			t.Errorf("%d:%d is %d:%d inside, want %d:%d", c.uid, c.gid, u, g, c.u, c.g)
+		}
+	}
+}
+
 func TestHold(t *testing.T) {
 	need.Root(t, "makes user namespaces")
 	var gone int

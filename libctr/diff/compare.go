@@ -19,6 +19,7 @@ import (
 	coremount "gantry/libctr/core/mount"
 	"gantry/libctr/layer"
 	"gantry/libctr/mount"
+	"gantry/libctr/snapshot/idmap"
 )
 
 // labelUncompressed is the diff id on a layer blob.
@@ -105,9 +106,20 @@ func (d *Differ) label(ctx context.Context, blob digest.Digest, labels map[strin
 // withSource calls fn with the directories to compare. When the upper mount is an
 // overlay right above the lower, its upper directory is all there is to look at.
 func withSource(ctx context.Context, lower, upper []coremount.Mount, fn func(layer.Source) error) error {
+	var options []string
+	for _, m := range upper {
+		options = append(options, m.Options...)
+	}
+	inside, err := idmap.Inside(options)
+	if err != nil {
+		return err
+	}
 	return mount.WithDetached(ctx, mount.ReadOnly(lower), func(low string) error {
 		if t, ok := overlayTarget(upper); ok && above(t.Lower, lower) && plainOverlay(upper[0].Options) {
-			return fn(layer.Source{Lower: low, Upper: t.Dir, Overlay: true, UserXattr: t.UserXattr})
+			return fn(layer.Source{Lower: low, Upper: t.Dir, Overlay: true, UserXattr: t.UserXattr, Inside: inside})
+		}
+		if inside != nil && len(upper) == 1 && upper[0].Type == "overlay" {
+			return errdefs.NotImplemented("overlay with mapped ids whose upper directory does not tell by itself what it changes")
 		}
 		return mount.WithDetached(ctx, mount.ReadOnly(upper), func(up string) error {
 			return fn(layer.Source{Lower: low, Upper: up})

@@ -28,6 +28,8 @@ type Source struct {
 	// Lower, with overlayfs's whiteouts: what it does not have is unchanged.
 	Overlay   bool
 	UserXattr bool // the overlay marks with user.overlay.* in place of trusted.overlay.*
+	// Inside turns Upper's owners into those that Lower and the layer have; nil changes none.
+	Inside func(uid, gid uint32) (insideUID, insideGID uint32)
 }
 
 // Diff writes the changes from lower to upper as a layer tar, in the order of the
@@ -265,7 +267,7 @@ func (d *differ) same(base string, lower, upper *os.File, l, u *unix.Stat_t) (bo
 
 // attributesDiffer compares mode, owner and the attributes that a layer keeps.
 func (d *differ) attributesDiffer(lower, upper ref, l, u *unix.Stat_t) (bool, error) {
-	if l.Mode != u.Mode || l.Uid != u.Uid || l.Gid != u.Gid {
+	if uid, gid := d.owner(u); l.Mode != u.Mode || l.Uid != uid || l.Gid != gid {
 		return true, nil
 	}
 	a, err := keptXattrs(lower)
@@ -277,6 +279,14 @@ func (d *differ) attributesDiffer(lower, upper ref, l, u *unix.Stat_t) (bool, er
 		return false, changing(err)
 	}
 	return !equalAttrs(a, b), nil
+}
+
+// owner is who owns a file of the upper tree, in the ids of the layer.
+func (d *differ) owner(u *unix.Stat_t) (uid, gid uint32) {
+	if d.source.Inside == nil {
+		return u.Uid, u.Gid
+	}
+	return d.source.Inside(u.Uid, u.Gid)
 }
 
 func (d *differ) sameData(base string, lower, upper *os.File) (bool, error) {

@@ -124,11 +124,12 @@ func (d *differ) writeFile(name, base string, dir *os.File) error {
 
 // header describes a file; file is the same file.
 func (d *differ) header(name string, file ref, st *unix.Stat_t) (*tar.Header, error) {
+	uid, gid := d.owner(st)
 	hdr := &tar.Header{
 		Name:    name,
 		Mode:    int64(st.Mode & 0o7777),
-		Uid:     int(st.Uid),
-		Gid:     int(st.Gid),
+		Uid:     int(uid),
+		Gid:     int(gid),
 		ModTime: time.Unix(st.Mtim.Sec, 0),
 	}
 	switch st.Mode & unix.S_IFMT {

@@ -9,7 +9,8 @@ import (
 
 // ReadOnly returns mounts that show the same and change nothing. An overlay's upper
 // directory becomes its topmost lower one, since it may be mounted elsewhere and an
-// upper directory must have one mount only.
+// upper directory must have one mount only. Ids are not mapped: a bind shows those of the
+// inside, which it has on disk.
 func ReadOnly(mounts []mount.Mount) []mount.Mount {
 	out := slices.Clone(mounts)
 	for i, m := range out {
@@ -17,7 +18,7 @@ func ReadOnly(mounts []mount.Mount) []mount.Mount {
 			out[i].Options = lowered(m.Options)
 		}
 		out[i].Options = append(slices.DeleteFunc(slices.Clone(out[i].Options), func(o string) bool {
-			return o == "rw" || o == "ro"
+			return o == "rw" || o == "ro" || strings.HasPrefix(o, "uidmap=") || strings.HasPrefix(o, "gidmap=")
 		}), "ro")
 	}
 	return out

@@ -9,6 +9,42 @@ import (
 	"gantry/libctr/core/snapshot"
 )
 
+// unmapped is what the kernel shows of an id of the host that has none inside.
+const unmapped = 65534
+
+// Inside reads the options that Options has given: what the host's owners are inside. nil
+// when there are none. InvalidArgument.
+func Inside(options []string) (func(uid, gid uint32) (insideUID, insideGID uint32), error) {
+	labels := map[string]string{}
+	for _, o := range options {
+		switch key, value, _ := strings.Cut(o, "="); key {
+		case "uidmap":
+			labels[snapshot.LabelUIDMapping] = value
+		case "gidmap":
+			labels[snapshot.LabelGIDMapping] = value
+		}
+	}
+	if len(labels) == 0 {
+		return nil, nil
+	}
+	if err := Check(labels); err != nil {
+		return nil, err
+	}
+	return func(uid, gid uint32) (uint32, uint32) {
+		return toInside(labels[snapshot.LabelUIDMapping], uid), toInside(labels[snapshot.LabelGIDMapping], gid)
+	}, nil
+}
+
+func toInside(mapping string, id uint32) uint32 {
+	for r := range strings.SplitSeq(mapping, ",") {
+		inside, host, size, err := parse(r)
+		if err == nil && id >= host && id-host < size {
+			return inside + (id - host)
+		}
+	}
+	return unmapped
+}
+
 // maxRanges is the kernel's bound of lines in a user namespace's map.
 const maxRanges = 340
 

@@ -7,6 +7,24 @@ import (
 	"gantry/libctr/core/snapshot"
 )
 
+func TestInside(t *testing.T) {
+	if f, err := Inside([]string{"index=off", "lowerdir=/a"}); f != nil || err != nil {
+		t.Errorf("no mapping: %v", err)
+	}
+	f, err := Inside([]string{"uidmap=0:7:1,1:100000:10", "gidmap=0:200000:10", "index=off"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range [][4]uint32{{7, 200000, 0, 0}, {100009, 200009, 10, 9}, {100010, 0, 65534, 65534}} {
+		if u, g := f(c[0], c[1]); u != c[2] || g != c[3] {
+			t.Errorf("%d:%d is %d:%d inside, want %d:%d", c[0], c[1], u, g, c[2], c[3])
+		}
+	}
+	if _, err := Inside([]string{"uidmap=0:7:1"}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("users alone: %v", err)
+	}
+}
+
 func TestOwner(t *testing.T) {
 	for _, c := range []struct {
 		name, uids, gids string
