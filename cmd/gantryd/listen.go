@@ -34,7 +34,7 @@ func listen(c *config.Config, log *slog.Logger) (all []net.Listener, err error) 
 		case "fd":
 			opened, err = inherited(addr)
 		case "tcp":
-			opened, err = listenTCP(c, addr)
+			opened, err = listenTCP(c, addr, log)
 		default:
 			opened, err = listenUnix(c, addr, log)
 		}
@@ -74,10 +74,14 @@ func inherited(addr string) ([]net.Listener, error) {
 	return all, nil
 }
 
-func listenTCP(c *config.Config, addr string) ([]net.Listener, error) {
+func listenTCP(c *config.Config, addr string, log *slog.Logger) ([]net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, err
+	}
+	if !c.TLSVerify.Value {
+		log.Warn("Binding to IP address without --tlsverify is insecure and gives root access on this machine to everyone who has access to your network.", "host", addr)
+		log.Warn("Binding to an IP address, even on localhost, can also give access to scripts run in a browser. Be safe out there!", "host", addr)
 	}
 	if !c.UseTLS() {
 		return []net.Listener{l}, nil
@@ -89,7 +93,7 @@ func listenTCP(c *config.Config, addr string) ([]net.Listener, error) {
 	conf, err := tlsconfig.Server(opts)
 	if err != nil {
 		l.Close()
-		return nil, err
+		return nil, fmt.Errorf("invalid TLS configuration: %w", err)
 	}
 	conf.NextProtos = []string{"http/1.1"}
 	return []net.Listener{tls.NewListener(l, conf)}, nil
@@ -124,10 +128,10 @@ func listenUnix(c *config.Config, path string, log *slog.Logger) ([]net.Listener
 func own(path string, c *config.Config, log *slog.Logger) error {
 	gid, err := groupID(c.Group)
 	if err != nil {
-		if c.GroupSet {
+		if c.Group != config.DefaultGroup {
 			return fmt.Errorf("group %s: %w", c.Group, err)
 		}
-		log.Info("no such group: the socket is root's only", "group", c.Group)
+		log.Warn("no such group: the socket is root's only", "group", c.Group)
 		gid = 0
 	}
 	if err := os.Chown(path, 0, gid); err != nil {

@@ -21,6 +21,7 @@ const (
 	DefaultPidFile    = "/run/gantry/gantry.pid"
 	DefaultBridge     = "gantry0"
 	DefaultRuntime    = "gantry"
+	DefaultGroup      = "docker" // of the socket; root's only where there is none
 )
 
 // BuiltinRuntimes are the names of the built-in runtime, unless an entry of "runtimes"
@@ -32,7 +33,6 @@ type Config struct {
 	// Listening and access.
 	Hosts         []string // unix://, tcp://, fd://
 	Group         string   // of unix sockets
-	GroupSet      bool     // the group was asked for, so its absence is worth a warning
 	TLS           Bool
 	TLSVerify     Bool
 	TLSCACert     string
@@ -139,7 +139,7 @@ type Bool struct{ Set, Value bool }
 // New returns the defaults.
 func New() *Config {
 	return &Config{
-		Group:            "docker",
+		Group:            DefaultGroup,
 		MinAPIVersion:    rest.MinVersion,
 		PidFile:          DefaultPidFile,
 		DataRoot:         DefaultDataRoot,

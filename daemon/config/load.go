@@ -51,7 +51,6 @@ func Load(args []string, usage io.Writer) (*Config, error) {
 	if err := c.readFile(opts, set); err != nil {
 		return nil, err
 	}
-	c.GroupSet = set.Changed("group")
 	return c, c.finish()
 }
 
@@ -64,7 +63,9 @@ func addForeign(set *pflag.FlagSet) {
 		}
 		set.Var(&value{kind: "string", set: func(string, bool) error { return nil }}, name, "")
 		set.Lookup(name).Hidden = true
-		set.Lookup(name).NoOptDefVal = "true" // their value, if any, is not looked at
+		if slices.Contains(switches, name) {
+			set.Lookup(name).NoOptDefVal = "true" // the others have a value, which is not looked at
+		}
 	}
 }
 

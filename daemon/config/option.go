@@ -41,6 +41,11 @@ var accepted = []string{
 	"userland-proxy-path",
 }
 
+// switches are those of refused and accepted that stand without a value.
+var switches = []string{
+	"cri-containerd", "rootless", "selinux-enabled", "ipv6", "icc", "allow-direct-routing", "restart",
+}
+
 // plurals maps a repeatable flag to its key in the file where the two differ.
 var plurals = map[string]string{
 	"storage-opt": "storage-opts", "default-network-opt": "default-network-opts",

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -126,13 +127,16 @@ func (e *Engine) TryLaunch(env ...string) error {
 	args := append([]string{
 		"--data-root", filepath.Join(e.Dir, "data"), "--exec-root", filepath.Join(e.Dir, "exec"),
 		"-H", "unix://" + e.Socket(), "--pidfile", filepath.Join(e.Dir, "pid"),
-		"--config-file", filepath.Join(e.Dir, "daemon.json"), "-D",
+		"--config-file", filepath.Join(e.Dir, "daemon.json"),
 		"--bridge", e.Bridge, "--bip", e.Subnet + ".1/24",
 	}, e.args...)
 	// So that the whole suite can be run on another runtime or with another option.
 	args = append(args, strings.Fields(os.Getenv("GANTRY_TEST_ARGS"))...)
 	if _, err := os.Stat(filepath.Join(e.Dir, "daemon.json")); errors.Is(err, os.ErrNotExist) {
 		os.WriteFile(filepath.Join(e.Dir, "daemon.json"), []byte("{}"), 0o600)
+	}
+	if !e.inFile("debug") { // a setting may be given once
+		args = append(args, "-D")
 	}
 	words := append([]string{Binary(e.t, "gantryd")}, args...)
 	if e.machine != nil {
@@ -171,6 +175,12 @@ func (e *Engine) TryLaunch(env ...string) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// inFile says whether daemon.json has a key.
+func (e *Engine) inFile(key string) bool {
+	raw, _ := os.ReadFile(filepath.Join(e.Dir, "daemon.json"))
+	return bytes.Contains(raw, []byte(strconv.Quote(key)))
 }
 
 // Ended is closed when the daemon's process of the last launch has ended.
