@@ -90,6 +90,9 @@ type act func(s *site) error
 var acts = map[string]act{
 	"daemon/container.":                     (*site).live,
 	"daemon/exec.":                          (*site).live,
+	"daemon/keeper.":                        (*site).liveForeign,
+	"shim/keeper.":                          (*site).liveForeign,
+	"shim/boot.keep.":                       (*site).liveForeign,
 	"daemon/network":                        (*site).live,
 	"daemon/network.allocate.host-recorded": (*site).liveOnHost,
 	"daemon/volume.":                        (*site).live,
@@ -143,11 +146,14 @@ type said struct {
 	noContainer, noVolume    string // their removal was acknowledged
 	noImage                  string
 	up                       bool // started, and not asked to be stopped
+	awake                    bool // nobody has asked for a pause
 }
 
 func newSite(t *testing.T, reg *registrytest.Registry) *site {
 	t.Helper()
 	s := &site{e: start(t), reg: reg}
+	s.e.Must("create", "--name", "first", image, "true") // makes the image's init layer, which stays
+	s.e.Must("rm", "first")
 	if !s.e.Place().Agree(t) {
 		t.FailNow()
 	}
@@ -242,6 +248,9 @@ func (s *site) settled(t *testing.T, up bool) {
 		if x.gone != "" && have(fmt.Sprintf(x.path, x.gone)) {
 			t.Errorf("%s was removed and is there", x.gone)
 		}
+	}
+	if s.said.awake && strings.TrimSpace(s.e.Docker("inspect", "-f", "{{.State.Paused}}", "fp").Stdout) == "true" {
+		t.Error("the container is paused, and nobody has asked for it")
 	}
 	if up && s.said.up && !s.running(t) {
 		t.Error("the container was started and does not run")

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -45,7 +47,7 @@ func (k *Keepers) launch(id string, init shimwire.Fifos) error {
 		args = append(args, "-debug")
 	}
 	c := &child{cmd: exec.Command(binary, append(args, "keep")...), init: init, done: make(chan struct{})}
-	c.cmd.Dir, c.cmd.Env = "/", []string{"PATH=" + os.Getenv("PATH"), "GOMAXPROCS=1"}
+	c.cmd.Dir, c.cmd.Env = "/", append(environ(), "GOMAXPROCS=1")
 	c.cmd.ExtraFiles = []*os.File{socket}
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := c.cmd.Start(); err != nil {
@@ -56,6 +58,14 @@ func (k *Keepers) launch(id string, init shimwire.Fifos) error {
 	k.mu.Unlock()
 	go k.reap(id, c) // ends with the keeper
 	return nil
+}
+
+// environ is ours without what says something about this process alone.
+func environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return slices.Contains([]string{"NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC"}, name)
+	})
 }
 
 func (k *Keepers) binary() (string, error) {

@@ -23,6 +23,9 @@ import (
 	"gantry/libctr/core/snapshot"
 )
 
+// ForeignRuntime is a runtime whose shim is another's, and keeps its state elsewhere.
+const ForeignRuntime = "foreign"
+
 // Place is an engine: where it keeps its things, and where its records can be asked for.
 type Place struct {
 	Dir, Bridge string
@@ -136,11 +139,16 @@ func (p Place) recorded(ctx context.Context, core *client.Client) (out []string,
 		if !c.State.Running {
 			continue
 		}
-		for _, kind := range []string{"bundle", "work directory", "runtime state", "stream socket", "cgroup", "shim"} {
+		for _, kind := range []string{"bundle", "work directory", "stream socket", "cgroup", "shim"} {
 			out = append(out, kind+" "+c.ID)
 		}
 		out = append(out, fmt.Sprintf("process %d", c.State.Pid))
-		shims++
+		if c.HostConfig.Runtime == ForeignRuntime {
+			out = append(out, "keeper "+c.ID, "fifos "+c.ID, "mount "+p.path(coreState, "moby", c.ID, "rootfs"))
+		} else {
+			out = append(out, "runtime state "+c.ID)
+			shims++
+		}
 		if mode := c.HostConfig.NetworkMode; !mode.IsHost() && !mode.IsContainer() {
 			out = append(out, "netns "+c.ID[:12], "mount "+p.path("exec/netns", c.ID[:12]))
 			if !mode.IsNone() {
@@ -249,6 +257,11 @@ func (p Place) There() (out State) {
 			out = append(out, k.kind+" "+strings.TrimSuffix(name, ".sock"))
 		}
 	}
+	for i, line := range out {
+		if id, ok := strings.CutSuffix(line, ".fifos"); ok {
+			out[i] = strings.Replace(id, "stream socket", "fifos", 1)
+		}
+	}
 	for _, b := range names(p.path(coreBlobs, "*/*")) {
 		out = append(out, "blob "+digest.NewDigestFromEncoded(digest.SHA256, b).String())
 	}
@@ -296,6 +309,9 @@ func ofShim(line string) (out []string) {
 	m := shimID.FindStringSubmatch(line)
 	if m == nil {
 		return []string{"shim " + line}
+	}
+	if f[len(f)-1] == "keep" {
+		return []string{"keeper " + m[1]}
 	}
 	out = append(out, "shim "+m[1])
 	raw, _ := os.ReadFile("/proc/" + f[1] + "/task/" + f[1] + "/children")
