@@ -83,7 +83,7 @@ func Fluentd(t testing.TB, network, addr string, conf *tls.Config) *Sink {
 			}
 			m.Conn = number
 			s.add(m)
-			if chunk != "" && !s.Mute {
+			if chunk != "" && !s.Mute.Load() {
 				ack := msgp.AppendString(msgp.AppendString(msgp.AppendMapHeader(nil, 1), "ack"), chunk)
 				if _, err := c.Write(ack); err != nil {
 					return

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -30,12 +31,12 @@ type Message struct {
 type Sink struct {
 	// Network and Addr are what it listens on.
 	Network, Addr string
-	// Deaf connections are accepted and not read. Set before the first.
-	Deaf bool
+	// Deaf has connections accepted and not read.
+	Deaf atomic.Bool
 	// TLS is spoken where it is not nil. Set by the constructor.
 	TLS *tls.Config
 	// Mute acknowledges nothing, where the protocol would.
-	Mute bool
+	Mute atomic.Bool
 
 	decode func(s *Sink, c net.Conn, number int)
 	packet func(s *Sink, p []byte, oob []byte)
@@ -157,7 +158,7 @@ func (s *Sink) accept(l net.Listener) {
 		s.count++
 		number := s.count
 		s.mu.Unlock()
-		if s.Deaf {
+		if s.Deaf.Load() {
 			continue
 		}
 		conn := raw

@@ -90,12 +90,12 @@ func TestRecord(t *testing.T) {
 // TestNoAcknowledgement has a server that reads and stays silent.
 func TestNoAcknowledgement(t *testing.T) {
 	s := sink.Fluentd(t, "tcp", "", nil)
-	s.Mute = true
+	s.Mute.Store(true)
 	to, _ := open(t, map[string]string{"fluentd-address": s.Addr, "fluentd-request-ack": "1", "fluentd-write-timeout": "50ms"})
 	if err := send(to, t); err == nil || !strings.Contains(err.Error(), "await acknowledgement") {
 		t.Fatal(err)
 	}
-	s.Mute = false
+	s.Mute.Store(false)
 	if err := send(to, t); err != nil {
 		t.Fatalf("over a new connection: %v", err)
 	}
@@ -107,7 +107,7 @@ func TestNoAcknowledgement(t *testing.T) {
 // TestWriteTimeout has a server that reads nothing.
 func TestWriteTimeout(t *testing.T) {
 	s := sink.Fluentd(t, "tcp", "", nil)
-	s.Deaf = true
+	s.Deaf.Store(true)
 	to, _ := open(t, map[string]string{"fluentd-address": s.Addr, "fluentd-write-timeout": "50ms"})
 	line := make([]byte, 16<<10)
 	for range 10000 {
