@@ -110,7 +110,6 @@ func (s *Service) viewParent(ctx context.Context, key string) (mounts []mount.Mo
 	if err != nil {
 		return nil, nil, fmt.Errorf("view snapshot %s: %w", info.Parent, err)
 	}
-	failpoint.Hit("daemon/image.parent.viewed")
 	return mounts, func() { s.dropSnapshot(ctx, view) }, nil
 }
 
