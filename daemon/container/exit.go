@@ -12,6 +12,7 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
+	"gantry/daemon/health"
 	"gantry/daemon/restart"
 	"gantry/daemon/stats"
 	"gantry/libctr/core/task"
@@ -83,6 +84,7 @@ func (s *Service) commitExit(ctx context.Context, e *entry, exit task.Exit) {
 	if exit.At.IsZero() {
 		exit.At = time.Now()
 	}
+	s.restChecks(e.id)
 	oom := s.killedForMemory(ctx, e, int(exit.Code))
 	// The exit first: after the task's release nobody else could tell it.
 	s.update(ctx, e, func(n *Snapshot) { n.Exit = &Ended{Code: exit.Code, At: exit.At.UTC(), OOM: oom} })
@@ -118,6 +120,7 @@ func (s *Service) settle(ctx context.Context, e *entry, exit task.Exit, ran time
 		n.OOMKilled = n.OOMKilled || oom
 		n.Exit = nil
 		n.Network = n.Network.down()
+		n.Health = health.Rest(n.Health)
 	})
 	s.publish(next, events.ActionDie, map[string]string{
 		"exitCode":     strconv.Itoa(next.ExitCode),
@@ -146,6 +149,7 @@ func (s *Service) release(ctx context.Context, e *entry) {
 	_, err := s.Tasks.Delete(ctx, e.id, "")
 	report("delete task", err)
 	failpoint.Hit("daemon/container.exit.task-deleted")
+	report("end streams", s.endStreams(ctx, e.id))
 	report("delete core container", s.Containers.Delete(ctx, e.id))
 	failpoint.Hit("daemon/container.exit.core-deleted")
 	side.Wait()

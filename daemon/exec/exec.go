@@ -47,6 +47,7 @@ type Config struct {
 	Ulimits         []*containertypes.Ulimit
 	Host            host.Features
 	Dial            Dial // nil is the shim's socket
+	Keepers         Keepers
 }
 
 // Service implements router/exec.Backend. Safe for concurrent use.
