@@ -90,6 +90,7 @@ type act func(s *site) error
 var acts = map[string]act{
 	"daemon/container.":                     (*site).live,
 	"daemon/exec.":                          (*site).live,
+	"daemon/logger/forward.":                (*site).liveForwarded,
 	"daemon/keeper.":                        (*site).liveForeign,
 	"shim/keeper.":                          (*site).liveForeign,
 	"shim/boot.keep.":                       (*site).liveForeign,

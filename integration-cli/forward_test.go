@@ -284,3 +284,19 @@ func TestForwardRotation(t *testing.T) {
 		t.Errorf("%d are missing, and the log tells\n%s", missing, log)
 	}
 }
+
+// liveForwarded is live with a container whose log somebody takes.
+func (s *site) liveForwarded() error {
+	to, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	return s.life(object{
+		"Image": image, "Cmd": []string{"sh", "-c", "echo said; exec sleep 1000"},
+		"HostConfig": object{
+			"NetworkMode": "none",
+			"LogConfig":   object{"Type": "gelf", "Config": object{"gelf-address": "udp://" + to.LocalAddr().String()}},
+		},
+	})
+}
