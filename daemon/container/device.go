@@ -21,7 +21,7 @@ import (
 func device(path string) (d specs.LinuxDevice, ok bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
-		return d, false, &fs.PathError{Op: "stat", Path: path, Err: err}
+		return d, false, err // who asks names the path
 	}
 	d = specs.LinuxDevice{Path: path, UID: &st.Uid, GID: &st.Gid}
 	switch st.Mode & unix.S_IFMT {

@@ -40,6 +40,9 @@ func merge(c *containertypes.Config, image *dockerspec.DockerOCIImageConfig) {
 	mergeEnvOf(c, image.Env)
 	mergeCommand(c, image)
 	mergeHealth(c, image.Healthcheck)
+	if len(c.ExposedPorts) == 0 {
+		c.ExposedPorts = nil
+	}
 	for p := range image.ExposedPorts {
 		if c.ExposedPorts == nil {
 			c.ExposedPorts = nat.PortSet{}
@@ -52,6 +55,9 @@ func merge(c *containertypes.Config, image *dockerspec.DockerOCIImageConfig) {
 	}
 	maps.Copy(labels, c.Labels)
 	c.Labels = labels
+	if len(c.Volumes) == 0 {
+		c.Volumes = nil
+	}
 	for v := range image.Volumes {
 		if c.Volumes == nil {
 			c.Volumes = map[string]struct{}{}

@@ -80,7 +80,7 @@ func checkCombined(c *containertypes.Config, h *containertypes.HostConfig, f hos
 		return errors.New("kernel does not support CPU real-time scheduler")
 	case h.CPURealtimePeriod != 0 && h.CPURealtimeRuntime > h.CPURealtimePeriod:
 		return errors.New("cpu real-time runtime cannot be higher than cpu real-time period")
-	case h.CPUShares < 0:
+	case h.CPUShares < 0 && f.CPUShares:
 		return fmt.Errorf("invalid CPU shares (%d): value must be a positive integer", h.CPUShares)
 	}
 	return nil
