@@ -1,6 +1,8 @@
 package integrationcli
 
 import (
+	"archive/tar"
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -146,5 +148,83 @@ func TestUserns(t *testing.T) {
 	}
 	if out := e.Must("info", "--format", "{{.SecurityOptions}}"); !strings.Contains(out, "name=userns") {
 		t.Errorf("security options: %s", out)
+	}
+}
+
+// TestUsernsCopies: what goes in and out of a container has the ids of its inside, and so
+// has what is made of it.
+func TestUsernsCopies(t *testing.T) {
+	e, root := startRemapped(t)
+	host := t.TempDir()
+	os.WriteFile(host+"/file", []byte("x\n"), 0o644)
+	os.Chown(host+"/file", 5, 6)
+	change := "touch /own; chown 5:6 /own; echo y >>/etc/passwd; rm /etc/group; mkdir /vol/d; touch /vol/f; exec sleep 1000"
+	e.Must("run", "-d", "--name", "up", "-v", "vol:/vol", image, "sh", "-c", change)
+	eventually(t, "the changes", func() bool { return e.Docker("exec", "up", "test", "-e", "/vol/f").Code == 0 })
+	e.Must("run", "--name", "down", "-v", "vol:/vol", image, "sh", "-c", strings.TrimSuffix(change, "; exec sleep 1000")+" || true")
+	for _, c := range []string{"up", "down"} {
+		e.Must("cp", host+"/file", c+":/plain")
+		e.Must("cp", "-a", host+"/file", c+":/archived")
+		e.Must("cp", host+"/file", c+":/vol/"+c)
+		for path, want := range map[string]string{"/own": "5:6", "/etc/passwd": "0:0", "/bin": "0:0", "/vol/f": "0:0", "/archived": "5:6"} {
+			r := e.Cmd(t.Context(), "cp", c+":"+path, "-")
+			out, err := r.Output()
+			if err != nil {
+				t.Fatalf("cp %s: %v", path, err)
+			}
+			if got := tarOwner(t, out, strings.TrimPrefix(filepath.Base(path), "/")); got != want {
+				t.Errorf("%s: %s comes out as %s, want %s", c, path, got, want)
+			}
+		}
+		changed := e.Must("diff", c)
+		for _, line := range []string{"A /own", "C /etc/passwd", "D /etc/group", "A /archived"} {
+			if !strings.Contains(changed, line) {
+				t.Errorf("%s: no %s in the changes\n%s", c, line, changed)
+			}
+		}
+		if strings.Contains(changed, "/bin") {
+			t.Errorf("%s: unchanged files among the changes\n%s", c, changed)
+		}
+		out, err := e.Cmd(t.Context(), "export", c).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tarOwner(t, out, "own"); got != "5:6" {
+			t.Errorf("%s: exported as %s", c, got)
+		}
+		e.Must("commit", c, "made:"+c)
+	}
+	script := "stat -c %u:%g /own /etc/passwd /bin /archived; test ! -e /etc/group && echo gone"
+	for _, r := range []row{
+		{name: "in a running container", args: []string{"exec", "up", "stat", "-c", "%u:%g", "/plain", "/archived", "/vol/up", "/own"}, out: "5:6\n5:6\n5:6\n5:6"},
+		{name: "of a committed image", args: []string{"run", "--rm", "made:up", "sh", "-c", script}, out: "5:6\n0:0\n0:0\n5:6\ngone"},
+		{name: "of a committed image, stopped", args: []string{"run", "--rm", "made:down", "sh", "-c", script}, out: "5:6\n0:0\n0:0\n5:6\ngone"},
+		{name: "in the host's namespace", args: []string{"run", "--rm", "--userns", "host", "made:up", "sh", "-c", script}, out: "5:6\n0:0\n0:0\n5:6\ngone"},
+		{name: "a volume is filled from the image", args: []string{"run", "--rm", "-v", "filled:/etc", image, "sh", "-c", "stat -c %u:%g /etc /etc/passwd; touch /etc/x && echo ok"}, out: "0:0\n0:0\nok"},
+	} {
+		got := e.Docker(r.args...)
+		compare(t, r.name, got.Stdout+got.Stderr, r.out)
+	}
+	for path, want := range map[string]int{"vol/_data": 0, "vol/_data/up": 5, "vol/_data/f": 0, "filled/_data/passwd": 0} {
+		got := hostOwner(t, filepath.Join(e.Dir, "data/volumes", path))
+		if uid, _, _ := strings.Cut(got, ":"); uid != strconv.Itoa(root+want) {
+			t.Errorf("%s belongs to %s on the host, want %d", path, got, root+want)
+		}
+	}
+	e.Must("rm", "-f", "up", "down")
+}
+
+// tarOwner is who owns an entry of a tar.
+func tarOwner(t *testing.T, raw []byte, name string) string {
+	t.Helper()
+	for r := tar.NewReader(bytes.NewReader(raw)); ; {
+		hdr, err := r.Next()
+		if err != nil {
+			t.Errorf("no %s in the tar: %v", name, err)
+			return ""
+		}
+		if strings.TrimSuffix(hdr.Name, "/") == name {
+			return fmt.Sprintf("%d:%d", hdr.Uid, hdr.Gid)
+		}
 	}
 }

@@ -86,6 +86,9 @@ func (c *Config) checkDefaults() (errs []error) {
 	if err := userns.CheckOption(c.UsernsRemap); err != nil {
 		errs = append(errs, err)
 	}
+	if c.UsernsRemap != "" && c.StorageDriver != "overlayfs" {
+		errs = append(errs, fmt.Errorf("userns-remap needs the storage driver overlayfs, not %s", c.StorageDriver))
+	}
 	if c.ShmSize <= 0 {
 		errs = append(errs, fmt.Errorf("invalid default shm size: %d", c.ShmSize))
 	}

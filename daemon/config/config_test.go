@@ -78,6 +78,8 @@ func TestLoadErrors(t *testing.T) {
 		{name: "flag and file", args: []string{"--debug"}, json: `{"debug":false}`, want: "the following directives are specified both as a flag and in the configuration file: debug: (from flag: true, from file: false)"},
 		{name: "not JSON", json: `{`, want: "unexpected end of JSON input"},
 		{name: "two values", json: `{} {}`, want: "invalid character"},
+		{name: "remap of three", args: []string{"--userns-remap", "a:b:c"}, want: `Invalid user/group specification in --userns-remap: "a:b:c"`},
+		{name: "remap without overlays", args: []string{"--userns-remap", "default", "-s", "native"}, want: "userns-remap needs the storage driver overlayfs, not native"},
 		{name: "refused flag", args: []string{"--rootless"}, want: "--rootless is not supported by this engine"},
 		{name: "refused key", json: `{"containerd":"/x"}`, want: "containerd is not supported by this engine"},
 		{name: "unknown flag", args: []string{"--nope"}, want: "unknown flag: --nope"},

@@ -2,11 +2,13 @@ package container
 
 import (
 	"context"
+	"slices"
 
 	containertypes "github.com/docker/docker/api/types/container"
 
 	"gantry/daemon/changes"
 	"gantry/daemon/rootfs"
+	"gantry/daemon/userns"
 )
 
 // Changes lists what has changed in a container's root filesystem since it was made.
@@ -40,6 +42,9 @@ func (s *Service) mergedChanges(ctx context.Context, e *entry) ([]containertypes
 		return nil, err
 	}
 	defer release()
+	for i := range mounts { // owners as in the container's tree
+		mounts[i].Options = slices.Concat(mounts[i].Options, userns.Options(e.snapshot().IDs))
+	}
 	lower, err := rootfs.Open(mounts)
 	if err != nil {
 		return nil, err

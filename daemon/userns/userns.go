@@ -76,6 +76,14 @@ func Labels(m Mapping) map[string]string {
 	return map[string]string{snapshot.LabelUIDMapping: text(m.UIDMaps), snapshot.LabelGIDMapping: text(m.GIDMaps)}
 }
 
+// Options are those of a mount with these ids; none without a mapping.
+func Options(m Mapping) []string {
+	if m.Empty() {
+		return nil
+	}
+	return []string{"uidmap=" + text(m.UIDMaps), "gidmap=" + text(m.GIDMaps)}
+}
+
 func text(list []user.IDMap) string {
 	out := make([]string, len(list))
 	for i, r := range list {
