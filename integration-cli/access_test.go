@@ -161,8 +161,8 @@ func TestDebugReload(t *testing.T) {
 	set(`{}`) // the next start is as the others'
 }
 
-// TestOptions: any path answers OPTIONS.
-func TestOptions(t *testing.T) {
+// TestAnyOptions: any path answers OPTIONS.
+func TestAnyOptions(t *testing.T) {
 	e := engine.Start(t)
 	for _, path := range []string{"/", "/_ping", "/v1.24/containers/json", "/no/such/path"} {
 		req, err := http.NewRequest(http.MethodOptions, "http://x"+path, nil)

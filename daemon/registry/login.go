@@ -22,8 +22,8 @@ import (
 const loginTimeout = 15 * time.Second
 
 // Login tries credentials at the registry that a names, Docker Hub when it names none;
-// mirrors never see them. It has no identity token to give: those that a registry took
-// are shown again with each request. Unauthenticated when they are no good.
+// mirrors never see them. The token is what clients show from now on instead of the
+// password, where the registry's token server gives one. Unauthenticated when they are no good.
 func (c *Client) Login(ctx context.Context, a *registrytypes.AuthConfig) (token string, err error) {
 	name, err := serverHost(a.ServerAddress)
 	if err != nil {
@@ -43,7 +43,11 @@ func (c *Client) Login(ctx context.Context, a *registrytypes.AuthConfig) (token 
 	if plain {
 		scheme = "http"
 	}
-	return "", loginError(scheme+"://"+name+"/v2/", r.Ping(ctx))
+	base := scheme + "://" + name + "/v2/"
+	if err := r.Ping(ctx); err != nil {
+		return "", loginError(base, err)
+	}
+	return identityToken(ctx, e.client.Client, base, a), nil
 }
 
 // serverHost is the host of a server address, which may be a URL and which clients

@@ -49,6 +49,10 @@ func TestLogin(t *testing.T) {
 	token = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/token" && good(r):
+			if r.FormValue("offline_token") == "true" && r.FormValue("account") == "me" && r.FormValue("service") == "test" {
+				_, _ = io.WriteString(w, `{"token":"good","refresh_token":"for ever"}`)
+				return
+			}
 			_, _ = io.WriteString(w, `{"token":"good"}`)
 		case r.URL.Path == "/token":
 			w.WriteHeader(http.StatusUnauthorized)
@@ -66,7 +70,7 @@ func TestLogin(t *testing.T) {
 	gone := httptest.NewServer(nil)
 	gone.Close()
 
-	c := New(Config{})
+	c, tokens := New(Config{}), token.URL
 	for _, k := range []struct {
 		url, user, password string
 		text                string // of the error
@@ -82,9 +86,12 @@ func TestLogin(t *testing.T) {
 		{gone.URL, "me", "any", `Get "` + gone.URL + `/v2/": dial tcp `, false},
 	} {
 		for _, address := range []string{k.url, strings.TrimPrefix(k.url, "http://")} {
-			_, err := c.Login(t.Context(), &registrytypes.AuthConfig{ServerAddress: address, Username: k.user, Password: k.password})
+			token, err := c.Login(t.Context(), &registrytypes.AuthConfig{ServerAddress: address, Username: k.user, Password: k.password})
 			if k.text == "" {
 				check(t, err)
+				if want := map[string]string{tokens: "for ever"}[k.url]; token != want {
+					t.Errorf("%s: identity token %q, want %q", address, token, want)
+				}
 				continue
 			}
 			if err == nil || !strings.HasPrefix(err.Error(), k.text) || errors.Is(err, errdefs.ErrUnauthenticated) != k.denied {
