@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"gantry/api/failpoint"
 	"gantry/api/logfile"
 	"gantry/api/shimwire"
@@ -440,8 +442,8 @@ func remove(path string, i int) error {
 func move(path string, i int) error {
 	to := names(path, i+1)
 	for k, name := range names(path, i) {
-		if err := os.Rename(name, to[k]); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		if err := unix.Rename(name, to[k]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return &os.LinkError{Op: "rename", Old: name, New: to[k], Err: err}
 		}
 	}
 	return nil

@@ -66,12 +66,15 @@ func take(t *testing.T, r Reader, stop func(*got) bool) *got {
 	return g
 }
 
+// inProcess compresses without a process of its own.
+var inProcess = Host{Compress: func(f logfile.Format, dst, src *os.File) error { return f.Compress(dst, src) }}
+
 func openTestLog(t *testing.T, u shimwire.LogURI) *Log {
 	t.Helper()
 	if u.Path == "" {
 		u.Path = filepath.Join(t.TempDir(), "log")
 	}
-	l, err := OpenLog(u, Host{})
+	l, err := OpenLog(u, inProcess)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,9 +82,11 @@ func openTestLog(t *testing.T, u shimwire.LogURI) *Log {
 	return l
 }
 
-func entries(t *testing.T, path string) (lines []string) {
+func entries(t *testing.T, path string) (lines []string) { return entriesOf(t, logfile.JSON, path) }
+
+func entriesOf(t *testing.T, f logfile.Format, path string) (lines []string) {
 	t.Helper()
-	files, err := logfile.JSON.Open(path)
+	files, err := f.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,9 +195,17 @@ func TestLiveReaders(t *testing.T) {
 // TestJoin stops and continues a reader at random places of a random output,
 // binary, across rotations and new runs: what it gets is what was written.
 func TestJoin(t *testing.T) {
+	for _, driver := range []string{shimwire.DriverJSONFile, shimwire.DriverLocal} {
+		for _, compress := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, compressed %v", driver, compress), func(t *testing.T) { testJoin(t, driver, compress) })
+		}
+	}
+}
+
+func testJoin(t *testing.T, driver string, compress bool) {
 	rnd := rand.New(rand.NewSource(1))
 	path := filepath.Join(t.TempDir(), "log")
-	u := shimwire.LogURI{Path: path, MaxSize: 20 << 10, MaxFile: 1000}
+	u := shimwire.LogURI{Path: path, Driver: driver, Compress: compress, MaxSize: 20 << 10, MaxFile: 1000}
 	l := openTestLog(t, u)
 	var written, read [3]bytes.Buffer
 	pos := shimwire.Position{}
@@ -222,7 +235,7 @@ func TestJoin(t *testing.T) {
 				read[s].Write(g.streams[s].Bytes())
 			}
 		case 3:
-			l.End()
+			l.Close()
 			l = openTestLog(t, u)
 		}
 	}

@@ -43,12 +43,10 @@ func (l *Log) packAll() {
 			return
 		}
 		err := l.host.Compress(l.format, p.dst, p.src)
-		p.src.Close()
 		err = errors.Join(err, p.dst.Close())
-		if err == nil {
-			failpoint.Hit("shim/output.pack.written")
-		}
+		failpoint.Hit("shim/output.pack.written")
 		l.packed(p, err)
+		p.src.Close()
 	}
 }
 
@@ -103,8 +101,8 @@ func (l *Log) packed(p *packing, err error) {
 	l.lane.Lock()
 	defer l.lane.Unlock()
 	i := slices.IndexFunc(l.gens, func(g generation) bool { return g.num == p.generation })
-	if err == nil && i >= 0 && !l.packer.closed {
-		name := logfile.Name(l.path, len(l.gens)-1-i)
+	name := logfile.Name(l.path, len(l.gens)-1-i)
+	if err == nil && i >= 0 && !l.packer.closed && isAt(p.src, name) {
 		if err = os.Rename(l.packName(), name+logfile.Suffix); err == nil {
 			failpoint.Hit("shim/output.pack.named")
 			err = os.Remove(name)
@@ -116,4 +114,11 @@ func (l *Log) packed(p *packing, err error) {
 		l.packer.failed = p.generation
 		l.host.warn("compress log", "err", err)
 	}
+}
+
+// isAt says whether the file still has this name; else somebody else is at work here.
+func isAt(f *os.File, name string) bool {
+	a, errA := f.Stat()
+	b, errB := os.Stat(name)
+	return errA == nil && errB == nil && os.SameFile(a, b)
 }
