@@ -94,6 +94,7 @@ type Request struct {
 	Ports   []Port // not nil, perhaps empty; the files are the receiver's
 	Release bool
 	Prober  []byte // not nil; the process of a prober, as JSON
+	Execs   bool
 	Fifos   *Fifos
 	End     *string // the process whose streams are over; see EndFifos
 }
@@ -121,6 +122,8 @@ func ReadRequest(conn *net.UnixConn) (_ Request, err error) {
 				return Request{}, fmt.Errorf("malformed hello: %w", err)
 			}
 			return Request{Hello: h}, nil
+		case kindExecs:
+			return Request{Execs: true}, nil
 		case kindProber:
 			return Request{Prober: f.body}, nil
 		case kindRelease:

@@ -54,6 +54,11 @@
 //	Run {JSON: Probe}                   →    repeated, after the answer to the one before
 //	                                    ←    Ran status (4), unix nanoseconds (8), flags (1), output | Error {JSON}
 //
+// or
+//
+//	Execs                               →    again, where there are more
+//	                                    ←    ExecList {JSON} | Error {JSON}
+//
 // The position of a frame is that after it. A client may come at any time
 // between Create (or Exec) and Delete, also before the start and after the exit.
 // Losing a client changes nothing for the process: its stdin ends by CloseStdin
@@ -94,8 +99,10 @@ const (
 	kindEndFifos   Kind = 0x07
 	kindProber     Kind = 0x08
 	kindRun        Kind = 0x09
+	kindExecs      Kind = 0x0a
 	kindWelcome    Kind = 0x10
 	kindRan        Kind = 0x14
+	kindExecList   Kind = 0x15
 	kindOK         Kind = 0x1e
 	kindError      Kind = 0x1f
 )

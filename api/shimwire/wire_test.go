@@ -202,7 +202,7 @@ func FuzzReadRequest(f *testing.F) {
 			client.Write(wire)
 			client.Close()
 		}()
-		if req, err := ReadRequest(server); err == nil && req.Hello == nil && req.Ports == nil && req.Prober == nil && !req.Release && req.Fifos == nil && req.End == nil {
+		if req, err := ReadRequest(server); err == nil && req.Hello == nil && req.Ports == nil && req.Prober == nil && !req.Execs && !req.Release && req.Fifos == nil && req.End == nil {
 			t.Error("an empty request")
 		}
 		server.Close()

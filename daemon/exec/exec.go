@@ -25,6 +25,8 @@ type Containers interface {
 	LookupUser(ctx context.Context, c *container.Snapshot, user string) (specs.User, string, error)
 	Publish(id string, action events.Action, extra map[string]string)
 	OnRemove(f func(id string))
+	OnExit(f func(id string))
+	Adopted() []container.Target
 	SetExecs(f func(id string) []string)
 }
 
@@ -41,12 +43,16 @@ type Tasks interface {
 // Dial opens a stream of our shim; shimwire.Dial in earnest.
 type Dial func(ctx context.Context, socket string, h shimwire.Hello) (stream.Process, error)
 
+// List asks our shim for the execs that it has; shimwire.ListExecs in earnest.
+type List func(ctx context.Context, socket string) ([]shimwire.Exec, error)
+
 // Config is constant after New.
 type Config struct {
 	NoNewPrivileges bool
 	Ulimits         []*containertypes.Ulimit
 	Host            host.Features
 	Dial            Dial // nil is the shim's socket
+	List            List // nil is the shim's socket
 	Keepers         Keepers
 }
 
@@ -73,9 +79,13 @@ func New(cfg Config, c Containers, t Tasks, log *slog.Logger) *Service {
 			return shimwire.Dial(ctx, socket, h)
 		}
 	}
+	if cfg.List == nil {
+		cfg.List = shimwire.ListExecs
+	}
 	s := &Service{cfg: cfg, containers: c, tasks: t, log: log, execs: map[string]*exec{}}
 	s.life, s.end = context.WithCancel(context.Background())
 	c.OnRemove(s.forget)
+	c.OnExit(s.forgetCreated)
 	c.SetExecs(s.running)
 	s.work.Go(s.prune)
 	return s

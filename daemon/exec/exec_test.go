@@ -38,6 +38,8 @@ type world struct {
 	last    task.ExecOptions
 	conn    *conn
 	remove  func(string)
+	exited  func(string)
+	left    []shimwire.Exec // what a daemon before has left
 }
 
 func (w *world) Target(ref string) (container.Target, error) {
@@ -62,7 +64,12 @@ func (w *world) Publish(_ string, a events.Action, extra map[string]string) {
 	w.events = append(w.events, strings.TrimSpace(string(a)+" "+extra["exitCode"]))
 }
 
-func (w *world) OnRemove(f func(string))        { w.remove = f }
+func (w *world) OnRemove(f func(string)) { w.remove = f }
+func (w *world) OnExit(f func(string))   { w.exited = f }
+func (w *world) Adopted() []container.Target {
+	t, _ := w.Target("web")
+	return []container.Target{t}
+}
 func (w *world) SetExecs(func(string) []string) {}
 
 func (w *world) Exec(_ context.Context, o task.ExecOptions) error {
@@ -133,7 +140,10 @@ func inBubble(t *testing.T, f func(w *world, s *Service)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, failing: map[string]error{}, execs: map[string]chan task.Exit{}, conn: &conn{frames: make(chan shimwire.Frame, 8)}}
-		s := New(Config{Dial: func(context.Context, string, shimwire.Hello) (stream.Process, error) { return w.conn, nil }}, w, w, slog.New(slog.DiscardHandler))
+		s := New(Config{
+			Dial: func(context.Context, string, shimwire.Hello) (stream.Process, error) { return w.conn, nil },
+			List: func(context.Context, string) ([]shimwire.Exec, error) { return w.left, nil },
+		}, w, w, slog.New(slog.DiscardHandler))
 		f(w, s)
 		s.Close()
 	})
@@ -223,11 +233,14 @@ func TestRefused(t *testing.T) {
 		for want, o := range map[string]containertypes.ExecOptions{
 			"No exec command specified":                                    {},
 			"unable to find user nope: no matching entries in passwd file": {Cmd: []string{"x"}, User: "nope"},
-			"Invalid escape keys (ctrl-) provided":                         {Cmd: []string{"x"}, DetachKeys: "ctrl-"},
 		} {
 			if _, err := s.Create(ctx, "web", o); err == nil || err.Error() != want || !errdefs.IsInvalidArgument(err) {
 				t.Errorf("%v, want %s", err, want)
 			}
+		}
+		_, err := s.Create(ctx, "web", containertypes.ExecOptions{Cmd: []string{"x"}, DetachKeys: "ctrl-"})
+		if err == nil || err.Error() != "Invalid escape keys (ctrl-) provided" || errdefs.Class(err) != errdefs.ErrInternal {
+			t.Error(err)
 		}
 		if _, err := s.Inspect(ctx, "zz"); err == nil || err.Error() != "No such exec instance: zz" {
 			t.Error(err)
@@ -259,14 +272,24 @@ func TestPrune(t *testing.T) {
 		if got := s.running("c"); len(got) != 1 {
 			t.Errorf("running: %v", got)
 		}
+		time.Sleep(time.Minute) // between two sweeps
 		w.exit(0)
-		time.Sleep(keepFor - time.Minute)
-		if _, err := s.Inspect(ctx, id); err != nil {
-			t.Error(err)
+		time.Sleep(time.Minute)
+		if x, err := s.Inspect(ctx, id); err != nil || x.CanRemove || x.Pid != 77 {
+			t.Errorf("just ended: %+v, %v", x, err)
 		}
-		time.Sleep(3 * time.Minute)
+		time.Sleep(sweepEvery)
+		if x, err := s.Inspect(ctx, id); err != nil || !x.CanRemove {
+			t.Errorf("after a sweep: %+v, %v", x, err)
+		}
+		time.Sleep(sweepEvery)
 		if _, err := s.Inspect(ctx, id); !errdefs.IsNotFound(err) {
 			t.Error("kept for ever")
+		}
+		never := w.make(s, containertypes.ExecOptions{})
+		w.exited("c")
+		if _, err := s.Inspect(ctx, never); !errdefs.IsNotFound(err) {
+			t.Error("one that was never started outlives the run")
 		}
 		other := w.make(s, containertypes.ExecOptions{})
 		w.remove("c")
@@ -288,6 +311,38 @@ func TestExitBeforeTidying(t *testing.T) {
 		synctest.Wait()
 		if x, _ := s.Inspect(w.t.Context(), id); x.Running || x.ExitCode == nil || *x.ExitCode != 3 {
 			t.Errorf("%+v", x)
+		}
+	})
+}
+
+// TestRestore: execs that the daemon before has left are known as long as their processes
+// are, and their ends are told; one that was never started goes.
+func TestRestore(t *testing.T) {
+	inBubble(t, func(w *world, s *Service) {
+		ctx := w.t.Context()
+		w.left = []shimwire.Exec{
+			{ID: "runs", Started: true, Pid: 78, Args: []string{"top", "-b"}, Terminal: true, Stdin: true, Stdout: true},
+			{ID: "never", Args: []string{"x"}},
+		}
+		w.execs["runs"], w.execs["never"] = make(chan task.Exit, 1), make(chan task.Exit, 1)
+		s.Restore(ctx)
+		if got := strings.Join(s.running("c"), " "); got != "runs" {
+			t.Errorf("running: %s", got)
+		}
+		if _, there := w.execs["never"]; there {
+			t.Error("one that was never started is left")
+		}
+		x, err := s.Inspect(ctx, "runs")
+		if err != nil || !x.Running || x.Pid != 78 || x.ProcessConfig.Entrypoint != "top" || !x.ProcessConfig.Tty || !x.OpenStdin {
+			t.Errorf("%+v, %v", x, err)
+		}
+		w.exit(9)
+		synctest.Wait()
+		if x, err := s.Inspect(ctx, "runs"); err != nil || x.Running || x.ExitCode == nil || *x.ExitCode != 9 {
+			t.Errorf("ended: %+v, %v", x, err)
+		}
+		if got := strings.Join(w.events, ","); got != "exec_die 9" {
+			t.Errorf("told %s", got)
 		}
 	})
 }

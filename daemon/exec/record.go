@@ -32,11 +32,11 @@ type exec struct {
 	started chan struct{} // closed when the process runs, or can't
 	done    chan struct{} // closed when the exit has been committed
 
-	mu      sync.Mutex
-	state   state     // guarded by mu
-	pid     int       // guarded by mu
-	code    int       // guarded by mu; good once exited
-	endedAt time.Time // guarded by mu
+	mu    sync.Mutex
+	state state // guarded by mu
+	pid   int   // guarded by mu; stays when it has exited
+	code  int   // guarded by mu; good once exited
+	stale bool  // guarded by mu; a sweep has seen it exited
 }
 
 func newExec(container string, o containertypes.ExecOptions, keys []byte) *exec {
@@ -72,7 +72,7 @@ func (x *exec) setPid(pid int) {
 // finish commits the end, and the start's failure where there was no process.
 func (x *exec) finish(code int) {
 	x.mu.Lock()
-	x.state, x.code, x.pid, x.endedAt = exited, code, 0, time.Now()
+	x.state, x.code = exited, code
 	x.mu.Unlock()
 	select {
 	case <-x.started:
@@ -88,7 +88,7 @@ func (x *exec) inspect() *backend.ExecInspect {
 	out := &backend.ExecInspect{
 		ID: x.id, ContainerID: x.container, Running: x.state == running, Pid: x.pid,
 		OpenStdin: x.opts.AttachStdin, OpenStdout: x.opts.AttachStdout, OpenStderr: x.opts.AttachStderr,
-		DetachKeys: []byte{},
+		DetachKeys: []byte{}, CanRemove: x.stale,
 		ProcessConfig: &backend.ExecProcessConfig{
 			Tty: x.opts.Tty, Entrypoint: x.opts.Cmd[0], Arguments: x.opts.Cmd[1:], User: x.opts.User, Privileged: &x.opts.Privileged,
 		},
@@ -109,10 +109,11 @@ func (x *exec) is(s state) bool {
 	return x.state == s
 }
 
-// Bounds on what is kept of execs that have ended.
+// What is kept of execs that have ended: as with dockerd they go with the second sweep
+// that sees them, and tell after the first that they may.
 const (
-	keepFor  = 10 * time.Minute
-	keepMost = 10000
+	sweepEvery = 5 * time.Minute
+	keepMost   = 10000
 )
 
 func (s *Service) add(x *exec) {
@@ -146,28 +147,45 @@ func (s *Service) dropOldest() {
 	s.ended = s.ended[1:]
 }
 
-// prune drops what has ended long ago, until the daemon ends.
+// prune sweeps until the daemon ends.
 func (s *Service) prune() {
-	tick := time.NewTicker(time.Minute)
+	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
+			s.sweep()
 		case <-s.life.Done():
 			return
 		}
-		s.mu.Lock()
-		for len(s.ended) > 0 && time.Since(s.ended[0].at()) > keepFor {
-			s.dropOldest()
-		}
-		s.mu.Unlock()
 	}
 }
 
-func (x *exec) at() time.Time {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.endedAt
+// sweep drops what the sweep before has seen.
+func (s *Service) sweep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = slices.DeleteFunc(s.ended, func(x *exec) bool {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.stale {
+			delete(s.execs, x.id)
+			return true
+		}
+		x.stale = true
+		return false
+	})
+}
+
+// forgetCreated drops the execs of a container that has ended which were never started.
+func (s *Service) forgetCreated(container string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, x := range s.execs {
+		if x.container == container && x.is(created) {
+			delete(s.execs, id)
+		}
+	}
 }
 
 // forget drops the execs of a container that has gone.

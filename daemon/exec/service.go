@@ -10,6 +10,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 
 	"gantry/api/errdefs"
+	"gantry/daemon/container"
 	"gantry/daemon/stream"
 )
 
@@ -29,7 +30,7 @@ func (s *Service) Create(ctx context.Context, ref string, o containertypes.ExecO
 	}
 	keys, err := stream.ParseKeys(o.DetachKeys)
 	if err != nil {
-		return "", errdefs.InvalidArgument("Invalid escape keys (%s) provided", o.DetachKeys)
+		return "", errdefs.Internal("Invalid escape keys (%s) provided", o.DetachKeys) // dockerd's class
 	}
 	x := newExec(t.ID, o, keys)
 	s.add(x)
@@ -41,6 +42,21 @@ func (s *Service) Create(ctx context.Context, ref string, o containertypes.ExecO
 func (s *Service) publish(x *exec, action events.Action) {
 	named := string(action) + ": " + x.opts.Cmd[0] + " " + strings.Join(x.opts.Cmd[1:], " ")
 	s.containers.Publish(x.container, events.Action(named), map[string]string{"execID": x.id})
+}
+
+// Ready says whether an exec could be started: it is there, and its container runs.
+func (s *Service) Ready(_ context.Context, id string) error {
+	_, _, err := s.ready(id)
+	return err
+}
+
+func (s *Service) ready(id string) (*exec, container.Target, error) {
+	x, err := s.find(id)
+	if err != nil {
+		return nil, container.Target{}, err
+	}
+	t, err := s.containers.Target(x.container)
+	return x, t, err
 }
 
 // Inspect tells an exec's state.
@@ -57,11 +73,8 @@ const startWait = 10 * time.Second
 
 // Resize sets the size of an exec's terminal, once it runs.
 func (s *Service) Resize(ctx context.Context, id string, height, width uint32) error {
-	x, err := s.find(id)
+	x, _, err := s.ready(id)
 	if err != nil {
-		return err
-	}
-	if _, err := s.containers.Target(x.container); err != nil {
 		return err
 	}
 	timer := time.NewTimer(startWait)

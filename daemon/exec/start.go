@@ -27,11 +27,7 @@ const undoTime = 30 * time.Second
 // client with it and returns when the streams have ended, after the exit has been
 // committed. What can be wrong with the command is told before the stream is opened.
 func (s *Service) Start(ctx context.Context, id string, o apicontainer.ExecStartOptions) error {
-	x, err := s.find(id)
-	if err != nil {
-		return err
-	}
-	t, err := s.containers.Target(x.container)
+	x, t, err := s.ready(id)
 	if err != nil {
 		return err
 	}
@@ -141,7 +137,7 @@ func (s *Service) Process(ctx context.Context, t container.Target, o containerty
 // in which case the process goes on.
 func (r *start) join(ctx context.Context) error {
 	x := r.x
-	client, err := r.o.Open(!x.opts.Tty)
+	client, err := r.o.Open(!r.o.Tty) // by what the start says, as with dockerd
 	if err != nil {
 		r.p.Close()
 		return err
@@ -150,7 +146,7 @@ func (r *start) join(ctx context.Context) error {
 	defer context.AfterFunc(r.s.life, cancel)()
 	defer cancel()
 	result := stream.Copy(ctx, committed{r.p, x}, client, stream.Options{
-		Stdin: x.opts.AttachStdin, Stdout: x.opts.AttachStdout, Stderr: x.opts.AttachStderr,
+		Stdin: x.opts.AttachStdin, Stdout: x.opts.AttachStdout, Stderr: x.opts.AttachStderr && !r.o.Tty,
 		TTY: x.opts.Tty, Keys: x.keys, CloseStdin: true,
 	})
 	if result.StdinOpen {

@@ -58,6 +58,9 @@ func (r *Router) postStart(ctx context.Context, w http.ResponseWriter, req *http
 		o.ConsoleSize = body.ConsoleSize
 	}
 	id := route.Var(req, "id")
+	if err := r.backend.Ready(ctx, id); err != nil {
+		return err
+	}
 	if o.Detach {
 		return r.backend.Start(context.WithoutCancel(ctx), id, o)
 	}

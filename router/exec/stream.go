@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"gantry/api/errdefs"
 	"gantry/api/stream"
 	"gantry/router/httputil"
 )
@@ -25,27 +24,17 @@ func (s *startStream) open(multiplexed bool) (*stream.Client, error) {
 	return c, err
 }
 
-// finish tells the error of a start: inside the stream once that is open.
+// finish tells the error of a start inside the stream, as dockerd does: the docker CLI
+// cannot show the text of a refused upgrade. By a status is told only what Ready tells.
 func (s *startStream) finish(err error, multiplexed bool) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, context.Canceled) && !s.up.Opened() {
+		return err
 	}
-	if !s.up.Opened() && inBand(err) {
+	if s.stdout == nil {
 		if _, openErr := s.open(multiplexed); openErr != nil {
 			return err
 		}
 	}
-	if s.stdout == nil {
-		return err
-	}
 	_, _ = fmt.Fprintf(s.stdout, "%v\r\n", err) // the client has gone: nobody to tell
 	return nil
-}
-
-// inBand says whether an error of a start that never opened its stream is told inside
-// one: only what is wrong with the exec or its container is told by a status, since
-// Docker's CLI cannot show the text of a refused upgrade and asks for the exit code.
-func inBand(err error) bool {
-	class := errdefs.Class(err)
-	return !errors.Is(err, context.Canceled) && class != errdefs.ErrNotFound && class != errdefs.ErrConflict
 }

@@ -34,14 +34,22 @@ func (world) Create(_ context.Context, ref string, o containertypes.ExecOptions)
 	return "", errdefs.NotFound("No such container: %s", ref)
 }
 
-// Start echoes stdin. The ids are the cases: "late" fails after its stream is open,
-// "bad" before, "gone" has no exec.
-func (world) Start(_ context.Context, id string, o apicontainer.ExecStartOptions) error {
+func (world) Ready(_ context.Context, id string) error {
 	switch id {
 	case "gone":
 		return errdefs.NotFound("No such exec instance: gone")
 	case "paused":
 		return errdefs.Conflict("Container web is paused, unpause the container before exec")
+	}
+	return nil
+}
+
+// Start echoes stdin. The ids are the cases: "late" fails after its stream is open,
+// "bad" and "again" before.
+func (world) Start(_ context.Context, id string, o apicontainer.ExecStartOptions) error {
+	switch id {
+	case "again":
+		return errdefs.Conflict("exec command again has already run")
 	case "bad":
 		return errdefs.InvalidArgument(`OCI runtime exec failed: exec failed: unable to start container process: exec: "nope": executable file not found in $PATH: unknown`)
 	case "echo":

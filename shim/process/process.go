@@ -45,6 +45,22 @@ type Status struct {
 	Exit  reaper.Exit // of a stopped process
 }
 
+// Exec is an exec and what it runs.
+type Exec struct {
+	Status
+	Spec *specs.Process // not to be changed
+}
+
+// Execs are the execs that have not been deleted.
+func (t *Task) Execs() (list []Exec) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, p := range t.execs {
+		list = append(list, Exec{p.Status(), p.spec})
+	}
+	return list
+}
+
 // enter waits for the lane.
 func (p *Process) enter(ctx context.Context) error {
 	select {

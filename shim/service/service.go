@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -239,6 +240,17 @@ func (c *container) Streams(proc string) (output.Output, stream.Stdin, error) {
 		return out, nil, nil
 	}
 	return out, in, nil
+}
+
+// Execs implements stream.Lister.
+func (c *container) Execs() (list []shimwire.Exec) {
+	for _, e := range c.Task.Execs() {
+		list = append(list, shimwire.Exec{
+			ID: e.ID, Started: e.State != process.Created, Pid: e.Pid, Args: slices.Clone(e.Spec.Args), Cwd: e.Spec.Cwd,
+			Terminal: e.IO.Terminal, Stdin: e.IO.Stdin != "", Stdout: e.IO.Stdout != "", Stderr: e.IO.Stderr != "",
+		})
+	}
+	return list
 }
 
 // Probe implements stream.Prober.

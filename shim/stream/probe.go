@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -19,6 +20,18 @@ type Prober interface {
 	// Probe runs a process to its end and leaves nothing of it; the end of ctx kills it
 	// with all it has begun.
 	Probe(ctx context.Context, p *specs.Process, o shimwire.Probe) (shimwire.Probed, error)
+}
+
+// Lister is a Host that knows its execs.
+type Lister interface{ Execs() []shimwire.Exec }
+
+func (s *Server) execs(conn net.Conn) error {
+	host, ok := s.host.(Lister)
+	if !ok {
+		return s.answer(conn, errdefs.Unavailable("no execs are known here"))
+	}
+	conn.SetDeadline(time.Now().Add(helloTimeout))
+	return shimwire.WriteExecs(conn, host.Execs())
 }
 
 // probes runs what the client asks for, one at a time, until it has gone; then what

@@ -140,6 +140,8 @@ func (s *Server) serve(conn *net.UnixConn) {
 	switch {
 	case req.Hello != nil:
 		err = s.stream(conn, *req.Hello)
+	case req.Execs:
+		err = s.execs(conn)
 	case req.Prober != nil:
 		err = s.probes(conn, req.Prober)
 	case req.Release:
