@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -227,4 +229,140 @@ func tarOwner(t *testing.T, raw []byte, name string) string {
 			return fmt.Sprintf("%d:%d", hdr.Uid, hdr.Gid)
 		}
 	}
+}
+
+// TestUsernsLife: what is done with a running container, over the death of the daemon.
+func TestUsernsLife(t *testing.T) {
+	e, root := startRemapped(t)
+	e.Must("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "--ipc", "shareable", "--restart", "unless-stopped",
+		image, "httpd", "-f", "-p", "80", "-h", "/etc")
+	pins := func() (n int) {
+		t.Helper()
+		raw, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.SplitSeq(string(raw), "\n") {
+			if strings.Contains(line, e.Dir+"/exec/netns/") {
+				n++
+			}
+		}
+		return n
+	}
+	if n := pins(); n != 2 {
+		t.Errorf("%d namespaces are held for a container, want its network's and its user's", n)
+	}
+	address := e.Must("port", "web", "80")
+	get := func() string {
+		t.Helper()
+		resp, err := http.Get("http://" + strings.TrimSpace(address) + "/hostname")
+		if err != nil {
+			return err.Error()
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		return strings.TrimSpace(string(body))
+	}
+	id := e.Must("inspect", "-f", "{{.Id}}", "web")[:12]
+	rows := []row{
+		{name: "exec", args: []string{"exec", "web", "sh", "-c", "id -u; xargs </proc/self/uid_map; echo x >/dev/stdout"}, out: fmt.Sprintf("0\n0 %d 65536\nx", root)},
+		{name: "exec of a user", args: []string{"exec", "-u", "tester", "web", "sh", "-c", "id -u; id -G; echo x >/dev/stderr"}, out: "1000\n1000 50\nx"},
+		{name: "exec of a number", args: []string{"exec", "-u", "7:8", "-w", "/tmp", "web", "sh", "-c", "id -u; id -g; pwd"}, out: "7\n8\n/tmp"},
+		{name: "privileged exec", args: []string{"exec", "--privileged", "web", "sh", "-c", "ip link set dev lo mtu 60000 && echo ok; date -s 2001-01-01 2>&1 | grep -o 'not permitted'"}, out: "ok\nnot permitted"},
+		{name: "exec into the host is not", args: []string{"exec", "web", "sh", "-c", "cat /proc/1/environ >/dev/null && echo own"}, out: "own"},
+		{name: "network of another", args: sh("hostname; wget -qO- http://127.0.0.1/hostname; ls /sys/class/net | xargs", "--network", "container:web"), out: id + "\n" + id + "\neth0 lo"},
+		{name: "network and processes of another", args: sh("ps | grep -c 'httpd -[f]'", "--network", "container:web", "--pid", "container:web"), out: "1"},
+		{name: "memory of another", args: sh("readlink /proc/self/ns/user; touch /dev/shm/x && echo ok", "--network", "container:web", "--ipc", "container:web"), out: "…ok"},
+		{name: "processes alone", args: sh("true", "--pid", "container:web"), code: 127, out: "…the network of container web must be joined too…"},
+		{name: "from the host's namespace", args: sh("xargs </proc/self/uid_map; ls /sys/class/net | xargs", "--userns", "host", "--network", "container:web"), out: "0 0 4294967295\neth0 lo"},
+		{name: "updated", args: []string{"update", "--memory", "64m", "--memory-swap", "64m", "web"}, out: "web"},
+		{name: "listed", args: []string{"top", "web", "-o", "pid,uid,comm"}, out: fmt.Sprintf("…%d              httpd", root)},
+		{name: "paused", args: []string{"pause", "web"}, out: "web"},
+		{name: "unpaused", args: []string{"unpause", "web"}, out: "web"},
+		{name: "stats", args: []string{"stats", "--no-stream", "--format", "{{.PIDs}}", "web"}, out: "1"},
+	}
+	all := func(when string) {
+		t.Helper()
+		for _, r := range rows {
+			got := e.Docker(r.args...)
+			compare(t, when+": "+r.name, got.Stdout+got.Stderr, r.out)
+		}
+		if got := get(); got != id {
+			t.Errorf("%s: the published port answers %q, want %q", when, got, id)
+		}
+	}
+	all("first")
+	e.Kill()
+	e.Launch()
+	all("after the daemon's death")
+	if n := pins(); n != 2 {
+		t.Errorf("%d namespaces are held after the daemon's death", n)
+	}
+	e.Must("restart", "-t", "0", "web")
+	address = e.Must("port", "web", "80")
+	all("restarted")
+	e.Must("stop", "-t", "0", "web")
+	eventually(t, "no namespace to be held", func() bool { return pins() == 0 })
+	e.Must("rm", "web")
+}
+
+// TestUsernsForGood: a container keeps the ids that it was made with, whatever the daemon
+// is told later.
+func TestUsernsForGood(t *testing.T) {
+	root := subordinate(t)
+	e := start(t)
+	remap(t, e, remapUser)
+	script := "xargs </proc/self/uid_map; stat -c %u / /x; touch /x"
+	e.Must("create", "--name", "own", image, "sh", "-c", script)
+	e.Must("create", "--name", "hosts", "--userns", "host", "--privileged", image, "sh", "-c", script)
+	if got := e.Must("inspect", "-f", "{{.HostConfig.UsernsMode}}", "hosts"); strings.TrimSpace(got) != "host" {
+		t.Errorf("mode %q", got)
+	}
+	both := func(when string) {
+		t.Helper()
+		own, hosts := e.Docker("start", "-a", "own"), e.Docker("start", "-a", "hosts")
+		compare(t, when+", its own", own.Stdout, fmt.Sprintf("0 %d 65536\n0…", root))
+		compare(t, when+", the host's", hosts.Stdout, "0 0 4294967295\n0…")
+	}
+	both("remapped")
+	remap(t, e, remapUser+":"+remapUser)
+	both("again")
+	remap(t, e, "")
+	both("no longer remapped")
+	e.Must("rm", "own", "hosts")
+}
+
+// remap starts the daemon anew with another setting.
+func remap(t *testing.T, e *engine.Engine, option string) {
+	t.Helper()
+	e.Terminate()
+	setRemap(t, e, option)
+	e.Launch()
+}
+
+func setRemap(t *testing.T, e *engine.Engine, option string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(e.Dir, "daemon.json"), fmt.Appendf(nil, `{"userns-remap": %q}`, option), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestUsernsRefused(t *testing.T) {
+	e := start(t)
+	e.Terminate()
+	for _, c := range []struct{ option, want string }{
+		{"nosuchuser", `Error during uid lookup for "nosuchuser": `},
+		{"99999", "Uid 99999 has no entry in /etc/passwd: "},
+		{"daemon:nosuchgroup", `Error during groupname lookup for "nosuchgroup": `},
+		{"daemon:daemon:daemon", `Invalid user/group specification in --userns-remap: "daemon:daemon:daemon"`},
+		{"nobody:nogroup", `Can't create ID mappings: no subuid ranges found for user "nobody"`},
+	} {
+		setRemap(t, e, c.option)
+		err := e.TryLaunch()
+		if err == nil || !strings.Contains(e.Log(), c.want) {
+			t.Errorf("%s: %v, the log has no %s", c.option, err, c.want)
+		}
+	}
+	setRemap(t, e, "")
+	e.Launch()
 }
