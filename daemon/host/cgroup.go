@@ -67,6 +67,7 @@ func (f *Features) detectV1() {
 	f.MemorySwappiness = file("memory", "memory.swappiness")
 	f.OomKillDisable = file("memory", "memory.oom_control")
 	f.KernelMemory = file("memory", "memory.kmem.limit_in_bytes")
+	f.KernelMemoryTCP = file("memory", "memory.kmem.tcp.limit_in_bytes")
 	_, f.PidsLimit = at["pids"]
 	f.CPUShares = file("cpu", "cpu.shares")
 	f.CPUCfs = file("cpu", "cpu.cfs_quota_us")

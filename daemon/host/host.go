@@ -13,6 +13,7 @@ type Features struct {
 	MemoryLimit, SwapLimit, MemoryReservation bool
 	MemorySwappiness, OomKillDisable          bool
 	KernelMemory                              bool
+	KernelMemoryTCP                           bool // cgroup v1 only
 	PidsLimit                                 bool
 	CPUShares, CPUCfs, CPURealtime            bool
 	Cpuset                                    bool

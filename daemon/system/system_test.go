@@ -125,7 +125,7 @@ func TestConfiguredRuntimeHidesBuiltin(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	all := host.Features{
-		MemoryLimit: true, SwapLimit: true, OomKillDisable: true, CPUCfs: true, CPUShares: true, Cpuset: true, Seccomp: true,
+		MemoryLimit: true, SwapLimit: true, KernelMemoryTCP: true, OomKillDisable: true, CPUCfs: true, CPUShares: true, Cpuset: true, Seccomp: true,
 		BlkioWeight: true, BlkioWeightDevice: true, BlkioReadBps: true, BlkioWriteBps: true, BlkioReadIOps: true, BlkioWriteIOps: true,
 	}
 	for _, row := range []struct {
@@ -136,6 +136,8 @@ func TestWarnings(t *testing.T) {
 		{"nothing missing", func(*system.Config) {}, nil},
 		{"v1 without swap", func(c *system.Config) { c.Host.SwapLimit = false }, []string{"WARNING: No swap limit support"}},
 		{"v1 without weight says nothing", func(c *system.Config) { c.Host.BlkioWeight = false }, nil},
+		{"v1 without TCP limits", func(c *system.Config) { c.Host.KernelMemoryTCP = false }, []string{"WARNING: No kernel memory TCP limit support"}},
+		{"v2 without TCP limits", func(c *system.Config) { c.Host.KernelMemoryTCP, c.Host.CgroupV2 = false, true }, nil},
 		{"v2 without weight", func(c *system.Config) { c.Host.BlkioWeight, c.Host.CgroupV2 = false, true }, []string{"WARNING: No io.weight support"}},
 		{"v2 without oom kill disable", func(c *system.Config) { c.Host.OomKillDisable, c.Host.CgroupV2 = false, true }, nil},
 		{"own seccomp profile", func(c *system.Config) { c.SeccompProfile = "/p.json" }, []string{"WARNING: daemon is not using the default seccomp profile"}},
@@ -221,7 +223,7 @@ func TestVersion(t *testing.T) {
 	for _, c := range v.Components {
 		names = append(names, c.Name)
 	}
-	if strings.Join(names, ",") != "Engine,gantry core,gantry shim,gantry runtime" {
+	if strings.Join(names, ",") != "Engine,gantry core,gantry shim,gantry runtime,gantry-init" {
 		t.Errorf("components %v", names)
 	}
 	if v.APIVersion != "1.51" || v.MinAPIVersion != "1.24" || v.Version == "" || v.Components[1].Details["GitCommit"] != "abc" {

@@ -42,6 +42,7 @@ func (s *Service) Version(ctx context.Context) (types.Version, error) {
 			component(s.cfg.Load().CoreName, core.version, core.revision),
 			component("gantry shim", version.Version, version.Commit),
 			component("gantry runtime", version.Version, version.Commit),
+			component("gantry-init", version.Version, version.Commit),
 		},
 	}
 	v.Platform.Name = "Gantry Engine"

@@ -14,6 +14,7 @@ var missing = []struct {
 }{
 	{func(_ *Config, i *systemtypes.Info) bool { return i.MemoryLimit }, "No memory limit support", "No memory limit support"},
 	{func(_ *Config, i *systemtypes.Info) bool { return i.SwapLimit }, "No swap limit support", "No swap limit support"},
+	{func(c *Config, _ *systemtypes.Info) bool { return c.Host.KernelMemoryTCP }, "No kernel memory TCP limit support", ""},
 	{func(_ *Config, i *systemtypes.Info) bool { return i.OomKillDisable }, "No oom kill disable support", ""},
 	{func(_ *Config, i *systemtypes.Info) bool { return i.CPUCfsQuota }, "No cpu cfs quota support", "No cpu cfs quota support"},
 	{func(_ *Config, i *systemtypes.Info) bool { return i.CPUCfsPeriod }, "No cpu cfs period support", "No cpu cfs period support"},
