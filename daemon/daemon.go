@@ -120,6 +120,7 @@ func (d *Daemon) Restore(ctx context.Context) error {
 	if err := d.Containers.Restore(ctx); err != nil {
 		return err
 	}
+	d.Execs.Restore(ctx)
 	d.Volumes.UnmountUnused(ctx)
 	return nil
 }
