@@ -2,7 +2,9 @@ package integrationcli
 
 import (
 	"fmt"
+	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -10,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"gantry/daemon/logger/target/journald"
 	"gantry/internal/testutil/sink"
 )
 
@@ -114,17 +117,56 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// TestForwardNoJournal has a machine without a journal.
-func TestForwardNoJournal(t *testing.T) {
+// TestForwardJournal has a machine without a journal, and with one.
+func TestForwardJournal(t *testing.T) {
 	e := start(t)
-	if _, err := net.Dial("unixgram", "/run/systemd/journal/socket"); err == nil {
-		t.Skip("this machine has a journal")
+	if conn, err := net.Dial("unixgram", journald.Socket); err == nil {
+		conn.Close()
+		t.Skip("this machine has a journal of its own")
 	}
-	r := e.Docker("run", "--log-driver", "journald", image, "true")
+	args := []string{"run", "--name", "box", "--log-driver", "journald", "--log-opt", "tag={{.Name}}", image}
+	r := e.Docker(append(args, "true")...)
 	if r.Code != 125 || !strings.Contains(r.Stderr, "failed to create task for container: failed to initialize logging driver: journald is not enabled on this host") {
 		t.Errorf("%d %s", r.Code, r.Stderr)
 	}
+	e.Must("rm", "box")
+	var made []string
+	dir := filepath.Dir(journald.Socket)
+	for d := dir; !exists(d); d = filepath.Dir(d) {
+		made = append(made, d)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, d := range made {
+			os.Remove(d)
+		}
+	})
+	s := sink.Journal(t, journald.Socket)
+	t.Cleanup(func() { s.Close(); os.Remove(journald.Socket) })
+	e.Must(append(args, "sh", "-c", "echo said; sleep 0.3; echo cried >&2")...)
+	got := s.WaitN(t, 2)
+	id := e.Must("inspect", "-f", "{{.Id}}", "box")
+	for i, want := range []map[string]string{
+		{"MESSAGE": "said", "PRIORITY": "6", "CONTAINER_LOG_ORDINAL": "1"}, {"MESSAGE": "cried", "PRIORITY": "3", "CONTAINER_LOG_ORDINAL": "2"},
+	} {
+		maps.Copy(want, map[string]string{
+			"CONTAINER_ID": id[:12], "CONTAINER_ID_FULL": id, "CONTAINER_NAME": "box", "CONTAINER_TAG": "box",
+			"SYSLOG_IDENTIFIER": "box", "IMAGE_NAME": image,
+		})
+		for k, v := range want {
+			if got[i].Fields[k] != v {
+				t.Errorf("entry %d: %s=%q, want %q", i, k, got[i].Fields[k], v)
+			}
+		}
+	}
+	if got := e.Must("logs", "box"); got != "said" && got != "said\ncried" {
+		t.Errorf("docker logs: %q", got)
+	}
 }
+
+func exists(path string) bool { _, err := os.Lstat(path); return err == nil }
 
 // TestForwardLongLine: its pieces are marked.
 func TestForwardLongLine(t *testing.T) {
