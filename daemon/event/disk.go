@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"github.com/docker/docker/api/types/events"
+
+	"gantry/api/errdefs"
 )
 
 const (
@@ -29,6 +31,8 @@ type diskLog struct {
 	file *os.File // guarded by mu
 	size int64    // guarded by mu
 	torn bool     // guarded by mu; the file does not end with a line's end
+
+	newest, older, gone int64 // guarded by mu; last time stamps: of the file, of the one before, of all that are no more
 }
 
 func openDisk(dir string) (*diskLog, error) {
@@ -103,6 +107,7 @@ func (d *diskLog) append(msgs []events.Message) (written int, err error) {
 			}
 		}
 		buf = append(append(buf, line...), '\n')
+		d.newest = m.TimeNano
 	}
 	if err := d.write(buf); err != nil {
 		return written, err
@@ -141,6 +146,7 @@ func (d *diskLog) rotate() error {
 	if err := os.Rename(d.path, d.path+".1"); err != nil {
 		return fmt.Errorf("rotate event log: %w", err)
 	}
+	d.gone, d.older = max(d.gone, d.older), d.newest
 	old := d.file
 	if err := d.openFile(); err != nil {
 		return err
@@ -148,17 +154,34 @@ func (d *diskLog) rotate() error {
 	return old.Close()
 }
 
+// errBehind ends a subscription: its reader would miss events and not know.
+var errBehind = errdefs.ResourceExhausted("events: the reader is so far behind that the next events are no more")
+
 // read calls fn for each event of the log as it is now, oldest first, until fn fails.
 func (d *diskLog) read(fn func(events.Message) error) error {
-	files, err := d.readers()
+	files, _, err := d.readers()
 	if err != nil {
 		return err
 	}
-	defer func() {
-		for _, f := range files {
-			_ = f.Close()
-		}
-	}()
+	return readFiles(files, fn)
+}
+
+// readAfter is read for somebody who has seen the event of a time stamp: an error, and
+// nothing read, when events after it are no more.
+func (d *diskLog) readAfter(last int64, fn func(events.Message) error) error {
+	files, gone, err := d.readers()
+	if err != nil {
+		return err
+	}
+	if last < gone {
+		closeFiles(files)
+		return errBehind
+	}
+	return readFiles(files, fn)
+}
+
+func readFiles(files []*os.File, fn func(events.Message) error) error {
+	defer closeFiles(files)
 	for _, f := range files {
 		if err := readLines(f, fn); err != nil {
 			return err
@@ -167,25 +190,29 @@ func (d *diskLog) read(fn func(events.Message) error) error {
 	return nil
 }
 
-// readers opens both files between two rotations.
-func (d *diskLog) readers() ([]*os.File, error) {
+func closeFiles(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close()
+	}
+}
+
+// readers opens both files between two rotations, and tells the time stamp of the last
+// event that is in neither.
+func (d *diskLog) readers() (files []*os.File, gone int64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var files []*os.File
 	for _, p := range []string{d.path + ".1", d.path} {
 		f, err := os.Open(p)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			for _, open := range files {
-				_ = open.Close()
-			}
-			return nil, fmt.Errorf("read event log: %w", err)
+			closeFiles(files)
+			return nil, 0, fmt.Errorf("read event log: %w", err)
 		}
 		files = append(files, f)
 	}
-	return files, nil
+	return files, d.gone, nil
 }
 
 // readLines skips lines that are no event: torn or too long ones.

@@ -33,6 +33,9 @@ const (
 	inMemory = 1024
 	// maxInMemory is how many wait for a disk that does not keep up, before they are lost.
 	maxInMemory = 16 * inMemory
+	// maxSize is what the events take that are kept in memory once they are on disk, in
+	// bytes: those of containers have all their labels.
+	maxSize = 4 << 20
 )
 
 // Service is the feed. It is safe for concurrent use.
@@ -45,6 +48,7 @@ type Service struct {
 
 	mu      sync.Mutex
 	ring    []message     // guarded by mu; oldest first
+	size    int           // guarded by mu; of ring, in bytes
 	first   uint64        // guarded by mu; number of ring[0]
 	onDisk  uint64        // guarded by mu; number of the first event that is not on disk yet
 	last    int64         // guarded by mu; newest time stamp, nanoseconds
@@ -57,6 +61,14 @@ type Service struct {
 type message struct {
 	events.Message
 	fleeting bool // not for the disk
+}
+
+// size is about what m takes in memory, in bytes.
+func (m message) size() (n int) {
+	for k, v := range m.Actor.Attributes {
+		n += len(k) + len(v)
+	}
+	return n + 256
 }
 
 // Open takes up the feed kept in dir, which it makes if need be. A log that cannot be
@@ -75,6 +87,7 @@ func Open(dir string, log *slog.Logger) (*Service, error) {
 	s := &Service{log: log, disk: disk, stop: make(chan struct{}), written: make(chan struct{}), more: make(chan struct{})}
 	for _, m := range past {
 		s.ring = append(s.ring, message{Message: m})
+		s.size += s.ring[len(s.ring)-1].size()
 		s.last = m.TimeNano
 	}
 	s.onDisk = uint64(len(s.ring))
@@ -142,6 +155,7 @@ func (s *Service) add(typ events.Type, action events.Action, actor events.Actor,
 	s.count++
 	s.trim()
 	s.ring = append(s.ring, message{m, fleeting})
+	s.size += s.ring[len(s.ring)-1].size()
 	close(s.more)
 	s.more = make(chan struct{})
 }
@@ -149,15 +163,19 @@ func (s *Service) add(typ events.Type, action events.Action, actor events.Actor,
 // trim makes room in memory, a good piece at a time, by what is on disk. It is called
 // with mu held.
 func (s *Service) trim() {
-	if len(s.ring) < inMemory {
+	if len(s.ring) < inMemory && s.size < maxSize {
 		return
 	}
-	drop := min(max(s.onDisk, s.first)-s.first, uint64(len(s.ring)/4))
-	if len(s.ring) >= maxInMemory {
-		drop = uint64(len(s.ring) / 4)
+	piece := uint64(max(1, len(s.ring)/4))
+	drop := min(max(s.onDisk, s.first)-s.first, piece)
+	if len(s.ring) >= maxInMemory || s.size >= maxInMemory/inMemory*maxSize {
+		drop = piece
 	}
-	if drop < inMemory/4 {
+	if drop < piece {
 		return
+	}
+	for _, m := range s.ring[:drop] {
+		s.size -= m.size()
 	}
 	s.ring = append(s.ring[:0:0], s.ring[drop:]...) // a copy: readers may hold the old one
 	s.first += drop

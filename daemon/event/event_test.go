@@ -361,3 +361,38 @@ func TestFleeting(t *testing.T) {
 		t.Errorf("on disk: %s", got)
 	}
 }
+
+// TestReaderTooSlow: who reads more slowly than the disk holds events is told by the end
+// of its stream, and nobody waits for it.
+func TestReaderTooSlow(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	attrs := map[string]string{"filler": strings.Repeat("x", 64<<10)}
+	mount := func(id string) {
+		s.Publish(events.VolumeEventType, events.ActionMount, events.Actor{ID: id, Attributes: attrs})
+	}
+	flood := func() { // 25 MiB, where 8 are kept
+		for i := range 400 {
+			mount(fmt.Sprint(i))
+		}
+		mount("last")
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+			if raw, _ := os.ReadFile(filepath.Join(dir, "events.jsonl")); strings.Contains(string(raw), `"ID":"last"`) {
+				break
+			}
+		}
+		mount("one more") // which makes the memory let go of what is on disk
+	}
+	read := 0
+	err := s.Subscribe(t.Context(), time.Time{}, time.Time{}, filters.NewArgs(),
+		func() error { publish(s, 0, 1); return nil },
+		func(events.Message) error {
+			if read++; read == 1 {
+				flood()
+			}
+			return nil
+		})
+	if !errors.Is(err, errdefs.ErrResourceExhausted) || read != 1 {
+		t.Errorf("%d events read, %v", read, err)
+	}
+}

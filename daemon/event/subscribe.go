@@ -77,19 +77,33 @@ func (sub *subscription) past(since time.Time, inMemory batch) error {
 // fromDisk hands out the events of the log from a time stamp on that are older than
 // all of newer.
 func (sub *subscription) fromDisk(from int64, newer []message) error {
-	to := int64(1<<63 - 1)
+	to := int64(math.MaxInt64)
 	if len(newer) > 0 {
 		to = newer[0].TimeNano
 	}
 	if from >= to {
 		return nil
 	}
-	return sub.s.disk.read(func(m events.Message) error {
+	return sub.s.disk.read(sub.between(from, to))
+}
+
+// catchUp hands out what has left the memory since the last event that was looked at.
+func (sub *subscription) catchUp(newer []message) error {
+	to := int64(math.MaxInt64)
+	if len(newer) > 0 {
+		to = newer[0].TimeNano
+	}
+	return sub.s.disk.readAfter(sub.last, sub.between(sub.last+1, to))
+}
+
+// between hands out the events from a time stamp on to before another.
+func (sub *subscription) between(from, to int64) func(events.Message) error {
+	return func(m events.Message) error {
 		if m.TimeNano < from || m.TimeNano >= to || sub.over {
 			return nil
 		}
 		return sub.handOut([]message{{Message: m}})
-	})
+	}
 }
 
 func (sub *subscription) live(ctx context.Context, next uint64) error {
@@ -102,7 +116,7 @@ func (sub *subscription) live(ctx context.Context, next uint64) error {
 	for {
 		b := sub.s.from(next)
 		if b.lost {
-			if err := sub.fromDisk(sub.last+1, b.msgs); err != nil {
+			if err := sub.catchUp(b.msgs); err != nil {
 				return err
 			}
 		}
