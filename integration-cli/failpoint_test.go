@@ -37,6 +37,7 @@ import (
 // The short form takes the middle one of the points of every operation.
 func TestFailPoints(t *testing.T) {
 	needFailpoints(t)
+	subordinate(t)
 	points := failpoints(t)
 	if scale(1, 0) == 0 {
 		points = sample(points)
@@ -121,6 +122,8 @@ var befores = map[string]act{
 	"daemon/container.restore.": (*site).lose,
 	"daemon/image.restore.":     (*site).cutLoad,
 	"libctr/task.reload.":       (*site).lose,
+
+	"daemon/network/netns.create-owned.": (*site).remap,
 }
 
 func actOf(acts map[string]act, point string) act {
@@ -171,6 +174,7 @@ func (s *site) crash(t *testing.T, point string, both bool) {
 	}
 	mark := filepath.Join(s.e.Dir, "mark")
 	os.Remove(mark)
+	os.Remove(s.settings())
 	s.said = said{}
 	if before := actOf(befores, point); before != nil {
 		if err := before(s); err != nil {
@@ -403,6 +407,14 @@ func (s *site) lose() error {
 	}
 	s.e.Kill()
 	return syscall.Kill(shim, syscall.SIGKILL)
+}
+
+func (s *site) settings() string { return filepath.Join(s.e.Dir, "daemon.json") }
+
+// remap gives the containers of the next engine ids of their own.
+func (s *site) remap() error {
+	s.e.Kill()
+	return os.WriteFile(s.settings(), []byte(`{"userns-remap": "`+remapUser+`"}`), 0o600)
 }
 
 // cutLoad lets the engine die while it unpacks.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	containertypes "github.com/docker/docker/api/types/container"
+	systemtypes "github.com/docker/docker/api/types/system"
 	volumetypes "github.com/docker/docker/api/types/volume"
 	"github.com/opencontainers/go-digest"
 
@@ -132,6 +133,10 @@ func (p Place) recorded(ctx context.Context, core *client.Client) (out []string,
 	if err != nil {
 		return nil, err
 	}
+	var daemon systemtypes.Info
+	if err := p.get("/info", &daemon); err != nil {
+		return nil, err
+	}
 	mounted := map[string]bool{} // volumes that running containers have
 	shims, links := 0, 0
 	for _, c := range all {
@@ -151,6 +156,9 @@ func (p Place) recorded(ctx context.Context, core *client.Client) (out []string,
 		}
 		if mode := c.HostConfig.NetworkMode; !mode.IsHost() && !mode.IsContainer() {
 			out = append(out, "netns "+c.ID[:12], "mount "+p.path("exec/netns", c.ID[:12]))
+			if c.HostConfig.UsernsMode.IsPrivate() && slices.Contains(daemon.SecurityOptions, "name=userns") {
+				out = append(out, "netns "+c.ID[:12]+"-user", "mount "+p.path("exec/netns", c.ID[:12])+"-user")
+			}
 			if !mode.IsNone() {
 				links++
 			}
