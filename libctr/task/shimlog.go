@@ -2,6 +2,7 @@ package task
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"log/slog"
 	"os"
@@ -32,10 +33,20 @@ func relayLog(f *os.File, log *slog.Logger) {
 			line = line[:n-1]
 		}
 		if len(line) > 0 {
-			log.LogAttrs(context.Background(), slog.LevelDebug, "shim", slog.String("line", string(line)))
+			log.LogAttrs(context.Background(), levelOf(line), "shim", slog.String("line", string(line)))
 		}
 		if err != nil && err != bufio.ErrBufferFull { //nolint:errorlint // as bufio returns it
 			return // closed by its owner
 		}
 	}
+}
+
+// levelOf is how much a line matters: what our shim warns of is for the engine's log too.
+func levelOf(line []byte) slog.Level {
+	for _, mark := range []string{" level=WARN ", " level=ERROR "} {
+		if bytes.Contains(line, []byte(mark)) {
+			return slog.LevelWarn
+		}
+	}
+	return slog.LevelDebug
 }
