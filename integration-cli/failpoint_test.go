@@ -98,6 +98,9 @@ var acts = map[string]act{
 	"daemon/network":                        (*site).live,
 	"daemon/network.allocate.host-recorded": (*site).liveOnHost,
 	"daemon/volume.":                        (*site).live,
+	"daemon/source.":                        (*site).liveWithImages,
+	"daemon/container.create.view":          (*site).liveWithImages,
+	"daemon/container.start.staged":         (*site).liveWithImages,
 	"daemon/image.":                         (*site).load,
 	"daemon/image.pull.":                    (*site).pull,
 	"libctr/content.":                       (*site).load,
@@ -114,6 +117,7 @@ var acts = map[string]act{
 	"libctr/task.bury.":                     (*site).orphan,
 	"shim/":                                 (*site).live,
 	"shim/boot.delete.":                     (*site).orphan,
+	"shim/process.probe.":                   (*site).liveChecked,
 }
 
 // befores leave something for the next start to put right: by that their points are

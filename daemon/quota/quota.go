@@ -15,8 +15,6 @@ import (
 
 	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
-
-	"gantry/api/failpoint"
 )
 
 // ErrUnsupported says that the file system does not hold projects to their limits.
@@ -64,7 +62,6 @@ func Limit(size int64, dirs ...string) error {
 	if err := fs.setLimit(id, size); err != nil {
 		return err
 	}
-	failpoint.Hit("daemon/quota.limit.set")
 	for _, d := range dirs {
 		if err := setProject(d, id); err != nil {
 			return errors.Join(err, fs.setLimit(id, 0))

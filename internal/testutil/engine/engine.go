@@ -4,6 +4,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,10 @@ type Engine struct {
 // serial makes names and subnets of engines in one test binary differ.
 var serial atomic.Uint32
 
+// DirVariable names, in the environment, the directory in which engines have theirs; it
+// is /tmp without.
+const DirVariable = "GANTRY_ENGINES"
+
 // Start runs gantryd with further arguments and waits until it answers. At the end
 // of the test its containers are removed, it is stopped, and nothing of it may be left.
 func Start(t testing.TB, args ...string) *Engine {
@@ -66,7 +71,7 @@ func start(t testing.TB, e *Engine, args ...string) *Engine {
 	t.Helper()
 	need.Root(t, "runs real containers")
 	// A short path: unix sockets have 108 bytes.
-	dir, err := os.MkdirTemp("/tmp", "gantry-")
+	dir, err := os.MkdirTemp(cmp.Or(os.Getenv(DirVariable), "/tmp"), "gantry-")
 	if err != nil {
 		t.Fatal(err)
 	}

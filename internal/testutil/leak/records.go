@@ -14,6 +14,7 @@ import (
 	"time"
 
 	containertypes "github.com/docker/docker/api/types/container"
+	mounttypes "github.com/docker/docker/api/types/mount"
 	systemtypes "github.com/docker/docker/api/types/system"
 	volumetypes "github.com/docker/docker/api/types/volume"
 	"github.com/opencontainers/go-digest"
@@ -344,8 +345,14 @@ func (p Place) oddInCore(ctx context.Context, core *client.Client) (odd []string
 	}
 	ctx = reqctx.WithNamespace(ctx, "moby")
 	known, running := map[string]bool{}, map[string]bool{}
+	views := map[string]bool{} // of images that containers have mounted
 	for _, c := range all {
 		known[c.ID], running[c.ID] = true, c.State.Running
+		for i, m := range c.Mounts {
+			if m.Type == mounttypes.TypeImage {
+				views[fmt.Sprintf("%s-image-%d", c.ID, i)] = true
+			}
+		}
 	}
 	has := map[string]bool{}
 	note := func(kind, id string, expected bool) {
@@ -370,12 +377,17 @@ func (p Place) oddInCore(ctx context.Context, core *client.Client) (odd []string
 	}
 	err = core.Snapshotter(snapshotter).Walk(ctx, func(i snapshot.Info) error {
 		if i.Kind != snapshot.KindCommitted {
-			note("snapshot", i.Name, known[i.Name])
+			note("snapshot", i.Name, known[i.Name] || views[i.Name])
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	for v := range views {
+		if !has["snapshot "+v] {
+			odd = append(odd, "the engine has, and the core does not: snapshot "+v)
+		}
 	}
 	for _, c := range all {
 		for _, kind := range []string{"container", "task", "snapshot"} {
