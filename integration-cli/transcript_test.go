@@ -16,9 +16,14 @@ func TestTranscripts(t *testing.T) {
 	e.Docker("start", "-a", "down")
 	frozen := e.Must("run", "-d", "--name", "frozen", image, "sleep", "1000")
 	e.Must("pause", "frozen")
+	e.Must("run", "-t", "--name", "term", image, "sh", "-c", "echo out; echo err >&2")
+	term := e.Must("inspect", "-f", "{{.Id}}", "term")
+	e.Must("run", "--name", "unlogged", "--log-driver", "none", image, "true")
+	e.Must("create", "-i", "--name", "once", image, "cat")
+	e.Must("start", "once")
 	dial := func() (net.Conn, error) { return net.Dial("unix", e.Socket()) }
 	transcript.Run(t, dial, "testdata/*.txt", transcript.Names{
-		"up": up, "down": down, "frozen": frozen, "image": e.Must("inspect", "-f", "{{.Id}}", image),
+		"up": up, "down": down, "frozen": frozen, "term": term, "image": e.Must("inspect", "-f", "{{.Id}}", image),
 		"bridge": e.Must("network", "inspect", "-f", "{{.Id}}", "bridge"),
 	})
 	if s := status(e, "up") + status(e, "down") + status(e, "frozen"); s != "runningexitedpaused" {

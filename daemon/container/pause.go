@@ -86,8 +86,10 @@ func (s *Service) Resize(ctx context.Context, ref string, height, width uint32) 
 	if !e.snapshot().Status.HasTask() {
 		return errNotRunning(e.id)
 	}
-	if err := s.Tasks.ResizePty(context.WithoutCancel(ctx), e.id, "", width, height); err != nil {
-		return err
+	if e.snapshot().Config.Tty { // without one there is nothing to do, and nothing wrong
+		if err := s.Tasks.ResizePty(context.WithoutCancel(ctx), e.id, "", width, height); err != nil {
+			return err
+		}
 	}
 	s.publish(e.snapshot(), events.ActionResize, map[string]string{
 		"height": strconv.FormatUint(uint64(height), 10), "width": strconv.FormatUint(uint64(width), 10),

@@ -63,6 +63,9 @@ type webSocket struct {
 func (s *webSocket) open(bool) (*stream.Client, error) {
 	conn, err := websocket.Accept(upgrading{s.w}, s.req, &websocket.AcceptOptions{InsecureSkipVerify: true})
 	if err != nil {
+		for _, set := range []string{"Connection", "Upgrade", "Sec-WebSocket-Version", "X-Content-Type-Options"} {
+			s.w.Header().Del(set)
+		}
 		return nil, errdefs.InvalidArgument("bad WebSocket handshake: %w", err)
 	}
 	conn.SetReadLimit(-1)
