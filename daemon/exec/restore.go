@@ -2,38 +2,71 @@ package exec
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"time"
 
 	containertypes "github.com/docker/docker/api/types/container"
-	"golang.org/x/sync/errgroup"
 
 	"gantry/api/errdefs"
 	"gantry/api/shimwire"
 	"gantry/daemon/container"
 )
 
-// listTime bounds how long a shim may take to tell its execs.
-const listTime = 2 * time.Second
+const (
+	listTime  = 2 * time.Second        // for a shim to tell its execs
+	listAgain = time.Second            // before one is asked again that did not answer
+	listWait  = 250 * time.Millisecond // for all of them, before requests are taken
+)
 
 // Restore takes up the execs that the daemon before has left in running containers:
 // what they were asked for is known as far as their processes show it. One that was
 // never started is taken away. Shims that are not ours tell nothing; their execs end
-// unseen. It is called once, after that of the containers.
+// unseen. It is called once, after that of the containers; shims that do not answer at
+// once are heard later.
 func (s *Service) Restore(ctx context.Context) {
-	var g errgroup.Group
-	g.SetLimit(32)
+	var all sync.WaitGroup
+	slots := make(chan struct{}, 32)
 	for _, t := range s.containers.Adopted() {
 		if t.Kept {
 			continue
 		}
-		g.Go(func() error {
-			if err := s.adopt(ctx, t); err != nil {
-				s.log.WarnContext(ctx, "take up execs", "container", t.ID, "err", err)
-			}
-			return nil
+		all.Add(1)
+		s.work.Go(func() { // ends with the answer, the container or the daemon
+			defer all.Done()
+			s.takeUp(t, slots)
 		})
 	}
-	g.Wait() //nolint:errcheck // they report for themselves
+	heard := make(chan struct{})
+	go func() { defer close(heard); all.Wait() }()
+	select {
+	case <-heard:
+	case <-time.After(listWait):
+	case <-ctx.Done():
+	}
+}
+
+// takeUp adopts the execs of one container once its shim tells them.
+func (s *Service) takeUp(t container.Target, slots chan struct{}) {
+	for s.life.Err() == nil {
+		slots <- struct{}{}
+		err := s.adopt(s.life, t)
+		<-slots
+		if err == nil || s.life.Err() != nil {
+			return
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			s.log.Warn("take up execs", "container", t.ID, "err", err)
+			return
+		}
+		select {
+		case <-time.After(listAgain):
+		case <-s.life.Done():
+		}
+		if now, err := s.containers.Target(t.ID); err != nil || !now.StartedAt.Equal(t.StartedAt) {
+			return
+		}
+	}
 }
 
 func (s *Service) adopt(ctx context.Context, t container.Target) error {
@@ -44,6 +77,9 @@ func (s *Service) adopt(ctx context.Context, t container.Target) error {
 		return err
 	}
 	for _, e := range list {
+		if _, err := s.find(e.ID); err == nil { // of this daemon
+			continue
+		}
 		if !e.Started {
 			if _, err := s.tasks.Delete(ctx, t.ID, e.ID); err != nil && !errdefs.IsNotFound(err) {
 				return err
