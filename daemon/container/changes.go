@@ -2,13 +2,11 @@ package container
 
 import (
 	"context"
-	"slices"
 
 	containertypes "github.com/docker/docker/api/types/container"
 
 	"gantry/daemon/changes"
 	"gantry/daemon/rootfs"
-	"gantry/daemon/userns"
 )
 
 // Changes lists what has changed in a container's root filesystem since it was made.
@@ -42,10 +40,7 @@ func (s *Service) mergedChanges(ctx context.Context, e *entry) ([]containertypes
 		return nil, err
 	}
 	defer release()
-	for i := range mounts { // owners as in the container's tree
-		mounts[i].Options = slices.Concat(mounts[i].Options, userns.Options(e.snapshot().IDs))
-	}
-	lower, err := rootfs.Open(mounts)
+	lower, err := rootfs.Open(withIDs(mounts, e.snapshot().IDs)) // owners as in the container's tree
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"gantry/daemon/mountpoint"
 	"gantry/daemon/source"
 	"gantry/daemon/spec"
+	"gantry/daemon/userns"
 )
 
 // viewImage makes the view of an image that is mounted in a new container, the n-th of
@@ -70,7 +71,7 @@ func (s *Service) removeViews(ctx context.Context, id string) error {
 }
 
 // mountImage gets an image, or a part of it, ready to be mounted.
-func (s *Service) mountImage(ctx context.Context, p mountpoint.Point, m spec.Mount, staged *undo.Stack) (spec.Mount, error) {
+func (s *Service) mountImage(ctx context.Context, p mountpoint.Point, m spec.Mount, ids userns.Mapping, staged *undo.Stack) (spec.Mount, error) {
 	mounts, err := s.Images.Mounts(ctx, p.Snapshot)
 	if err != nil {
 		return m, err
@@ -79,7 +80,7 @@ func (s *Service) mountImage(ctx context.Context, p mountpoint.Point, m spec.Mou
 	if o := p.Spec.ImageOptions; o != nil {
 		path = o.Subpath
 	}
-	m.Source, err = stage(staged, func() (*source.Source, error) { return s.sources.Image(mounts, p.Name, path) })
+	m.Source, err = stage(staged, func() (*source.Source, error) { return s.sources.Image(withIDs(mounts, ids), p.Name, path) })
 	return m, err
 }
 

@@ -1,15 +1,27 @@
 package container
 
 import (
+	"slices"
+
 	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
 	"gantry/daemon/userns"
+	"gantry/libctr/core/mount"
 )
 
 // A container with ids of its own has a user namespace that is made with its network's and
 // owns it. To join another's namespaces is to join the user namespace that owns them: only
 // there has its init the power to.
+
+// withIDs lets mounts of an image's layers show their owners as ids map them.
+func withIDs(mounts []mount.Mount, ids userns.Mapping) []mount.Mount {
+	out := slices.Clone(mounts)
+	for i, m := range out {
+		out[i].Options = slices.Concat(m.Options, userns.Options(ids))
+	}
+	return out
+}
 
 // joinUser is the user namespace of a container that joins donor's network; "" is the
 // host's, from which all others can be joined.

@@ -308,7 +308,7 @@ func (s *Service) mountOne(ctx context.Context, c *Snapshot, p mountpoint.Point,
 	case mounttypes.TypeVolume:
 		return s.mountVolume(ctx, c, p, m, steps, staged)
 	case mounttypes.TypeImage:
-		return s.mountImage(ctx, p, m, staged)
+		return s.mountImage(ctx, p, m, c.IDs, staged)
 	}
 	if p.CreateSource {
 		uid, gid := c.IDs.RootPair()
