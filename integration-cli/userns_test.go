@@ -114,6 +114,8 @@ func TestUserns(t *testing.T) {
 		{name: "shareable memory", args: sh("echo x >/dev/shm/x && stat -c %u /dev/shm /dev/shm/x", "--ipc", "shareable"), out: "0\n0"},
 		{name: "tmpfs", args: sh("touch /t/x && stat -c %u:%g /t /t/x", "--tmpfs", "/t:size=1m,uid=5,gid=6,mode=777"), out: "5:6\n0:0"},
 		{name: "init", args: sh("cat /proc/1/comm", "--init"), out: "docker-init"},
+		{name: "an image", args: sh("stat -c %u:%g /i /i/bin /i/etc/passwd; touch /i/x", "--mount", "type=image,src="+image+",dst=/i"), out: "0:0\n0:0\n0:0", code: 1, err: "…Read-only file system"},
+		{name: "a terminal", args: sh("tty; stat -c %u /dev/pts/0; echo x >/dev/tty", "-t"), out: "/dev/pts/0\n0\nx"},
 		{name: "working directory", args: sh("pwd; stat -c %u:%g /new /new/dir", "-w", "/new/dir"), out: "/new/dir\n0:0\n0:0"},
 		{name: "working directory of a user", args: sh("touch x; stat -c %u:%g . x", "-w", "/new/dir", "-u", "tester"), out: "1000:1000\n1000:1000"},
 		{name: "read-only root", args: sh("touch /x", "--read-only"), code: 1, err: "…Read-only file system"},
