@@ -12,7 +12,7 @@ import (
 // keeps anything of them.
 func TestSoakExec(t *testing.T) {
 	e := start(t)
-	n := scale(10_000, 100)
+	n := scale(100_000, 100)
 	e.Must("run", "-d", "--name", "c1", image, "sleep", "100000")
 	shim := shimOf(t, e, "c1")
 	all := func(from, to int) {
