@@ -64,7 +64,7 @@ func TestForeignStreams(t *testing.T) {
 		}
 		c.close()
 	}
-	left, _ := filepath.Glob(filepath.Join(e.Dir, "exec/io/*.fifos/*"))
+	left, _ := filepath.Glob(filepath.Join(e.Dir, "exec/io/*.fifos/*.[012]"))
 	if len(left) != 3 {
 		t.Errorf("fifos of execs are left: %s", left)
 	}
@@ -117,14 +117,18 @@ func TestForeignDeaths(t *testing.T) {
 	e.Must("rm", "-f", "w1")
 	// Now the keeper.
 	id = e.Must("run", "-d", "-i", "--name", "k1", image, "sh", "-c", "while read x; do echo got $x; done")
-	for i := range 2 {
-		syscall.Kill(keeperOf(t, id), syscall.SIGKILL)
+	for i := range 2 { // the one of this engine, and one that it finds
+		old := keeperOf(t, id)
+		syscall.Kill(old, syscall.SIGKILL)
+		eventually(t, "there is another keeper", func() bool { return keeperOf(t, id) != old })
 		c := attach(t, e, "k1", "stream=1&stdin=1&stdout=1")
 		c.write(strconv.Itoa(i) + "\n")
 		if got := c.line(); got != "got "+strconv.Itoa(i) {
 			t.Errorf("by another keeper: %q", got)
 		}
 		c.close()
+		e.Kill()
+		e.Launch()
 	}
 	if got := e.Must("logs", "k1"); got != "got 0\ngot 1" {
 		t.Errorf("logs %q", got)

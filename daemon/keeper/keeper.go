@@ -6,6 +6,7 @@
 //
 //	<id>.sock           where the keeper serves, as our shim would
 //	<id>.fifos/         there from before the keeper until after it
+//	  pid               the keeper's
 //	  init.0 .1 .2      fifos: stdin, stdout and stderr of the init
 //	  <exec id>.0 …     those of an exec
 package keeper
@@ -20,7 +21,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,8 +47,8 @@ type Keepers struct {
 
 	lanes keylock.Locks // by container; held across the making and ending of its keeper
 
-	mu       sync.Mutex
-	children map[string]*child // the keepers this daemon has started; guarded by mu
+	mu    sync.Mutex
+	known map[string]*process // by container; guarded by mu
 }
 
 // Streams are those of one process.
@@ -60,13 +60,14 @@ type Streams struct {
 
 // New makes Keepers; it does no I/O.
 func New(cfg Config, log *slog.Logger) *Keepers {
-	return &Keepers{cfg: cfg, log: log, children: map[string]*child{}}
+	return &Keepers{cfg: cfg, log: log, known: map[string]*process{}}
 }
 
 const fifosSuffix = ".fifos"
 
-func (k *Keepers) fifos(id string) string  { return filepath.Join(k.cfg.Dir, id+fifosSuffix) }
-func (k *Keepers) socket(id string) string { return filepath.Join(k.cfg.Dir, id+".sock") }
+func (k *Keepers) fifos(id string) string   { return filepath.Join(k.cfg.Dir, id+fifosSuffix) }
+func (k *Keepers) pidFile(id string) string { return filepath.Join(k.fifos(id), "pid") }
+func (k *Keepers) socket(id string) string  { return filepath.Join(k.cfg.Dir, id+".sock") }
 
 // Keeps says whether a container has a keeper, or had one that died.
 func (k *Keepers) Keeps(id string) bool {
@@ -152,6 +153,11 @@ func (k *Keepers) open(ctx context.Context, id, exec string, s Streams) (task.IO
 	if err != nil {
 		return task.IO{}, fmt.Errorf("keep streams: %w", err)
 	}
+	if exec == "" && !k.knows(id) {
+		if err := k.take(id, request); err != nil {
+			k.log.WarnContext(ctx, "mind keeper of an earlier daemon", "container", id, "err", err)
+		}
+	}
 	return io, nil
 }
 
@@ -211,26 +217,24 @@ func (k *Keepers) end(ctx context.Context, id string) error {
 	if !k.Keeps(id) {
 		return nil
 	}
-	c := k.forget(id) // it is not missed
+	if !k.knows(id) {
+		k.take(id, shimwire.Fifos{}) //nolint:errcheck // there is none
+	}
+	p := k.forget(id) // it is not missed
 	err := shimwire.EndFifos(ctx, k.socket(id), "")
-	switch {
-	case isUnavailable(err):
+	if err != nil && p != nil {
+		if !isUnavailable(err) {
+			k.log.WarnContext(ctx, "keeper does not end, and is killed", "container", id, "err", err)
+		}
+		p.kill()
+		<-p.done
+		err = nil
+	}
+	if err == nil || isUnavailable(err) {
 		err = removeIfThere(k.socket(id)) // of one that was killed
-	case err != nil && c != nil: // it hangs
-		k.log.WarnContext(ctx, "keeper does not end, and is killed", "container", id, "err", err)
-		c.kill()
-		err = removeIfThere(k.socket(id))
 	}
 	failpoint.Hit("daemon/keeper.end.ended")
 	return errors.Join(err, os.RemoveAll(k.fifos(id)))
-}
-
-func (k *Keepers) forget(id string) *child {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	c := k.children[id]
-	delete(k.children, id)
-	return c
 }
 
 // isUnavailable says that nobody serves the socket.
@@ -257,6 +261,3 @@ func (k *Keepers) Sweep(ctx context.Context, live func(id string) bool) {
 		}
 	}
 }
-
-// pause is how long a keeper that died is not replaced.
-const pause = time.Second
