@@ -25,6 +25,29 @@ func machine(f host.Features) spec.Machine {
 	}
 }
 
+// TestValidateRemapped: what a container with a user namespace of its own may not have.
+func TestValidateRemapped(t *testing.T) {
+	type h = containertypes.HostConfig
+	for _, c := range []struct {
+		name, want string
+		host       h
+	}{
+		{name: "plain"},
+		{name: "privileged", host: h{Privileged: true}, want: "privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode"},
+		{name: "network", host: h{NetworkMode: "host"}, want: "cannot share the host's network namespace when user namespaces are enabled"},
+		{name: "pid", host: h{PidMode: "host"}, want: "cannot share the host PID namespace when user namespaces are enabled"},
+		{name: "ipc", host: h{IpcMode: "host"}},
+		{name: "all of it in the host's", host: h{UsernsMode: "host", Privileged: true, NetworkMode: "host", PidMode: "host"}},
+	} {
+		env := machine(features())
+		env.Remapped = true
+		_, err := spec.Validate(&containertypes.Config{}, &c.host, env, false)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || err.Error() != c.want) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.want)
+		}
+	}
+}
+
 func TestValidate(t *testing.T) {
 	type c = containertypes.Config
 	type h = containertypes.HostConfig
