@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 	networktypes "github.com/docker/docker/api/types/network"
 
@@ -132,6 +133,7 @@ func (s *Service) Prune(_ context.Context, f filters.Args) (*networktypes.PruneR
 	if err := f.Validate(map[string]bool{"label": true, "label!": true, "until": true}); err != nil {
 		return nil, errdefs.InvalidArgument("%w", err)
 	}
+	s.events.Publish(events.NetworkEventType, events.ActionPrune, events.Actor{Attributes: map[string]string{"reclaimed": "0"}})
 	return &networktypes.PruneReport{}, nil
 }
 
