@@ -173,6 +173,7 @@ func keeperOf(t *testing.T, id string) (pid int) {
 // liveForeign is life under another's shim.
 func (s *site) liveForeign() error {
 	config := filepath.Join(s.e.Dir, "daemon.json")
+	s.e.Docker("info") // when it answers the engine is up, and hears of the change
 	if err := os.WriteFile(config, []byte(foreignRuntimes), 0o600); err != nil {
 		return err
 	}
