@@ -89,10 +89,10 @@ func hostname(t *testing.T) string {
 func TestOptionsInspected(t *testing.T) {
 	e := start(t)
 	e.Must("create", "--name", "box", "--privileged", "--annotation", "a=b", "--stop-signal", "RTMIN+3", "--stop-timeout", "7",
-		"--init", "--blkio-weight", "300", "--expose", "80", "--label", "l=1", "--health-cmd", "true", "--pids-limit", "0", image, "true")
+		"--init", "--blkio-weight", "300", "--expose", "80", "--label", "l=1", "--security-opt", "apparmor=mine", "--health-cmd", "true", "--pids-limit", "0", image, "true")
 	for format, want := range map[string]string{
 		"{{.HostConfig.Annotations}}": "map[a:b]", "{{.Config.StopSignal}} {{.Config.StopTimeout}}": "RTMIN+3 7", "{{.HostConfig.Init}}": "true",
-		"{{.HostConfig.SecurityOpt}}": "[label=disable]", "{{.Config.ExposedPorts}}": "map[80/tcp:{}]", "{{.HostConfig.PidsLimit}}": "<nil>",
+		"{{.HostConfig.SecurityOpt}} {{.AppArmorProfile}}": "[apparmor=mine label=disable] mine", "{{.Config.ExposedPorts}}": "map[80/tcp:{}]", "{{.HostConfig.PidsLimit}}": "<nil>",
 		"{{.HostConfig.Runtime}}": "gantry", "{{.HostConfig.IpcMode}}": "private",
 	} {
 		if got := e.Must("inspect", "-f", format, "box"); got != want {
@@ -133,6 +133,10 @@ func TestOptionsInspected(t *testing.T) {
 		{"v1.51", mount(`{"Type":"bind","Source":"` + e.Dir + `","Target":"/t","BindOptions":{"Propagation":"private"}}`), 400, "must use either propagation mode"},
 		{"v1.51", mount(`{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"Options":[["exec"]]}}`), 201, ""},
 		{"v1.51", mount(`{"Type":"tmpfs","Target":"/t","TmpfsOptions":{"Options":[["uid","1"]]}}`), 400, `invalid mount config for type "tmpfs": invalid option: uid`},
+		{"v1.40", `{"Image":"` + image + `","HostConfig":{"Capabilities":["CHOWN"]}}`, 400, "HostConfig.Capabilities is not supported: use CapAdd and CapDrop"},
+		{"v1.41", `{"Image":"` + image + `","Cmd":["true"],"HostConfig":{"KernelMemory":9000000}}`, 201, "Your kernel does not support kernel memory limit capabilities"},
+		{"v1.51", `{"Image":"` + image + `","Cmd":["true"],"Volumes":{"/v":{}},"HostConfig":{"VolumeDriver":"nodriver"}}`, 404, `plugin "nodriver" not found`},
+		{"v1.51", `{"Image":"` + image + `","Cmd":["true"],"NetworkingConfig":{"EndpointsConfig":{"bridge":{"MacAddress":"x"}}}}`, 400, "invalid MAC address: x"},
 		{"v1.43", `{"Image":"` + image + `","MacAddress":"02:42:00:00:00:77","HostConfig":{"NetworkMode":"none"}}`, 400, "conflicting options: mac-address and the network mode"},
 		{"v1.51", `{"Image":"` + image + `","HostConfig":{"Ulimits":[null]}}`, 400, "invalid ulimit: null"},
 		{"v1.51", `{"Image":"` + image + `","Cmd":["true"],"Volumes":{"rel":{}}}`, 400, "invalid mount path: 'rel' mount path must be absolute"},

@@ -13,6 +13,7 @@ import (
 
 	"gantry/daemon/health"
 	"gantry/daemon/mountpoint"
+	"gantry/daemon/spec"
 )
 
 // Inspect describes a container; size asks the snapshotter too. It waits for no lock.
@@ -56,8 +57,14 @@ func (s *Service) base(c *Snapshot) *containertypes.ContainerJSONBase {
 		Image: c.Image.String(), Name: "/" + c.Name, RestartCount: c.RestartCount,
 		ResolvConfPath: c.Network.ResolvPath, HostnamePath: c.Network.NamePath, HostsPath: c.Network.HostsPath,
 		LogPath: shownLogPath(c), Driver: s.cfg.Snapshotter, Platform: c.Platform.OS,
-		ExecIDs: s.execIDs(c.ID), HostConfig: &host, GraphDriver: storage.DriverData{Name: s.cfg.Snapshotter},
+		AppArmorProfile: s.appArmor(c), ExecIDs: s.execIDs(c.ID), HostConfig: &host, GraphDriver: storage.DriverData{Name: s.cfg.Snapshotter},
 	}
+}
+
+// appArmor is the profile that a user has asked for.
+func (s *Service) appArmor(c *Snapshot) string {
+	sec, _ := spec.ParseSecurity(c.Host.SecurityOpt, s.cfg.NoNewPrivileges) // create has refused others
+	return sec.AppArmor
 }
 
 func hasUlimit(list []*containertypes.Ulimit, name string) bool {

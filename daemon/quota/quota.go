@@ -1,6 +1,7 @@
 // Package quota bounds what directories may take, on file systems that keep project
 // quotas: xfs mounted with pquota, ext4 with prjquota. Directories of one project, and
-// all that is made in them afterwards, are counted together.
+// all that is made in them afterwards, are counted together. ext4 holds no process to a
+// limit that has CAP_SYS_RESOURCE on the host, as those of privileged containers have.
 package quota
 
 import (

@@ -78,6 +78,9 @@ func checkMemoryExtras(r *containertypes.Resources, f host.Features) (warnings [
 	case r.Memory > 0 && r.MemoryReservation > 0 && r.Memory < r.MemoryReservation:
 		return warnings, errors.New("Minimum memory limit can not be less than memory reservation limit, see usage") //nolint:staticcheck
 	}
+	if r.KernelMemory > 0 {
+		warnings = append(warnings, "Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. Limitation discarded.")
+	}
 	r.KernelMemory, r.KernelMemoryTCP = 0, 0 // no kernel enforces them any more
 	return append(warnings, checkOOMAndPids(r, f)...), nil
 }

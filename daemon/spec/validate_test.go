@@ -95,6 +95,7 @@ func TestValidate(t *testing.T) {
 		{name: "swappiness", want: "Invalid value: 101, valid memory swappiness range is 0-100", change: func(_ *c, h *h) { h.MemorySwappiness = ptr(int64(101)) }},
 		{name: "swappiness unset", change: func(_ *c, h *h) { h.MemorySwappiness = ptr(int64(-1)) }},
 		{name: "reservation", want: "Minimum memory limit can not be less than memory reservation limit, see usage", change: func(_ *c, h *h) { h.Memory, h.MemoryReservation = 7<<20, 8<<20 }},
+		{name: "kernel memory", want: "warn: Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. Limitation discarded.", change: func(_ *c, h *h) { h.KernelMemory = 7 << 20 }}, //nolint:staticcheck // older clients send it
 		{name: "no swap accounting", want: "warn: Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.", change: func(_ *c, h *h) { h.Memory = 7 << 20 }, features: func(f *host.Features) { f.SwapLimit = false }},
 		{name: "no memory control", want: "warn: Your kernel does not support memory limit capabilities or the cgroup is not mounted. Limitation discarded.", change: func(_ *c, h *h) { h.Memory = 7 << 20 }, features: func(f *host.Features) { f.MemoryLimit = false }},
 		{name: "oom kill disabled", want: "warn: OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.", change: func(_ *c, h *h) { h.OomKillDisable = ptr(true) }},

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
 	"github.com/containerd/platforms"
@@ -53,7 +54,7 @@ func decodeCreate(req *http.Request) (*containertypes.CreateRequest, error) {
 		return nil, err
 	}
 	var c containertypes.CreateRequest
-	if err := httputil.DecodeJSON(req, &c); err != nil {
+	if err := decodeBody(req, &c); err != nil {
 		return nil, err
 	}
 	if c.Config == nil {
@@ -75,6 +76,32 @@ func decodeCreate(req *http.Request) (*containertypes.CreateRequest, error) {
 	}
 	nameDefaultNetwork(c.HostConfig, c.NetworkingConfig)
 	return &c, nil
+}
+
+// ofOneVersion is the API version that had HostConfig.Capabilities, a set in place of the
+// default one.
+const ofOneVersion = "1.40"
+
+// decodeBody refuses what would be dropped in silence else, and change what a container
+// may do.
+func decodeBody(req *http.Request, c *containertypes.CreateRequest) error {
+	if reqctx.Version(req.Context()) != ofOneVersion {
+		return httputil.DecodeJSON(req, c)
+	}
+	var raw json.RawMessage
+	if err := httputil.DecodeJSON(req, &raw); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, c); err != nil {
+		return errdefs.InvalidArgument("invalid JSON: %w", err)
+	}
+	var more struct {
+		HostConfig struct{ Capabilities []string }
+	}
+	if err := json.Unmarshal(raw, &more); err == nil && len(more.HostConfig.Capabilities) > 0 {
+		return errdefs.InvalidArgument("HostConfig.Capabilities is not supported: use CapAdd and CapDrop")
+	}
+	return nil
 }
 
 // nameDefaultNetwork replaces "default", which names the platform's default network,
