@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -298,33 +299,57 @@ func TestForwardRemoved(t *testing.T) {
 	})
 }
 
-// TestForwardRotation rotates while the target is down: what has gone is counted, and told
-// once.
+// TestForwardRotation rotates while the target is down, and faster than it takes: what has
+// gone is counted, and the rest comes in order.
 func TestForwardRotation(t *testing.T) {
 	e := start(t)
-	s := sink.Syslog(t, "tcp", "", nil)
-	const n = 3000
-	e.Must("run", "-d", "--name", "box", "--log-driver", "syslog", "--log-opt", "syslog-address=tcp://"+s.Addr,
-		"--log-opt", "cache-max-size=8k", "--log-opt", "cache-max-file=3", image,
-		"sh", "-c", countTo(10)+"; while [ ! -e /go ]; do sleep 0.1; done; "+strings.Replace(countTo(n), "i=1;", "i=11;", 1))
-	s.WaitN(t, 10)
-	s.Close()
-	e.Must("exec", "box", "touch", "/go")
-	e.Must("wait", "box")
-	s.Open(t)
-	got := numbers(t, s.Wait(t, until(n)))
-	if !slices.IsSorted(got) {
-		t.Errorf("out of order: %v", got)
+	run := func(name string, s *sink.Sink, n int, cmd string) {
+		e.Must("run", "-d", "--name", name, "--log-driver", "syslog", "--log-opt", "syslog-address=tcp://"+s.Addr, "--log-opt", "cache-max-size=8k",
+			"--log-opt", "cache-max-file=3", image, "sh", "-c", countTo(10)+"; while [ ! -e /go ]; do sleep 0.1; done; "+cmd)
+		s.WaitN(t, 10)
 	}
-	missing := n - len(slices.Compact(got))
-	if missing < 1000 {
-		t.Fatalf("of %d entries only %d are missing", n, missing)
+	missing := func(name string, s *sink.Sink, n int) int {
+		got := numbers(t, s.Wait(t, until(n)))
+		if !slices.IsSorted(got) {
+			t.Errorf("%s: out of order: %v", name, got)
+		}
+		return n - len(slices.Compact(got))
+	}
+
+	down := sink.Syslog(t, "tcp", "", nil)
+	run("down", down, 3000, strings.Replace(countTo(3000), "i=1;", "i=11;", 1))
+	down.Close()
+	e.Must("exec", "down", "touch", "/go")
+	e.Must("wait", "down")
+	down.Open(t)
+	lost := missing("down", down, 3000)
+	if lost < 1000 {
+		t.Fatalf("of 3000 entries only %d are missing", lost)
 	}
 	const words = "entries of a log were rotated away before they could be forwarded"
 	eventually(t, "the loss is told", func() bool { return strings.Contains(e.Log(), words) })
-	if log := e.Log(); strings.Count(log, words) != 1 || !strings.Contains(log, fmt.Sprintf("entries=%d perhaps-more=false", missing)) {
-		t.Errorf("%d are missing, and the log tells\n%s", missing, log)
+	if log := e.Log(); strings.Count(log, words) != 1 || !strings.Contains(log, fmt.Sprintf("entries=%d perhaps-more=false", lost)) {
+		t.Errorf("%d are missing, and the log tells\n%s", lost, log)
 	}
+
+	slow := sink.Syslog(t, "tcp", "", nil)
+	n := scale(2000000, 60000)
+	run("slow", slow, n, fmt.Sprintf("seq 11 %d | sed 's/^/line /'", n))
+	slow.Pause.Store(int64(200 * time.Microsecond))
+	e.Must("exec", "slow", "touch", "/go")
+	e.Must("wait", "slow")
+	slow.Pause.Store(0)
+	if lost = missing("slow", slow, n); lost == 0 {
+		t.Skip("the slow target was fast enough")
+	}
+	told := func() (sum int) {
+		for _, m := range regexp.MustCompile(words+`" .*entries=(\d+) perhaps-more=false`).FindAllStringSubmatch(e.Log(), -1) {
+			one, _ := strconv.Atoi(m[1])
+			sum += one
+		}
+		return sum - 3000 + len(numbers(t, down.Got()))
+	}
+	eventually(t, fmt.Sprintf("%d lost entries are told", lost), func() bool { return told() == lost })
 }
 
 // liveForwarded is live with a container whose log somebody takes.

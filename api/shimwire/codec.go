@@ -34,6 +34,25 @@ func AppendMark(dst []byte, kind Kind, pos Position) []byte {
 	return appendPosition(appendHeader(dst, kind, 0, positionSize), pos)
 }
 
+// AppendGap appends a Gap frame to dst for a reader of lines, who is told that first
+// entries of the log come before the position. That has the place of Skip, of which such
+// a reader has no use.
+func AppendGap(dst []byte, pos Position, first uint64) []byte {
+	first++ // 0 is not known
+	pos.Skip = [2]uint32{uint32(first >> 32), uint32(first)}
+	return AppendMark(dst, Gap, pos)
+}
+
+// First is what a Gap frame tells a reader of lines: how many entries of the log come
+// before its position; false when nobody has counted them.
+func (f Frame) First() (n uint64, counted bool) {
+	n = uint64(f.Pos.Skip[0])<<32 | uint64(f.Pos.Skip[1])
+	if f.Kind != Gap || n == 0 {
+		return 0, false
+	}
+	return n - 1, true
+}
+
 // AppendWelcome appends the answer to a Hello to dst.
 func AppendWelcome(dst []byte, pos Position) []byte {
 	return appendPosition(appendHeader(dst, kindWelcome, 0, positionSize), pos)

@@ -83,7 +83,7 @@ const (
 	// Data is output of the process.
 	Data Kind = 0x11
 	// Gap says that output between the last frame's position and this one's has
-	// been lost to this reader: rotated away, or dropped from a buffer.
+	// been lost to this reader: rotated away, or dropped from a buffer. See Frame.First.
 	Gap Kind = 0x12
 	// End says that there is no more: the process has ended and its output is drained.
 	End Kind = 0x13

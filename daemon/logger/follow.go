@@ -14,30 +14,44 @@ import (
 	"gantry/api/shimwire"
 )
 
-// Entries gives the entries after from, each with the position after it; valid during
-// the call. With a socket it goes on until the container's output has ended, else to the
-// end of the files. It returns the position after the last entry, also with an error,
-// which is take's, idle's, ctx's or the file system's. What rotation has removed before it
-// was read is not given. idle is called when nothing more has come at the moment.
-func Entries(ctx context.Context, src Source, from logfile.Position, take func(e *logfile.Entry, after logfile.Position) error, idle func() error) (logfile.Position, error) {
+// Taker is what Entries gives a log to.
+type Taker struct {
+	// Take takes an entry, valid during the call, and the position after it.
+	Take func(e *logfile.Entry, after logfile.Position) error
+	// Idle is called when nothing more has come at the moment.
+	Idle func() error
+	// File is called before what is given of a further file is: first is the number of the
+	// log's entries before it, if they have been counted. Where it is not, the file that
+	// was read follows the one before; where gap is set it perhaps does not.
+	File func(first uint64, counted, gap bool)
+}
+
+// Entries gives the entries after from. With a socket it goes on until the container's
+// output has ended, else to the end of the files. Its error is Take's, Idle's, ctx's or
+// the file system's. What rotation has removed before it was read is not given.
+func Entries(ctx context.Context, src Source, from logfile.Position, to Taker) error {
 	pos := from
 	noted := func(e *logfile.Entry, after logfile.Position) error {
-		err := take(e, after)
+		err := to.Take(e, after)
 		if err == nil {
 			pos = after
 		}
 		return err
 	}
-	_, err := readOn(ctx, src, pos, noted)
+	_, err := readOn(ctx, src, pos, noted, to.File)
 	if err != nil || src.Socket == "" {
-		return pos, err
+		return err
 	}
-	whole, err := listen(ctx, src, pos, noted, idle)
+	gap := func(f shimwire.Frame) {
+		first, counted := f.First()
+		to.File(first, counted, true)
+	}
+	whole, err := listen(ctx, src, pos, noted, to.Idle, gap)
 	if err != nil || whole {
-		return pos, err
+		return err
 	}
-	_, err = readOn(ctx, src, pos, noted)
-	return pos, err
+	_, err = readOn(ctx, src, pos, noted, to.File)
+	return err
 }
 
 // follow goes on from pos on the shim's stream of entries until the container's output
@@ -55,9 +69,9 @@ func follow(ctx context.Context, src Source, until time.Time, pos logfile.Positi
 		pos = after
 		return err
 	}
-	whole, err := listen(ctx, src, pos, take, out.flush)
+	whole, err := listen(ctx, src, pos, take, out.flush, nil)
 	if err == nil && !whole {
-		_, err = readOn(ctx, src, pos, take)
+		_, err = readOn(ctx, src, pos, take, nil)
 	}
 	switch {
 	case errors.Is(err, errStop):
@@ -69,9 +83,9 @@ func follow(ctx context.Context, src Source, until time.Time, pos logfile.Positi
 }
 
 // listen follows the shim's stream from pos on; settle is called when there is nothing
-// more at the moment. It says whether it has come to the end of the output; what it has
-// not told then is in the files.
-func listen(ctx context.Context, src Source, pos logfile.Position, take each, settle func() error) (whole bool, err error) {
+// more at the moment, gap, which may be nil, when something has gone. It says whether it
+// has come to the end of the output; what it has not told then is in the files.
+func listen(ctx context.Context, src Source, pos logfile.Position, take each, settle func() error, gap func(shimwire.Frame)) (whole bool, err error) {
 	conn, err := shimwire.Dial(ctx, src.Socket, shimwire.Hello{Stdout: true, Stderr: true, From: &pos, Lines: true})
 	if err != nil {
 		if errdefs.IsNotFound(err) || errors.Is(err, errdefs.ErrUnavailable) {
@@ -82,7 +96,7 @@ func listen(ctx context.Context, src Source, pos logfile.Position, take each, se
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	err = copyEntries(conn, attrsOf(src), take, settle)
+	err = copyEntries(conn, attrsOf(src), take, settle, gap)
 	switch {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
@@ -105,7 +119,7 @@ func attrsOf(src Source) []byte {
 var errHungUp = errors.New("shim hung up")
 
 // copyEntries passes entries on until the stream's end.
-func copyEntries(conn *shimwire.Conn, attrs []byte, take each, settle func() error) error {
+func copyEntries(conn *shimwire.Conn, attrs []byte, take each, settle func() error, gap func(shimwire.Frame)) error {
 	for {
 		if !conn.Ready() {
 			if err := settle(); err != nil {
@@ -120,6 +134,9 @@ func copyEntries(conn *shimwire.Conn, attrs []byte, take each, settle func() err
 			return errHungUp
 		case err != nil:
 			return err
+		case f.Kind == shimwire.Gap && gap != nil:
+			gap(f)
+			continue
 		case f.Kind != shimwire.Data:
 			continue
 		}

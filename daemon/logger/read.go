@@ -34,13 +34,15 @@ func readTail(ctx context.Context, src Source, n int, take each) (pos logfile.Po
 }
 
 // readOn gives the entries after pos, and returns the position after the last. When the
-// file of pos has been rotated away it begins with the oldest that is younger.
-func readOn(ctx context.Context, src Source, pos logfile.Position, take each) (logfile.Position, error) {
+// file of pos has been rotated away it begins with the oldest that is younger. further,
+// which may be nil, is called before each file but that of pos; see Taker.File.
+func readOn(ctx context.Context, src Source, pos logfile.Position, take each, further func(first uint64, counted, gap bool)) (logfile.Position, error) {
 	files, err := open(src)
 	if err != nil {
 		return pos, err
 	}
 	defer logfile.Close(files)
+	last := false // the file before this one in the log is the one before in files
 	for _, f := range files {
 		var offset int64
 		switch {
@@ -48,6 +50,12 @@ func readOn(ctx context.Context, src Source, pos logfile.Position, take each) (l
 			continue
 		case f.Generation == pos.Generation:
 			offset = pos.Offset
+			last = true
+		}
+		if f.Generation != pos.Generation && f.Generation != 0 && further != nil {
+			first, counted := f.First()
+			further(first, counted, pos.Generation != 0 && !last)
+			last = true
 		}
 		end, err := readFile(ctx, f, offset, take)
 		if err != nil {

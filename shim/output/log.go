@@ -60,6 +60,8 @@ type Log struct {
 type generation struct {
 	num  uint64 // 0: no entry yet
 	prev uint64 // the one before, also when that file is gone; 0: none
+	// end is where that one ends; -1 when this process has not written it.
+	end int64
 }
 
 // pending is the part of a line that is not in the file yet.
@@ -126,7 +128,7 @@ func (l *Log) open() (err error) {
 	}
 	defer logfile.Close(files)
 	for _, f := range files {
-		l.gens = append(l.gens, generation{num: f.Generation, prev: uint64(l.last)})
+		l.gens = append(l.gens, generation{num: f.Generation, prev: uint64(l.last), end: -1})
 		l.last = max(l.last, int64(f.Generation))
 	}
 	if l.size, err = l.mendTail(files[len(files)-1]); err != nil {
@@ -413,7 +415,7 @@ func (l *Log) shift(count int, num uint64) (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	prev := l.gens[len(l.gens)-1].num
-	l.gens = append(l.gens[len(l.gens)-count:], generation{num: num, prev: prev})
+	l.gens = append(l.gens[len(l.gens)-count:], generation{num: num, prev: prev, end: l.held.disk})
 	l.limit, l.unborn, l.held.disk = 0, false, 0
 	l.pack()
 	return nil

@@ -216,10 +216,19 @@ func (r *logReader) successor() (step, bool) {
 			break // named, and not written yet
 		}
 		s := step{do: doOpen, open: g.num, index: len(r.l.gens) - 1 - i}
-		s.gap = !same && (r.pos.Generation != 0 || r.virgin) && g.prev != r.pos.Generation
+		s.gap = !same && (r.pos.Generation != 0 || r.virgin) && (g.prev != r.pos.Generation || r.cutShort(g))
 		return s, true
 	}
 	return step{}, false
+}
+
+// cutShort says that the client's position is in the file before g, which has gone, and
+// perhaps before its end. It is called under mu.
+func (r *logReader) cutShort(g generation) bool {
+	if r.file != nil || r.pos.Generation == 0 {
+		return false
+	}
+	return g.end < 0 && r.pos.Offset != math.MaxInt64 || r.pos.Offset < g.end
 }
 
 // open opens the file of a step; when rotation has moved it meanwhile, nothing
@@ -246,7 +255,7 @@ func (r *logReader) open(dst []byte, s step) ([]byte, error) {
 	}
 	if s.gap {
 		pos.Skip = [2]uint32{}
-		dst = shimwire.AppendMark(dst, shimwire.Gap, pos)
+		dst = r.appendGap(dst, f, pos)
 	}
 	r.src = section{l: r.l, file: f, off: pos.Offset}
 	r.dec = r.l.format.NewDecoder(&r.src, pos.Offset)
@@ -257,6 +266,14 @@ func (r *logReader) open(dst []byte, s step) ([]byte, error) {
 	r.setFile(f)
 	r.l.wake()
 	return dst, nil
+}
+
+// appendGap tells of a gap before the file f.
+func (r *logReader) appendGap(dst []byte, f *logfile.File, pos shimwire.Position) []byte {
+	if first, counted := f.First(); r.lines && counted {
+		return shimwire.AppendGap(dst, pos, first)
+	}
+	return shimwire.AppendMark(dst, shimwire.Gap, pos)
 }
 
 // wake lets a rotation look again at what its readers need.

@@ -34,15 +34,15 @@ type forwarder struct {
 
 	settled time.Time // last
 	loose   bool      // something has been sent since
-	told    time.Time // of losses, last
-	err     error     // of the last pass; valid after done
-	failed  int       // passes in a row
+	losses  teller
+	err     error // of the last pass; valid after done
+	failed  int   // passes in a row
 }
 
 func newForwarder(ctx context.Context, c Container, t *Target, log *slog.Logger) *forwarder {
 	f := &forwarder{
 		c: c, log: log, target: t, done: make(chan struct{}),
-		again: make(chan struct{}, 1), last: make(chan struct{}), runs: 1,
+		again: make(chan struct{}, 1), last: make(chan struct{}), runs: 1, losses: teller{log: log},
 	}
 	f.ctx, f.cancel = context.WithCancel(ctx)
 	return f
@@ -87,7 +87,9 @@ func (f *forwarder) pass() error {
 	if err := f.open(); err != nil {
 		return err
 	}
+	reached := max(f.at.reached, f.safe.index)
 	f.at = f.safe
+	f.at.reached = reached
 	f.dropBatch()
 	err := f.read(f.ctx)
 	if err == nil {
@@ -126,6 +128,7 @@ func (f *forwarder) close() {
 		f.target.Close()
 	}
 	f.dropBatch()
+	f.losses.flush()
 	if f.state != nil {
 		f.state.Close()
 	}
@@ -198,7 +201,7 @@ func (f *forwarder) send(ctx context.Context) error {
 		if !refused {
 			break
 		}
-		f.at.lost.refuse(r.Err)
+		f.at.lost.add(losses{refused: 1, why: r.Err.Error()})
 		rest = rest[r.Index+1:]
 	}
 	failpoint.Hit("daemon/logger/forward.send.sent")
@@ -226,20 +229,13 @@ func (f *forwarder) settle(ctx context.Context) error {
 	if f.settled.Sub(f.aged) > aging {
 		f.older, f.aged = f.safe, f.settled
 	}
-	if f.at.lost.any() && f.settled.Sub(f.told) > tellEvery {
-		f.tell()
+	if f.at.lost.any() {
+		f.losses.add(f.at.lost)
+		f.at.lost = losses{}
 	}
+	f.at.reached = max(f.at.reached, f.at.index)
 	f.safe = f.at
 	return f.state.save(f.safe)
-}
-
-// tellEvery is how often at most losses are told while more comes.
-const tellEvery = 10 * time.Second
-
-// tell logs what has been lost since the last time, if anything.
-func (f *forwarder) tell() {
-	f.at.lost.tell(f.log)
-	f.at.lost, f.safe.lost, f.told = losses{}, losses{}, time.Now()
 }
 
 // aging is how far at least the position lies back that a forwarder returns to when a
@@ -252,11 +248,5 @@ func (f *forwarder) idle(ctx context.Context) error {
 	if err := f.send(ctx); err != nil {
 		return err
 	}
-	if err := f.settle(ctx); err != nil {
-		return err
-	}
-	if f.at.lost.any() {
-		f.tell()
-	}
-	return nil
+	return f.settle(ctx)
 }

@@ -2,9 +2,8 @@ package forward
 
 import (
 	"log/slog"
+	"sync"
 	"time"
-
-	"gantry/api/logfile"
 )
 
 // losses are entries that will not be sent.
@@ -18,56 +17,89 @@ type losses struct {
 
 func (l *losses) any() bool { return l.rotated > 0 || l.unknown || l.refused > 0 }
 
-func (l *losses) refuse(err error) {
-	l.refused++
-	l.why = err.Error()
+// add adds what has been lost later.
+func (l *losses) add(m losses) {
+	if l.rotated == 0 && !l.unknown {
+		l.from = m.from
+	}
+	if m.rotated > 0 || m.unknown {
+		l.to = m.to
+	}
+	l.rotated, l.unknown = l.rotated+m.rotated, l.unknown || m.unknown
+	l.refused += m.refused
+	if m.refused > 0 {
+		l.why = m.why
+	}
 }
 
-func (l *losses) tell(log *slog.Logger) {
+// cross notes what lies between the entry before and the next, which is in another file.
+// first is the number of entries before that, if it is counted; gap says that something
+// may have gone.
+func (p *progress) cross(first uint64, counted, gap bool) {
+	var l losses
+	if reached := max(p.index, p.reached); counted && first > reached {
+		l.rotated = first - reached
+	}
+	l.unknown = gap && !counted
+	if counted {
+		p.index = first
+	}
+	if l.any() {
+		l.from = p.last
+		p.lost.add(l)
+		p.open = true
+	}
+}
+
+// teller logs losses: the first at once, further ones together.
+type teller struct {
+	log *slog.Logger
+
+	mu    sync.Mutex
+	lost  losses      // guarded by mu; not told yet
+	last  time.Time   // guarded by mu
+	timer *time.Timer // guarded by mu; nil unless it is to tell
+}
+
+// tellEvery is how often at most losses are told.
+const tellEvery = 10 * time.Second
+
+func (t *teller) add(l losses) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lost.add(l)
+	switch wait := tellEvery - time.Since(t.last); {
+	case t.timer != nil:
+	case wait > 0:
+		t.timer = time.AfterFunc(wait, t.flush)
+	default:
+		t.tell()
+	}
+}
+
+// flush tells what has not been told.
+func (t *teller) flush() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.timer != nil {
+		t.timer.Stop()
+		t.timer = nil
+	}
+	t.tell()
+}
+
+// tell is called under mu.
+func (t *teller) tell() {
+	l := &t.lost
+	if !l.any() {
+		return
+	}
 	if l.rotated > 0 || l.unknown {
-		log.Warn("entries of a log were rotated away before they could be forwarded",
+		t.log.Warn("entries of a log were rotated away before they could be forwarded",
 			"entries", l.rotated, "perhaps-more", l.unknown, "after", l.from, "before", l.to)
 	}
 	if l.refused > 0 {
-		log.Warn("entries of a log cannot be forwarded", "entries", l.refused, "err", l.why)
+		t.log.Warn("entries of a log cannot be forwarded", "entries", l.refused, "err", l.why)
 	}
-}
-
-// cross is called before e, the first entry that is given of another file: what lay
-// between has been lost.
-func (f *forwarder) cross(generation uint64, e *logfile.Entry) {
-	first, counted, before := f.firstOf(generation)
-	var missing uint64
-	if counted && first > f.at.index {
-		missing = first - f.at.index
-	}
-	unknown := !counted && !before
-	if counted {
-		f.at.index = first
-	}
-	if missing == 0 && !unknown {
-		return
-	}
-	l := &f.at.lost
-	if l.rotated == 0 && !l.unknown {
-		l.from = f.at.last
-	}
-	l.to, l.rotated, l.unknown = e.Time, l.rotated+missing, l.unknown || unknown
-}
-
-// firstOf is the number of entries before those of a file, if they have been counted,
-// and whether the file before it is still there, or has never been.
-func (f *forwarder) firstOf(generation uint64) (n uint64, counted, before bool) {
-	files, err := f.c.Format.Open(f.c.Path)
-	if err != nil {
-		return 0, false, false
-	}
-	defer logfile.Close(files)
-	for _, file := range files {
-		before = before || file.Generation == f.at.pos.Generation
-		if file.Generation == generation {
-			n, counted = file.First()
-		}
-	}
-	return n, counted, before || f.at.pos.Generation == 0
+	t.lost, t.last = losses{}, time.Now()
 }

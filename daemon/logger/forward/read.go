@@ -11,9 +11,12 @@ import (
 // read takes what lies after f.at and sends it, until the log's end.
 func (f *forwarder) read(ctx context.Context) error {
 	src := logger.Source{Path: f.c.Path, Format: f.c.Format, Socket: f.c.Socket}
-	take := func(e *logfile.Entry, after logfile.Position) error { return f.take(ctx, e, after) }
-	idle := func() error { return f.idle(ctx) }
-	if _, err := logger.Entries(ctx, src, f.at.pos, take, idle); err != nil {
+	err := logger.Entries(ctx, src, f.at.pos, logger.Taker{
+		Take: func(e *logfile.Entry, after logfile.Position) error { return f.take(ctx, e, after) },
+		Idle: func() error { return f.idle(ctx) },
+		File: f.at.cross,
+	})
+	if err != nil {
 		return err
 	}
 	return f.idle(ctx)
@@ -33,9 +36,6 @@ func (f *forwarder) take(ctx context.Context, e *logfile.Entry, pos logfile.Posi
 	if f.batch == nil {
 		f.batch = batches.Get().(*batch)
 	}
-	if pos.Generation != f.at.pos.Generation {
-		f.cross(pos.Generation, e)
-	}
 	line, whole := e.Line, !e.Partial()
 	if whole {
 		line = line[:len(line)-1]
@@ -44,7 +44,6 @@ func (f *forwarder) take(ctx context.Context, e *logfile.Entry, pos logfile.Posi
 		Stream: e.Stream, Time: e.Time, Line: line, Part: f.at.part(f.c.id(), e.Stream, e.Time, whole),
 	})
 	f.at.pos, f.at.pos.Skip = pos, [2]uint32{}
-	f.at.last = e.Time
-	f.at.index++
+	f.at.note(e.Time)
 	return nil
 }

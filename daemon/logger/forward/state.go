@@ -20,9 +20,14 @@ type progress struct {
 	pos logfile.Position
 	// index is the number of entries before pos, from the log's very beginning.
 	index uint64
-	lines [2]line   // begun and not ended, by stream
-	last  time.Time // of the entry before pos; not on disk
-	lost  losses    // and not told yet; not on disk
+	lines [2]line // begun and not ended, by stream
+
+	// What follows is not on disk.
+
+	reached uint64    // the highest index that was safe: a target that forgets does not lower it
+	lost    losses    // before the entry before pos, and not told yet
+	last    time.Time // of the entry before pos
+	open    bool      // the loss has no end yet: the time of the next entry
 }
 
 // line is a long one, pieces of which have been read.
@@ -48,6 +53,15 @@ func (p *progress) part(container string, s logfile.Stream, at time.Time, ends b
 		*l = line{}
 	}
 	return part
+}
+
+// note counts an entry of time at.
+func (p *progress) note(at time.Time) {
+	p.last = at
+	p.index++
+	if p.open {
+		p.lost.to, p.open = at, false
+	}
 }
 
 // partID is made of what a line is known by, so that a piece that is sent again, or
@@ -97,7 +111,7 @@ func openState(path string) (*stateFile, progress, error) {
 func (s *stateFile) Close() error { return s.file.Close() }
 
 func (s *stateFile) save(p progress) error {
-	p.last, p.lost = time.Time{}, losses{}
+	p.last, p.reached, p.lost, p.open = time.Time{}, 0, losses{}, false
 	if p == s.saved {
 		return nil
 	}

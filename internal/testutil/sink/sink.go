@@ -33,6 +33,8 @@ type Sink struct {
 	Network, Addr string
 	// Deaf has connections accepted and not read.
 	Deaf atomic.Bool
+	// Pause is how long it takes over each message, a time.Duration.
+	Pause atomic.Int64
 	// TLS is spoken where it is not nil. Set by the constructor.
 	TLS *tls.Config
 	// Mute acknowledges nothing, where the protocol would.
@@ -173,6 +175,9 @@ func (s *Sink) accept(l net.Listener) {
 }
 
 func (s *Sink) add(m Message) {
+	if p := time.Duration(s.Pause.Load()); p > 0 {
+		time.Sleep(p)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.got = append(s.got, m)
