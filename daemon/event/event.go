@@ -44,6 +44,7 @@ type Service struct {
 	disk      *diskLog
 	listeners atomic.Int64
 	stop      chan struct{} // closed by Close
+	due       chan struct{} // asks for a write
 	written   chan struct{} // closed when the writer has ended
 
 	mu      sync.Mutex
@@ -84,7 +85,7 @@ func Open(dir string, log *slog.Logger) (*Service, error) {
 			return nil, err
 		}
 	}
-	s := &Service{log: log, disk: disk, stop: make(chan struct{}), written: make(chan struct{}), more: make(chan struct{})}
+	s := &Service{log: log, disk: disk, stop: make(chan struct{}), due: make(chan struct{}, 1), written: make(chan struct{}), more: make(chan struct{})}
 	for _, m := range past {
 		s.ring = append(s.ring, message{Message: m})
 		s.size += s.ring[len(s.ring)-1].size()
@@ -154,7 +155,16 @@ func (s *Service) add(typ events.Type, action events.Action, actor events.Actor,
 	m.TimeNano, m.Time = s.last, s.last/int64(time.Second)
 	s.count++
 	s.trim()
+	if fleeting && s.onDisk == s.first+uint64(len(s.ring)) { // nothing before it waits
+		s.onDisk++
+	}
 	s.ring = append(s.ring, message{m, fleeting})
+	if !fleeting {
+		select {
+		case s.due <- struct{}{}:
+		default:
+		}
+	}
 	s.size += s.ring[len(s.ring)-1].size()
 	close(s.more)
 	s.more = make(chan struct{})
@@ -267,7 +277,7 @@ func (s *Service) waitToWrite(b batch, err error) bool {
 		return true
 	}
 	select {
-	case <-b.more:
+	case <-s.due:
 		return true
 	case <-s.stop:
 		return len(s.unwritten().msgs) > 0
@@ -284,5 +294,5 @@ func (s *Service) unwritten() batch {
 func (s *Service) setOnDisk(n uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.onDisk = n
+	s.onDisk = max(s.onDisk, n)
 }
