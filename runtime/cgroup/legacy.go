@@ -237,7 +237,7 @@ func (c *legacy) joinFDs() (fds []*os.File, err error) {
 		if d.mount.unified {
 			file = "cgroup.procs"
 		}
-		f, err := os.OpenFile(filepath.Join(d.path, file), os.O_WRONLY, 0)
+		f, err := openPlain(filepath.Join(d.path, file), unix.O_WRONLY)
 		if c.rootless && denied(err) {
 			continue
 		}

@@ -106,7 +106,7 @@ func writeFile(dir, file, value string) error {
 
 // readFile reads a control file whole, without the white space around it.
 func readFile(dir, file string) (string, error) {
-	b, err := os.ReadFile(filepath.Join(dir, file))
+	b, err := readPlain(filepath.Join(dir, file))
 	return strings.TrimSpace(string(b)), err
 }
 
