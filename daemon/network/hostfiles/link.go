@@ -35,10 +35,16 @@ func Add(path string, entries []Entry) error {
 	return err
 }
 
+// maxHosts is how long a hosts file may be that is read, in bytes.
+const maxHosts = 1 << 19
+
 // Readdress gives the lines whose first name is name one of the addresses, the one of
 // the same family. A container may have written anything there; what is no such line
 // stays as it is.
 func Readdress(path, name string, now []netip.Addr) error {
+	if info, err := os.Stat(path); err == nil && info.Size() > maxHosts {
+		return fmt.Errorf("%s has %d bytes: too long to be changed", path, info.Size())
+	}
 	old, err := readHost(path)
 	if err != nil {
 		return err

@@ -28,6 +28,12 @@ func TestLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("127.0.0.1\tlocalhost\n172.17.0.9\tdb abc real\nfd00::2\tdb abc real\n172.17.0.2\tdbxevil abc\n")
+	if err := os.Truncate(path, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := Readdress(path, "db", []netip.Addr{four}); err == nil {
+		t.Error("a file without an end is read")
+	}
 	if err := Add(filepath.Join(t.TempDir(), "none"), entries); err == nil {
 		t.Error("a file that is not there")
 	}
