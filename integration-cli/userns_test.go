@@ -368,3 +368,19 @@ func TestUsernsRefused(t *testing.T) {
 	setRemap(t, e, "")
 	e.Launch()
 }
+
+// TestUsernsRunc: another OCI runtime under our shim has the same ids and layers.
+func TestUsernsRunc(t *testing.T) {
+	e, root := startRemapped(t, "--add-runtime", "other="+need.Command(t, "runc"))
+	os.Chmod(e.Dir, 0o711) // runc goes to the root by its path, as root of the user namespace
+	other := func(script string, flags ...string) []string {
+		return sh(script, append([]string{"--runtime", "other"}, flags...)...)
+	}
+	run(t, e, []row{
+		{name: "ids", args: other("id -u; xargs </proc/self/uid_map"), out: fmt.Sprintf("0\n0 %d 65536", root)},
+		{name: "files", args: other("stat -c %u:%g / /bin /etc/hosts; touch /x && stat -c %u /x"), out: "0:0\n0:0\n0:0\n0"},
+		{name: "standard streams", args: other("echo out >/dev/stdout; echo err >/dev/stderr", "-u", "7:8"), out: "out", err: "err"},
+		{name: "network", args: other("ls /sys/class/net | xargs; cat /proc/sys/net/ipv4/ip_default_ttl", "--sysctl", "net.ipv4.ip_default_ttl=33"), out: "eth0 lo\n33"},
+		{name: "volume", args: other("touch /data/x && stat -c %u /data/x", "-v", "/data"), out: "0"},
+	})
+}

@@ -207,10 +207,12 @@ func (s *Service) createInCore(ctx context.Context, c *Snapshot, p *prepared, st
 	if err != nil {
 		return err
 	}
-	p.options = rt.Options
+	if p.options, err = withOwner(rt, c.IDs); err != nil {
+		return err
+	}
 	record := corecontainer.Container{
 		ID: c.ID, Image: p.image, Spec: raw, SnapshotKey: c.ID, Snapshotter: s.cfg.Snapshotter,
-		Runtime: corecontainer.Runtime{Name: rt.Name, Options: rt.Options},
+		Runtime: corecontainer.Runtime{Name: rt.Name, Options: p.options},
 		Labels:  map[string]string{bundleLabel: s.dir(c.ID), corecontainer.LabelOfBoot: "true"},
 	}
 	_, err = s.Containers.Create(ctx, record)

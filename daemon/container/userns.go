@@ -1,8 +1,12 @@
 package container
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
+	runcoptions "github.com/containerd/containerd/api/types/runc/options"
+	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
@@ -13,6 +17,26 @@ import (
 // A container with ids of its own has a user namespace that is made with its network's and
 // owns it. To join another's namespaces is to join the user namespace that owns them: only
 // there has its init the power to.
+
+// withOwner is a runtime's options with the owner of the standard streams, root inside, for
+// shims that are known to take it: nobody else there could open /dev/stdout.
+func withOwner(rt Runtime, ids userns.Mapping) (typeurl.Any, error) {
+	if ids.Empty() || rt.Options == nil && !strings.HasPrefix(rt.Name, "io.containerd.runc.") {
+		return rt.Options, nil
+	}
+	opts := &runcoptions.Options{}
+	if rt.Options != nil && !typeurl.Is(rt.Options, opts) {
+		return rt.Options, nil
+	}
+	if rt.Options != nil {
+		if err := typeurl.UnmarshalTo(rt.Options, opts); err != nil {
+			return nil, fmt.Errorf("options of runtime %s: %w", rt.Name, err)
+		}
+	}
+	uid, gid := ids.RootPair()
+	opts.IoUid, opts.IoGid = uint32(uid), uint32(gid)
+	return typeurl.MarshalAny(opts)
+}
 
 // withIDs lets mounts of an image's layers show their owners as ids map them.
 func withIDs(mounts []mount.Mount, ids userns.Mapping) []mount.Mount {

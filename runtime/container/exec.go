@@ -144,7 +144,6 @@ func (c *Container) hear(ctx context.Context, proc *program.Process, ready func(
 }
 
 func (c *Container) execOptions(fs *files, o ExecOptions) (po plan.Options, err error) {
-	ownPipes(c.rec.Spec.Linux, o.Stdin, o.Stdout, o.Stderr)
 	if err := fs.stdio(o.Process.Terminal, o.Stdin, o.Stdout, o.Stderr, o.ExtraFiles); err != nil {
 		return po, err
 	}

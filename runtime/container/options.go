@@ -104,7 +104,6 @@ func (f *files) openPath(name, path string, flags int) error {
 func (k *creation) open(ctx context.Context) error {
 	_, end := hop.Begin(ctx, "open streams, namespaces and mounts")
 	defer end()
-	ownPipes(k.Spec.Linux, k.Stdin, k.Stdout, k.Stderr)
 	if err := k.files.stdio(k.Spec.Process.Terminal, k.Stdin, k.Stdout, k.Stderr, k.ExtraFiles); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func (k *creation) openMounts(ctx context.Context) error {
 		}
 	}
 	if !userns {
-		return k.rootIDs(ctx, &k.files)
+		return rootIDs(ctx, k.Rootfs, &k.files)
 	}
 	root, err := k.detachedRoot(ctx)
 	if err != nil {
@@ -96,13 +96,20 @@ func userNamespace(ctx context.Context, uids, gids []specs.LinuxIDMapping) (*os.
 
 // detachedRoot has a child mount the root and hand it over.
 func (k *creation) detachedRoot(ctx context.Context) (*os.File, error) {
-	p, err := plan.DetachedRoot(plan.Options{RootPath: k.Spec.Root.Path, Rootfs: k.Rootfs, Host: hostOptions(k.Spec.Root.Path)})
+	return DetachedRoot(ctx, k.Rootfs, k.Spec.Root.Path)
+}
+
+// DetachedRoot has a child mount the first of mounts, or bind path where there is none, as
+// Create does for a container with a user namespace, and returns the mount, which is
+// attached nowhere. path is a directory that the child may cover.
+func DetachedRoot(ctx context.Context, mounts []Mount, path string) (*os.File, error) {
+	p, err := plan.DetachedRoot(plan.Options{RootPath: path, Rootfs: mounts, Host: hostOptions(path)})
 	if err != nil {
 		return nil, err
 	}
 	var inputs files
 	defer inputs.close()
-	if err := k.rootIDs(ctx, &inputs); err != nil {
+	if err := rootIDs(ctx, mounts, &inputs); err != nil {
 		return nil, err
 	}
 	proc, err := program.Start(p, inputs.byName)
@@ -122,11 +129,11 @@ func (k *creation) detachedRoot(ctx context.Context) (*os.File, error) {
 
 // rootIDs opens the user namespace that the mount of the root needs for its id maps, if it
 // has some.
-func (k *creation) rootIDs(ctx context.Context, f *files) error {
-	if len(k.Rootfs) == 0 || !rootfs.NeedsIDMap(k.Rootfs[0]) {
+func rootIDs(ctx context.Context, mounts []Mount, f *files) error {
+	if len(mounts) == 0 || !rootfs.NeedsIDMap(mounts[0]) {
 		return nil
 	}
-	uids, gids, err := rootfs.IDMaps(k.Rootfs[0])
+	uids, gids, err := rootfs.IDMaps(mounts[0])
 	if err != nil {
 		return err
 	}

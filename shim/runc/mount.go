@@ -1,14 +1,18 @@
 package runc
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
 
+	runtime "gantry/runtime/container"
+	runtimefs "gantry/runtime/rootfs"
 	"gantry/shim/process"
 )
 
@@ -53,7 +57,11 @@ func mountAll(rootfs string, mounts []process.Mount) (err error) {
 		return err
 	}
 	for i, m := range mounts {
-		if err := mountOne(rootfs, m); err != nil {
+		mount := mountOne
+		if i == 0 && hasIDMap(m) {
+			mount = mountMapped
+		}
+		if err := mount(rootfs, m); err != nil {
 			if i > 0 {
 				err = errors.Join(err, unmountAll(rootfs))
 			}
@@ -62,6 +70,27 @@ func mountAll(rootfs string, mounts []process.Mount) (err error) {
 	}
 	return nil
 }
+
+// hasIDMap says whether the ids of a mount are to be mapped, by options that mount(2) does
+// not know.
+func hasIDMap(m process.Mount) bool { return runtimefs.NeedsIDMap(runtimefs.Mount(m)) }
+
+// mountMapped mounts a root whose ids are mapped.
+func mountMapped(rootfs string, m process.Mount) error {
+	ctx, cancel := context.WithTimeout(context.Background(), mountTime)
+	defer cancel()
+	tree, err := runtime.DetachedRoot(ctx, []runtime.Mount{runtime.Mount(m)}, rootfs)
+	if err != nil {
+		return fmt.Errorf("mount %s on %s: %w", m.Source, rootfs, err)
+	}
+	defer tree.Close()
+	if err := unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, rootfs, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach %s on %s: %w", m.Source, rootfs, err)
+	}
+	return nil
+}
+
+const mountTime = 30 * time.Second
 
 func mountOne(rootfs string, m process.Mount) error {
 	target, release, err := inRoot(rootfs, m.Target)
