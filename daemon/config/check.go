@@ -92,8 +92,8 @@ func (c *Config) checkDefaults() (errs []error) {
 	if c.ShmSize <= 0 {
 		errs = append(errs, fmt.Errorf("invalid default shm size: %d", c.ShmSize))
 	}
-	if _, err := logger.Parse(containertypes.LogConfig{Type: c.LogDriver, Config: c.LogOpts}); err != nil && len(errs) == 0 {
-		errs = append(errs, fmt.Errorf("log-opts: %w", err))
+	if _, err := logger.Parse(containertypes.LogConfig{Type: c.LogDriver, Config: c.LogOpts}); err != nil {
+		errs = append(errs, fmt.Errorf("failed to set log opts: %w", err))
 	}
 	for _, l := range c.Labels {
 		if k, _, ok := strings.Cut(l, "="); !ok || k == "" {

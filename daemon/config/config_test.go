@@ -39,6 +39,8 @@ func TestLoad(t *testing.T) {
 					!c.LiveRestore && c.Level() == "debug" && c.ShmSize == 1<<20
 			}},
 		{"logs are bounded", nil, "", func(c *Config) bool { return c.LogOpts["max-size"] == "100m" && c.LogOpts["max-file"] == "5" }},
+		{"logs are bounded beside other options", []string{"--log-opt", "tag=x", "--log-opt", "max-file=2"}, "", func(c *Config) bool { return c.LogOpts["max-size"] == "100m" && c.LogOpts["max-file"] == "2" }},
+		{"logs of another driver", []string{"--log-driver", "local"}, "", func(c *Config) bool { return len(c.LogOpts) == 0 }},
 		{"logs without bounds", []string{"--log-opt", "max-size=-1"}, "", func(c *Config) bool { return len(c.LogOpts) == 1 }},
 		{"file", nil, `{"hosts":["unix:///f"],"log-opts":{"max-size":"1m"},"mtu":1400,"default-shm-size":"8m","proxies":{"no-proxy":"x"}}`,
 			func(c *Config) bool {

@@ -199,10 +199,7 @@ func (c *Config) finish() error {
 	if c.StorageDriver == "" || c.StorageDriver == "overlay2" {
 		c.StorageDriver = "overlayfs"
 	}
-	if c.LogDriver == "json-file" && len(c.LogOpts) == 0 {
-		// A log without bounds is how disks fill up; who wants one says max-size=-1.
-		c.LogOpts = map[string]string{"max-size": "100m", "max-file": "5"}
-	}
+	c.LogOpts = boundedLog(c.LogDriver, c.LogOpts)
 	if c.StorageDriver == "vfs" {
 		c.StorageDriver = "native"
 	}
@@ -226,4 +223,15 @@ func (c *Config) completeBounds() {
 	if v := os.Getenv("DOCKER_MIN_API_VERSION"); v != "" && c.MinAPIVersion == def.MinAPIVersion {
 		c.MinAPIVersion = v
 	}
+}
+
+// boundedLog completes the options of logs: one without bounds is how disks fill up; who
+// wants that says max-size=-1.
+func boundedLog(driver string, opts map[string]string) map[string]string {
+	if _, set := opts["max-size"]; driver != "json-file" || set {
+		return opts
+	}
+	out := map[string]string{"max-size": "100m", "max-file": "5"}
+	maps.Copy(out, opts)
+	return out
 }
