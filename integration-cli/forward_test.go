@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"gantry/daemon/logger/target/journald"
 	"gantry/internal/testutil/sink"
 )
 
@@ -118,10 +117,13 @@ func TestForward(t *testing.T) {
 	}
 }
 
+// journalSocket is where systemd's journal listens.
+const journalSocket = "/run/systemd/journal/socket"
+
 // TestForwardJournal has a machine without a journal, and with one.
 func TestForwardJournal(t *testing.T) {
 	e := start(t)
-	if conn, err := net.Dial("unixgram", journald.Socket); err == nil {
+	if conn, err := net.Dial("unixgram", journalSocket); err == nil {
 		conn.Close()
 		t.Skip("this machine has a journal of its own")
 	}
@@ -132,7 +134,7 @@ func TestForwardJournal(t *testing.T) {
 	}
 	e.Must("rm", "box")
 	var made []string
-	dir := filepath.Dir(journald.Socket)
+	dir := filepath.Dir(journalSocket)
 	for d := dir; !exists(d); d = filepath.Dir(d) {
 		made = append(made, d)
 	}
@@ -144,8 +146,8 @@ func TestForwardJournal(t *testing.T) {
 			os.Remove(d)
 		}
 	})
-	s := sink.Journal(t, journald.Socket)
-	t.Cleanup(func() { s.Close(); os.Remove(journald.Socket) })
+	s := sink.Journal(t, journalSocket)
+	t.Cleanup(func() { s.Close(); os.Remove(journalSocket) })
 	e.Must(append(args, "sh", "-c", "echo said; sleep 0.3; echo cried >&2")...)
 	got := s.WaitN(t, 2)
 	id := e.Must("inspect", "-f", "{{.Id}}", "box")
@@ -275,6 +277,63 @@ func TestForwardDaemonKilled(t *testing.T) {
 	if dirs, _ = filepath.Glob(filepath.Join(e.Dir, "data", "containers", "*", "forwarded")); len(dirs) != 0 {
 		t.Errorf("positions of removed containers: %q", dirs)
 	}
+}
+
+// TestForwardKilledUnderLoad kills the engine again and again while a container writes as
+// fast as it can, with a target that acknowledges and one that does not: nothing is lost.
+func TestForwardKilledUnderLoad(t *testing.T) {
+	e := start(t)
+	n, kills := scale(3000000, 150000), scale(30, 3)
+	flu, sys := sink.Fluentd(t, "tcp", "", nil), sink.Syslog(t, "tcp", "", nil)
+	begin := func(name string, opts ...string) {
+		args := []string{"run", "-d", "--name", name, "--log-opt", "cache-max-size=100m", "--log-opt", "cache-compress=false"}
+		e.Must(append(append(args, opts...), image, "sh", "-c", fmt.Sprintf("seq %d | sed 's/^/line /'", n))...)
+	}
+	begin("flu", "--log-driver", "fluentd", "--log-opt", "fluentd-address="+flu.Addr, "--log-opt", "fluentd-request-ack=true")
+	begin("sys", "--log-driver", "syslog", "--log-opt", "syslog-address=tcp://"+sys.Addr)
+	for i := range kills {
+		sys.WaitN(t, min(n, (i+1)*n/kills/2))
+		e.Kill()
+		e.Launch()
+	}
+	for name, s := range map[string]*sink.Sink{"fluentd": flu, "syslog": sys} {
+		got := s.Wait(t, until(n))
+		seen, again := 0, 0
+		for _, i := range numbers(t, got) {
+			if i > seen+1 {
+				t.Fatalf("%s: %d comes after %d", name, i, seen)
+			}
+			if i <= seen {
+				again++
+			}
+			seen = max(seen, i)
+		}
+		if seen != n {
+			t.Errorf("%s: %d of %d came", name, seen, n)
+		}
+		t.Logf("%s: %d of %d came again in %d kills", name, again, n, kills)
+	}
+}
+
+// TestForwardPolicies: what the engine starts by itself does not need the target.
+func TestForwardPolicies(t *testing.T) {
+	e := start(t)
+	s := sink.Syslog(t, "tcp", "", nil)
+	e.Must("run", "-d", "--name", "again", "--restart", "always", "--log-driver", "syslog", "--log-opt", "syslog-address=tcp://"+s.Addr,
+		image, "sh", "-c", "while [ ! -e /go ]; do sleep 0.05; done; echo line 1; rm /go; exit 3")
+	s.Close()
+	e.Must("exec", "again", "touch", "/go")
+	eventually(t, "the policy has started it", func() bool {
+		return e.Must("inspect", "-f", "{{.State.Running}} {{.RestartCount}}", "again") == "true 1"
+	})
+	e.Must("kill", "-s", "KILL", "again")
+	e.Terminate()
+	e.Launch()
+	eventually(t, "the engine has started it", func() bool {
+		return e.Must("inspect", "-f", "{{.State.Running}}", "again") == "true"
+	})
+	s.Open(t)
+	complete(t, s.Wait(t, until(1)), 1, 1)
 }
 
 // TestForwardRemoved: the end of a container that removes itself is sent; one whose
