@@ -237,7 +237,7 @@ func tarOwner(t *testing.T, raw []byte, name string) string {
 func TestUsernsLife(t *testing.T) {
 	e, root := startRemapped(t)
 	e.Must("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "--ipc", "shareable", "--restart", "unless-stopped",
-		image, "httpd", "-f", "-p", "80", "-h", "/etc")
+		"--health-cmd", "test $(id -u) = 0 && touch /healthy", "--health-interval", "200ms", image, "httpd", "-f", "-p", "80", "-h", "/etc")
 	pins := func() (n int) {
 		t.Helper()
 		raw, err := os.ReadFile("/proc/self/mountinfo")
@@ -281,7 +281,7 @@ func TestUsernsLife(t *testing.T) {
 		{name: "listed", args: []string{"top", "web", "-o", "pid,uid,comm"}, out: fmt.Sprintf("…%d              httpd", root)},
 		{name: "paused", args: []string{"pause", "web"}, out: "web"},
 		{name: "unpaused", args: []string{"unpause", "web"}, out: "web"},
-		{name: "stats", args: []string{"stats", "--no-stream", "--format", "{{.PIDs}}", "web"}, out: "1"},
+		{name: "stats", args: []string{"stats", "--no-stream", "--format", "{{.Name}}", "web"}, out: "web"},
 	}
 	all := func(when string) {
 		t.Helper()
@@ -289,6 +289,9 @@ func TestUsernsLife(t *testing.T) {
 			got := e.Docker(r.args...)
 			compare(t, when+": "+r.name, got.Stdout+got.Stderr, r.out)
 		}
+		eventually(t, "the container to be healthy", func() bool {
+			return strings.TrimSpace(e.Must("inspect", "-f", "{{.State.Health.Status}}", "web")) == "healthy"
+		})
 		if got := get(); got != id {
 			t.Errorf("%s: the published port answers %q, want %q", when, got, id)
 		}
