@@ -27,7 +27,6 @@ type exec struct {
 	id, container string
 	opts          containertypes.ExecOptions
 	keys          []byte
-	kept          bool // its streams, by a keeper; set before it runs
 
 	started chan struct{} // closed when the process runs, or can't
 	done    chan struct{} // closed when the exit has been committed

@@ -70,7 +70,6 @@ func (r *start) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	x := r.x
-	x.kept = r.t.Kept
 	io, err := r.openStreams(ctx, &steps)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ type Keepers interface {
 	BeginExec(ctx context.Context, id, exec string, s keeper.Streams) (task.IO, error)
 	CloseStdin(ctx context.Context, id, exec string) error
 	EndExec(ctx context.Context, id, exec string) error
+	Keeps(id string) bool
 }
 
 // openStreams names the streams: those wanted by an attached client, none when detached.
@@ -76,7 +77,7 @@ func (r *start) closeShim(ctx context.Context) error {
 
 // endStreams ends what a keeper holds of an exec that has been deleted.
 func (s *Service) endStreams(ctx context.Context, x *exec) {
-	if !x.kept {
+	if s.cfg.Keepers == nil || !s.cfg.Keepers.Keeps(x.container) {
 		return
 	}
 	if err := s.cfg.Keepers.EndExec(ctx, x.container, x.id); err != nil {
