@@ -1,6 +1,8 @@
 package integrationcli
 
 import (
+	"archive/tar"
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,4 +128,49 @@ func mountTmpfs(t *testing.T, at string) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestImageMountKeepsLayers removes an image that a container has mounted, and its layers
+// stay for as long as the container does.
+func TestImageMountKeepsLayers(t *testing.T) {
+	e := start(t)
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	for name, body := range map[string]string{"data/f": "kept\n", "g": "g\n"} {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(body))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.DockerIn(layer.String(), "import", "-", "data:1"); got.Code != 0 {
+		t.Fatalf("import: %+v", got)
+	}
+	e.Must("create", "--name", "reader", "--mount", "type=image,src=data:1,dst=/whole", "--mount", "type=image,src=data:1,dst=/part,image-subpath=data", image, "cat", "/whole/data/f", "/part/f")
+	e.Must("create", "--name", "heir", "--volumes-from", "reader", image, "cat", "/part/f")
+	e.Must("rmi", "data:1")
+	collect := func() {
+		t.Helper()
+		if err := e.Place().Collect(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	collect()
+	if got := e.Must("start", "-a", "reader"); got != "kept\nkept" {
+		t.Errorf("without the image: %q", got)
+	}
+	e.Must("rm", "reader")
+	collect()
+	if got := e.Must("start", "-a", "heir"); got != "kept" {
+		t.Errorf("without the container that it came from: %q", got)
+	}
+	e.Must("rm", "heir")
+	if !e.Place().Agree(t) {
+		t.Error("something is left")
+	}
+	e.Clean(t)
 }

@@ -2,6 +2,7 @@ package spec_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -127,6 +128,24 @@ func TestBuild(t *testing.T) {
 		{"bind slave", func(i *in) {
 			i.Mounts = []spec.Mount{{Source: "/s", Destination: "/d", Writable: true, Propagation: "rslave", SourcePropagation: "shared"}}
 		}, func(s *specs.Spec) any { return s.Linux.RootfsPropagation }, `"rslave"`},
+		{"bind of the host's root, private", func(i *in) {
+			i.Mounts = []spec.Mount{{Source: "/", Destination: "/d", Writable: true, Propagation: "rslave", AnySource: true}}
+		}, func(s *specs.Spec) any { return []string{mountAt(s, "/d"), s.Linux.RootfsPropagation} }, `["bind / rbind,rslave",""]`},
+		{"env of links, below the user's", func(i *in) {
+			i.LinkEnv, i.Config.Env = []string{"DB_NAME=/web/db", "DB_PORT=1"}, []string{"DB_PORT=2"}
+		}, func(s *specs.Spec) any { return s.Process.Env[2:] }, `["DB_NAME=/web/db","DB_PORT=2"]`},
+		{"edits of devices, less what the user mounts", func(i *in) {
+			i.Mounts = []spec.Mount{{Source: "/own", Destination: "/lib/b", Writable: true}}
+			i.Edit = func(s *specs.Spec) error {
+				s.Mounts = append(s.Mounts, specs.Mount{Destination: "/lib/a", Type: "bind", Source: "/a"}, specs.Mount{Destination: "/lib/b", Type: "bind", Source: "/b"})
+				s.Process.Env = append(s.Process.Env, "EDITED=1")
+				s.Linux.Resources.Devices = append(s.Linux.Resources.Devices, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Access: "r"})
+				return nil
+			}
+		}, func(s *specs.Spec) any {
+			d := s.Linux.Resources.Devices
+			return []any{mountAt(s, "/lib/a"), mountAt(s, "/lib/b"), s.Process.Env[2], d[0].Access, d[len(d)-1].Access}
+		}, `["bind /a ","bind /own rbind","EDITED=1","rwm","r"]`},
 		{"tmpfs", func(i *in) { i.Mounts = []spec.Mount{{Destination: "/t", Tmpfs: true, Data: "exec,size=1k"}} }, func(s *specs.Spec) any { return mountAt(s, "/t") }, `"tmpfs tmpfs nosuid,nodev,rprivate,exec,size=1k"`},
 		{"sorted by depth", func(i *in) {
 			i.Mounts = []spec.Mount{{Source: "/1", Destination: "/a/b/c", Writable: true}, {Source: "/2", Destination: "/a", Writable: true}, {Source: "/3", Destination: "/z/y", Writable: true}}
@@ -237,6 +256,11 @@ func TestBuildRefuses(t *testing.T) {
 		{"not slave", "path /s is mounted on /m but it is not a shared or slave mount", func(i *spec.Input) {
 			i.Mounts = []spec.Mount{{Source: "/s", Destination: "/d", Propagation: "slave", SourceMount: "/m"}}
 		}},
+		{"recursion that the runtime has not", `rro is not supported by runtime "old"`, func(i *spec.Input) {
+			i.TopReadOnly, i.HostConfig.Runtime = true, "old"
+			i.Mounts = []spec.Mount{{Source: "/s", Destination: "/d", ReadOnlyForceRecursive: true}}
+		}},
+		{"edit", "no such device", func(i *spec.Input) { i.Edit = func(*specs.Spec) error { return errors.New("no such device") } }},
 		{"tmpfs option", `Invalid tmpfs option "bogus"`, func(i *spec.Input) { i.Mounts = []spec.Mount{{Destination: "/d", Tmpfs: true, Data: "bogus"}} }},
 		{"profile", "Decoding seccomp profile failed: unexpected end of JSON input", func(i *spec.Input) { i.Security.Seccomp = "{" }},
 		{"no seccomp", "seccomp is not enabled in your kernel, cannot run a custom seccomp profile", func(i *spec.Input) { i.Host.Seccomp = false; i.Security.Seccomp = "{}" }},
