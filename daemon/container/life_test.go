@@ -129,19 +129,27 @@ func TestStartFails(t *testing.T) {
 }
 
 func TestCreateFails(t *testing.T) {
-	for _, step := range []string{"validate", "prepare", "ensure", "mounts", "open root", "copy up", "mount"} {
+	for _, step := range []string{"validate", "prepare", "ensure", "view", "mounts", "open root", "copy up", "mount"} {
 		t.Run(step, func(t *testing.T) {
 			inBubble(t, func(w *world, s *Service) {
+				w.make(s, "db", nil)
+				before := w.holding()
+				o := apicontainer.CreateOptions{Name: "web", Config: &containertypes.Config{Image: "with-volume"}, HostConfig: &containertypes.HostConfig{
+					Links:  []string{"db:data"},
+					Mounts: []mounttypes.Mount{{Type: mounttypes.TypeImage, Source: "app", Target: "/i"}, {Type: mounttypes.TypeImage, Source: "app", Target: "/j"}},
+				}}
 				w.fail[step] = errBroken
-				o := apicontainer.CreateOptions{Name: "web", Config: &containertypes.Config{Image: "with-volume"}}
 				if _, err := s.Create(w.t.Context(), o); !errors.Is(err, errBroken) {
 					t.Fatalf("create: %v", err)
 				}
-				if got := w.holding(); got != "" {
-					t.Errorf("left: %s", got)
+				if got := w.holding(); got != before {
+					t.Errorf("left: %s, before: %s", got, before)
 				}
-				if dirs, _ := os.ReadDir(s.cfg.Root); len(dirs) != 0 {
+				if dirs, _ := os.ReadDir(s.cfg.Root); len(dirs) != 1 {
 					t.Errorf("directory left")
+				}
+				if _, err := s.find("web/data"); !errdefs.IsNotFound(err) {
+					t.Errorf("the link's name: %v", err)
 				}
 				clear(w.fail)
 				o.Config = &containertypes.Config{Image: "with-volume"}

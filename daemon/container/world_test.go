@@ -359,6 +359,7 @@ func (f fakeImages) RemoveSnapshot(ctx context.Context, key string) error {
 		return ctx.Err()
 	}
 	f.w.drop("snapshot " + key)
+	f.w.drop("view " + key)
 	return nil
 }
 
