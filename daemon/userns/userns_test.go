@@ -207,6 +207,16 @@ func TestHold(t *testing.T) {
 	}
 }
 
+func TestSupported(t *testing.T) {
+	need.Root(t, "makes user namespaces")
+	if err := Supported(one, t.TempDir()); err != nil {
+		t.Error(err)
+	}
+	if err := Supported(one, "/proc"); err == nil || !strings.Contains(err.Error(), "the file system of /proc can't be mounted with other ids") {
+		t.Errorf("procfs: %v", err)
+	}
+}
+
 func TestOpen(t *testing.T) {
 	need.Root(t, "makes user namespaces")
 	a, err := Open(one)
