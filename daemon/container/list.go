@@ -3,6 +3,7 @@ package container
 import (
 	"cmp"
 	"context"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 	networktypes "github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"gantry/api/errdefs"
 	"gantry/daemon/spec"
@@ -39,16 +41,29 @@ func (s *Service) List(ctx context.Context, o containertypes.ListOptions) ([]con
 			sum.Names = append(sum.Names, more...)
 			slices.Sort(sum.Names)
 		}
-		if o.Size {
-			var err error
-			if sum.SizeRw, sum.SizeRootFs, err = s.sizes(ctx, c.ID); err != nil && !errdefs.IsNotFound(err) {
-				return nil, err
-			}
-		}
 		out = append(out, sum)
 		f.taken++
 	}
+	if o.Size {
+		return out, s.measure(ctx, out)
+	}
 	return out, nil
+}
+
+// measure fills in the sizes, several at a time; that of a container which has gone is 0.
+func (s *Service) measure(ctx context.Context, list []containertypes.Summary) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range list {
+		g.Go(func() (err error) {
+			list[i].SizeRw, list[i].SizeRootFs, err = s.sizes(ctx, list[i].ID)
+			if errdefs.IsNotFound(err) {
+				return nil
+			}
+			return err
+		})
+	}
+	return g.Wait()
 }
 
 // sorted returns all containers, newest first.

@@ -91,6 +91,7 @@ type Service struct {
 	users      atomic.Pointer[func(digest.Digest) []User]
 	blobs      *blobCache
 	usages     sync.Map      // chain id (string) → snapshot.Usage of a committed snapshot, immutable
+	parents    sync.Map      // snapshot's name (string) → its parent's, immutable; of layers and containers
 	chains     keylock.Locks // one unpack per chain id
 	documents  keylock.Locks // one write per small blob
 	records    keylock.Locks // key "": changes of records that take several calls

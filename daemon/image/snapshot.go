@@ -115,6 +115,7 @@ func (s *Service) viewParent(ctx context.Context, key string) (mounts []mount.Mo
 
 // RemoveSnapshot drops the snapshot key; it is fine when there is none.
 func (s *Service) RemoveSnapshot(ctx context.Context, key string) error {
+	defer s.parents.Delete(key)
 	if err := s.Snapshots.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("remove snapshot %s: %w", key, err)
 	}
@@ -131,11 +132,11 @@ func (s *Service) Usage(ctx context.Context, key string) (snapshot.Usage, error)
 func (s *Service) ParentUsage(ctx context.Context, key string) (int64, error) {
 	var sum int64
 	for {
-		info, err := s.Snapshots.Stat(ctx, key)
+		parent, err := s.parentOf(ctx, key)
 		if err != nil {
-			return 0, fmt.Errorf("snapshot %s: %w", key, err)
+			return 0, err
 		}
-		if key = info.Parent; key == "" {
+		if key = parent; key == "" {
 			return sum, nil
 		}
 		if isInit(key) {
@@ -147,6 +148,19 @@ func (s *Service) ParentUsage(ctx context.Context, key string) (int64, error) {
 		}
 		sum += u.Size
 	}
+}
+
+// parentOf is the parent of a snapshot, which never changes.
+func (s *Service) parentOf(ctx context.Context, key string) (string, error) {
+	if parent, ok := s.parents.Load(key); ok {
+		return parent.(string), nil
+	}
+	info, err := s.Snapshots.Stat(ctx, key)
+	if err != nil {
+		return "", fmt.Errorf("snapshot %s: %w", key, err)
+	}
+	s.parents.Store(key, info.Parent)
+	return info.Parent, nil
 }
 
 // usageOf is the disk use of a committed snapshot, which never changes.

@@ -51,8 +51,8 @@ func (s *Service) usage(ctx context.Context, inv *inventory, chain digest.Digest
 	return u.Size, err
 }
 
-// LayersSize is what the unpacked layers of all images take on disk, in bytes, each
-// counted once.
+// LayersSize is what all images take on disk, in bytes: their blobs and unpacked layers,
+// each counted once.
 func (s *Service) LayersSize(ctx context.Context) (int64, error) {
 	inv, err := s.takeInventory(ctx)
 	if err != nil {
@@ -65,6 +65,23 @@ func (s *Service) LayersSize(ctx context.Context) (int64, error) {
 			return 0, err
 		}
 		sum += size
+	}
+	recs, err := s.Images.List(ctx)
+	if err != nil {
+		return 0, err
+	}
+	counted := map[digest.Digest]bool{}
+	for _, img := range recs {
+		err := s.walk(ctx, img.Target, func(d ocispec.Descriptor) error {
+			if size, ok := inv.blobs[d.Digest]; ok && !counted[d.Digest] {
+				counted[d.Digest] = true
+				sum += size
+			}
+			return nil
+		})
+		if err != nil {
+			s.log.WarnContext(ctx, "measure image", "image", img.Name, "err", err)
+		}
 	}
 	return sum, nil
 }

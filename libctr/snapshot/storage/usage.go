@@ -3,46 +3,110 @@ package storage
 import (
 	"context"
 	"errors"
-	"io/fs"
-	"path/filepath"
-	"syscall"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
 
 	"gantry/libctr/core/snapshot"
 )
 
-// DiskUsage sums what a directory tree takes on its filesystem: allocated blocks,
-// and inodes, each hard-linked file counted once. What goes meanwhile is not counted.
+// maxDepth bounds how deep a tree is counted: each level holds a descriptor, and a
+// container may dig as deep as it likes.
+const maxDepth = 1000
+
+// DiskUsage counts the blocks of a tree, files with several names once. The tree may
+// change meanwhile: no link is followed, and what has gone does not count.
 func DiskUsage(ctx context.Context, root string) (u snapshot.Usage, err error) {
-	type inode struct{ dev, ino uint64 }
-	linked := make(map[inode]bool)
-	err = filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+	dir, err := os.OpenFile(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if gone(err) {
+		return u, nil
+	}
+	if err != nil {
+		return u, err
+	}
+	defer dir.Close()
+	c := counter{ctx: ctx, linked: map[inode]bool{}}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return u, fmt.Errorf("fstat %s: %w", root, err)
+	}
+	c.add(&st)
+	if err := c.directory(dir, 0); err != nil {
+		return u, fmt.Errorf("count %s: %w", root, err)
+	}
+	return c.usage, nil
+}
+
+type inode struct{ dev, ino uint64 }
+
+// counter is one DiskUsage.
+type counter struct {
+	ctx    context.Context
+	linked map[inode]bool // files with several names that have been counted
+	usage  snapshot.Usage
+}
+
+func (c *counter) add(st *unix.Stat_t) {
+	if st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		id := inode{st.Dev, st.Ino}
+		if c.linked[id] {
+			return
 		}
-		if err := errors.Join(err, ctx.Err()); err != nil {
+		c.linked[id] = true
+	}
+	c.usage.Inodes++
+	c.usage.Size += st.Blocks * 512
+}
+
+// directory counts what is in dir.
+func (c *counter) directory(dir *os.File, depth int) error {
+	for {
+		if err := c.ctx.Err(); err != nil {
 			return err
 		}
-		fi, err := d.Info()
-		if errors.Is(err, fs.ErrNotExist) {
+		names, err := dir.Readdirnames(1024)
+		for _, name := range names {
+			if err := c.entry(dir, name, depth); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) || gone(err) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		st, ok := fi.Sys().(*syscall.Stat_t)
-		if !ok {
-			return nil
-		}
-		if st.Nlink > 1 && !d.IsDir() {
-			id := inode{uint64(st.Dev), st.Ino}
-			if linked[id] {
-				return nil
-			}
-			linked[id] = true
-		}
-		u.Inodes++
-		u.Size += st.Blocks * 512
+	}
+}
+
+func (c *counter) entry(dir *os.File, name string, depth int) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if gone(err) {
 		return nil
-	})
-	return u, err
+	}
+	if err != nil {
+		return fmt.Errorf("fstatat: %w", err)
+	}
+	c.add(&st)
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR || depth == maxDepth {
+		return nil
+	}
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if gone(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("openat: %w", err)
+	}
+	sub := os.NewFile(uintptr(fd), name)
+	defer sub.Close()
+	return c.directory(sub, depth+1)
+}
+
+// gone says that what was there is not, or is something else.
+func gone(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }
