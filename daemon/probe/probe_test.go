@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,10 +24,10 @@ import (
 
 // world is one container "c" whose checks do what run says.
 type world struct {
-	run     func(ctx context.Context, o shimwire.Probe) (shimwire.Probed, error)
 	dialErr error
 
 	mu     sync.Mutex
+	run    func(ctx context.Context, o shimwire.Probe) (shimwire.Probed, error)
 	health *health.Health
 	began  time.Time
 	dials  int
@@ -91,7 +92,7 @@ func (w *world) Delete(context.Context, string, string) (task.Exit, error) {
 	return task.Exit{}, w.note("delete")
 }
 func (w *world) Wait(ctx context.Context, _, id string) (task.Exit, error) {
-	r, err := w.run(ctx, shimwire.Probe{ID: id})
+	r, err := w.doing()(ctx, shimwire.Probe{ID: id})
 	return task.Exit{Code: uint32(r.Status)}, err
 }
 
@@ -99,7 +100,27 @@ func (w *world) Wait(ctx context.Context, _, id string) (task.Exit, error) {
 type prober struct{ w *world }
 
 func (p prober) Run(ctx context.Context, o shimwire.Probe) (shimwire.Probed, error) {
-	return p.w.run(ctx, o)
+	return p.w.doing()(ctx, o)
+}
+
+func (w *world) doing() func(context.Context, shimwire.Probe) (shimwire.Probed, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.run
+}
+
+// do changes what checks do, and forgets what was noted.
+func (w *world) do(run func(context.Context, shimwire.Probe) (shimwire.Probed, error)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.run, w.byTask = run, nil
+}
+
+// noted are the events, the calls of tasks, and the connections made.
+func (w *world) noted() (told []string, byTask string, dials int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.told), strings.Join(w.byTask, " "), w.dials
 }
 
 func (p prober) Close() error {
@@ -162,16 +183,17 @@ func TestChecks(t *testing.T) {
 		if h := w.state(); len(h.Log) != 1 || h.Status != containertypes.Healthy || h.Log[0].Output != "seen" {
 			t.Errorf("first check: %+v", h)
 		}
-		if got := strings.Join(w.told, ", "); got != "exec_create: look here, exec_start: look here, exec_die 0" {
+		told, _, _ := w.noted()
+		if got := strings.Join(told, ", "); got != "exec_create: look here, exec_start: look here, exec_die 0" {
 			t.Errorf("told %s", got)
 		}
-		w.run = exits(3)
+		w.do(exits(3))
 		pass(20 * time.Second)
 		if h := w.state(); h.Status != containertypes.Unhealthy || h.FailingStreak != 2 {
 			t.Errorf("two failures: %+v", h)
 		}
-		if w.dials != 1 {
-			t.Errorf("%d connections for three checks", w.dials)
+		if _, _, n := w.noted(); n != 1 {
+			t.Errorf("%d connections for three checks", n)
 		}
 		s.Rest("c")
 		pass(time.Minute)
@@ -183,8 +205,9 @@ func TestChecks(t *testing.T) {
 		}
 		s.Begin(w.snapshot())
 		pass(10 * time.Second)
-		if h := w.state(); len(h.Log) != 4 || w.dials != 2 {
-			t.Errorf("goes on: %+v, %d connections", h, w.dials)
+		_, _, n := w.noted()
+		if h := w.state(); len(h.Log) != 4 || n != 2 {
+			t.Errorf("goes on: %+v, %d connections", h, n)
 		}
 	})
 }
@@ -218,8 +241,8 @@ func TestBad(t *testing.T) {
 				if len(h.Log) < 2 || h.Log[1].ExitCode != -1 || h.Log[1].Output != row.out {
 					t.Errorf("%+v", h.Log)
 				}
-				if len(h.Log) == 2 && w.dials != row.dials {
-					t.Errorf("%d connections", w.dials)
+				if _, _, n := w.noted(); len(h.Log) == 2 && n != row.dials {
+					t.Errorf("%d connections", n)
 				}
 			})
 		})
@@ -236,7 +259,8 @@ func TestBrokenOff(t *testing.T) {
 		if h := w.state(); len(h.Log) != 0 {
 			t.Errorf("%+v", h)
 		}
-		if got := w.told[len(w.told)-1]; got != "exec_die 137" {
+		told, _, _ := w.noted()
+		if got := told[len(told)-1]; got != "exec_die 137" {
 			t.Errorf("told %s", got)
 		}
 	})
@@ -247,20 +271,21 @@ func TestByTasks(t *testing.T) {
 	w := &world{run: exits(0), dialErr: errdefs.NotImplemented("no probes here")}
 	inBubble(t, w, func(*Service) {
 		pass(10 * time.Second)
-		if h := w.state(); h.Status != containertypes.Healthy || strings.Join(w.byTask, " ") != "exec start delete" {
-			t.Errorf("%+v by %v", h, w.byTask)
+		_, by, _ := w.noted()
+		if h := w.state(); h.Status != containertypes.Healthy || by != "exec start delete" {
+			t.Errorf("%+v by %v", h, by)
 		}
-		w.byTask = nil
 		n := 0
-		w.run = func(ctx context.Context, o shimwire.Probe) (shimwire.Probed, error) {
+		w.do(func(ctx context.Context, o shimwire.Probe) (shimwire.Probed, error) {
 			if n++; n > 1 { // the wait after the kill
 				return shimwire.Probed{Status: 137}, nil
 			}
 			return hangs(ctx, o)
-		}
+		})
 		pass(12 * time.Second)
-		if h := w.state(); len(h.Log) != 2 || h.Log[1].Output != "Health check exceeded timeout (2s)" || strings.Join(w.byTask, " ") != "exec start kill delete" {
-			t.Errorf("%+v by %v", h.Log, w.byTask)
+		_, by, _ = w.noted()
+		if h := w.state(); len(h.Log) != 2 || h.Log[1].Output != "Health check exceeded timeout (2s)" || by != "exec start kill delete" {
+			t.Errorf("%+v by %v", h.Log, by)
 		}
 	})
 }
