@@ -27,7 +27,7 @@ func TestReboot(t *testing.T) {
 	}
 	for name, flags := range map[string][]string{
 		"plain":  {"--network", "none", "--stop-signal", "INT"},
-		"always": {"--restart", "always", "-p", "8080:80", "-v", "data:/data", "-v", host + ":/host", "--ipc", "shareable"},
+		"always": {"--restart", "always", "-p", "8080:80", "-v", "data:/data", "-v", host + ":/host", "--ipc", "shareable", "--mount", "type=image,src=" + image + ",dst=/img"},
 		"failed": {"--restart", "on-failure:3", "--network", "none"},
 		"down":   {"--restart", "unless-stopped"},
 		"gone":   {"--rm", "-v", "/anonymous"},
@@ -36,6 +36,7 @@ func TestReboot(t *testing.T) {
 		runHTTP(e, name, "80", flags...)
 	}
 	runHTTP(e, "unless", "81", "--restart", "unless-stopped", "--network", "container:always")
+	runHTTP(e, "linked", "82", "--restart", "always", "--link", "always:peer")
 	e.Must("create", "--name", "new", image, "true")
 	e.Must("stop", "-t", "0", "down")
 	e.Must("pause", "frozen")
@@ -74,7 +75,7 @@ func checkBooted(t *testing.T, e *engine.Engine) {
 			t.Errorf("%s finished at %s", name, in.State.FinishedAt)
 		}
 	}
-	for _, name := range []string{"always", "unless", "failed"} {
+	for _, name := range []string{"always", "unless", "failed", "linked"} {
 		eventually(t, name+" is started", func() bool { return status(e, name) == "running" })
 	}
 	if s := status(e, "new"); s != "created" {
@@ -89,8 +90,11 @@ func checkBooted(t *testing.T, e *engine.Engine) {
 	if got := fetchIn(t, e, in.NetworkSettings.Networks["bridge"].IPAddress+":81"); got != "gantry\n" {
 		t.Errorf("the one that joins the network: %q", got)
 	}
-	if got := e.Must("exec", "always", "sh", "-c", "cat /data/f /layer; echo x > /host/f; df /dev/shm | tail -n 1 | cut -c 1-3"); got != "kept\nkept\nshm" {
+	if got := e.Must("exec", "always", "sh", "-c", "cat /data/f /layer; echo x > /host/f; df /dev/shm | tail -n 1 | cut -c 1-3; ls -d /img/etc/passwd"); got != "kept\nkept\nshm\n/img/etc/passwd" {
 		t.Errorf("mounts: %q", got)
+	}
+	if hosts, peer := e.Must("exec", "linked", "cat", "/etc/hosts"), in.NetworkSettings.Networks["bridge"].IPAddress; !strings.Contains(hosts, peer+"\tpeer ") {
+		t.Errorf("hosts of the one that is linked to %s:\n%s", peer, hosts)
 	}
 	checkNothingStale(t, e)
 	e.Must("start", "plain")
