@@ -10,7 +10,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	containertypes "github.com/docker/docker/api/types/container"
@@ -69,8 +68,6 @@ type Service struct {
 	end  context.CancelFunc
 	work sync.WaitGroup
 
-	count struct{ runs, failures atomic.Int64 }
-
 	mu      sync.Mutex
 	watches map[string]*watch // guarded by mu; by container
 	ended   bool              // guarded by mu
@@ -102,11 +99,6 @@ func (s *Service) Close() error {
 	}
 	s.work.Wait()
 	return nil
-}
-
-// Counts are the checks made since the daemon's start, and those of them that failed.
-func (s *Service) Counts() (runs, failures int64) {
-	return s.count.runs.Load(), s.count.failures.Load()
 }
 
 // Begin watches a container that runs, from now on. Of one that has no check, or is

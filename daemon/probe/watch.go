@@ -44,12 +44,7 @@ func (w *watch) due() {
 		return
 	}
 	defer w.s.work.Done()
-	w.s.count.runs.Add(1)
-	r := w.run()
-	if r.ExitCode != 0 {
-		w.s.count.failures.Add(1)
-	}
-	h := w.s.containers.Checked(w.id, w.check, r, func() bool { return w.ctx.Err() == nil })
+	h := w.s.containers.Checked(w.id, w.check, w.run(), func() bool { return w.ctx.Err() == nil })
 	w.arm(w.check.Wait(h, w.started, time.Now()))
 }
 
