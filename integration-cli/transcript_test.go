@@ -19,6 +19,7 @@ func TestTranscripts(t *testing.T) {
 	e.Must("run", "-t", "--name", "term", image, "sh", "-c", "echo out; echo err >&2")
 	term := e.Must("inspect", "-f", "{{.Id}}", "term")
 	e.Must("run", "--name", "unlogged", "--log-driver", "none", image, "true")
+	e.Must("create", "--name", "never", image, "true")
 	e.Must("create", "-i", "--name", "once", image, "cat")
 	e.Must("start", "once")
 	dial := func() (net.Conn, error) { return net.Dial("unix", e.Socket()) }
