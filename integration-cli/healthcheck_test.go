@@ -13,6 +13,8 @@ import (
 	containertypes "github.com/docker/docker/api/types/container"
 
 	"gantry/internal/testutil/engine"
+	"gantry/internal/testutil/leak"
+	"gantry/internal/testutil/need"
 )
 
 // healthOf is a container's state of health, the zero one when it has none.
@@ -312,4 +314,33 @@ func TestHealthCheckEnds(t *testing.T) {
 	e.Launch()
 	healthWithin(t, e, "web", "healthy", is(containertypes.Healthy))
 	alone(t, init)
+}
+
+// TestHealthCheckRuntimes: checks where the shim is another's, which gives no output, and
+// where the runtime is.
+func TestHealthCheckRuntimes(t *testing.T) {
+	need.Command(t, "containerd-shim-runc-v2")
+	runc := need.Command(t, "runc")
+	config := filepath.Join(t.TempDir(), "daemon.json")
+	text := `{"runtimes":{"` + leak.ForeignRuntime + `":{"runtimeType":"io.containerd.runc.v2"},"real":{"path":"` + runc + `"}}}`
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := start(t, "--config-file", config)
+	for runtime, out := range map[string]string{leak.ForeignRuntime: "", "real": "looked\n"} {
+		checked(e, runtime, "echo looked; [ ! -e /stop ] || sleep 12345", "--runtime", runtime, "--health-timeout", "1s", "--health-retries", "1")
+		h := healthWithin(t, e, runtime, "healthy", is(containertypes.Healthy))
+		if h.Log[0].Output != out {
+			t.Errorf("%s: the check says %q", runtime, h.Log[0].Output)
+		}
+		e.Must("exec", runtime, "touch", "/stop")
+		h = healthWithin(t, e, runtime, "unhealthy", is(containertypes.Unhealthy))
+		last := h.Log[len(h.Log)-1]
+		if last.ExitCode != -1 || !strings.HasPrefix(last.Output, "Health check exceeded timeout (1s)") {
+			t.Errorf("%s: %+v", runtime, last)
+		}
+		e.Must("exec", runtime, "rm", "/stop")
+		healthWithin(t, e, runtime, "healthy again", is(containertypes.Healthy))
+		alone(t, initOf(e, runtime))
+	}
 }
