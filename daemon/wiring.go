@@ -82,6 +82,7 @@ func (d *Daemon) makeContainers(c *config.Config, core *client.Client) error {
 	conf.Remap = d.remap
 	d.devices = device.New(c.CDISpecDirs, c.CDI())
 	keepers := keeper.New(keeper.Config{Dir: conf.IORoot, Debug: c.Debug}, d.log)
+	d.onClose(keepers.Close)
 	d.Containers, err = container.New(conf, container.Deps{
 		Containers: core.Containers(), Tasks: core.Tasks(), CoreEvents: core.Events(),
 		Images: d.Images, Volumes: d.Volumes, Networks: timedNetworks(d.Networks, d.Metrics), Events: d.Events, Keepers: keepers,

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -63,6 +64,17 @@ func New(cfg Config, log *slog.Logger) *Keepers {
 	return &Keepers{cfg: cfg, log: log, known: map[string]*process{}}
 }
 
+// Close leaves the keepers to the next daemon.
+func (k *Keepers) Close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.known)
+	return nil
+}
+
+// undoTime bounds the taking back of a begin that failed, where there is nothing to say.
+const undoTime = 2 * time.Second
+
 const fifosSuffix = ".fifos"
 
 func (k *Keepers) fifos(id string) string   { return filepath.Join(k.cfg.Dir, id+fifosSuffix) }
@@ -88,7 +100,9 @@ func (k *Keepers) Begin(ctx context.Context, id string, s Streams) (_ task.IO, e
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, k.end(context.WithoutCancel(ctx), id))
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+			defer cancel()
+			err = errors.Join(err, k.end(ctx, id))
 		}
 	}()
 	if err := os.Mkdir(k.fifos(id), 0o700); err != nil {

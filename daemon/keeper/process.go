@@ -27,7 +27,7 @@ type process struct {
 }
 
 // launch starts a keeper. Its socket listens when launch returns.
-func (k *Keepers) launch(id string, init shimwire.Fifos) error {
+func (k *Keepers) launch(id string, init shimwire.Fifos) (err error) {
 	binary, err := k.binary()
 	if err != nil {
 		return err
@@ -37,6 +37,11 @@ func (k *Keepers) launch(id string, init shimwire.Fifos) error {
 		return err
 	}
 	defer l.Close()
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, removeIfThere(k.socket(id)))
+		}
+	}()
 	socket, err := l.File()
 	if err != nil {
 		return err
