@@ -103,6 +103,7 @@ func TestLogFiles(t *testing.T) {
 		{"json-file", "", nil, []string{"ID-json.log", "ID-json.log.1", "ID-json.log.2", "ID-json.log.3"}},
 		{"compressed", "", []string{"--log-opt", "compress=true"}, []string{"ID-json.log", "ID-json.log.1.gz", "ID-json.log.2.gz", "ID-json.log.3.gz"}},
 		{"local", "local-logs", []string{"--log-driver", "local"}, []string{"container.log", "container.log.1.gz", "container.log.2.gz", "container.log.3.gz"}},
+		{"non-blocking", "", []string{"--log-opt", "mode=non-blocking", "--log-opt", "max-buffer-size=4m"}, []string{"ID-json.log", "ID-json.log.1", "ID-json.log.2", "ID-json.log.3"}},
 		{"cache", "", []string{"--log-driver", "gelf", "--log-opt", "gelf-address=udp://127.0.0.1:9", "--log-opt", "cache-max-size=8k", "--log-opt", "cache-max-file=4"}, []string{"container-cached.log", "container-cached.log.1.gz", "container-cached.log.2.gz", "container-cached.log.3.gz"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

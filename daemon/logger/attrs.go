@@ -3,8 +3,10 @@ package logger
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -114,7 +116,7 @@ func (s *Subject) Tag(fallback string) (string, error) {
 }
 
 // Attrs are the attributes of each entry of a json-file log. What the options' check has
-// let through and fails all the same is left out.
+// let through and fails all the same is left out, and so is what is too long.
 func (s *Subject) Attrs() map[string]string {
 	attrs, err := s.ExtraAttributes(nil)
 	if err != nil {
@@ -123,8 +125,19 @@ func (s *Subject) Attrs() map[string]string {
 	if tag, err := s.Tag(""); err == nil && tag != "" {
 		attrs["tag"] = tag
 	}
+	left := maxAttrs
+	for _, k := range slices.Sorted(maps.Keys(attrs)) {
+		if left -= len(k) + len(attrs[k]); left < 0 {
+			left += len(k) + len(attrs[k])
+			delete(attrs, k)
+		}
+	}
 	return attrs
 }
+
+// maxAttrs bounds the attributes in bytes: they go with every entry, of which there is a
+// longest.
+const maxAttrs = 32 << 10
 
 // checkAttrs tries the patterns and the tag's template on a container like any other.
 func checkAttrs(c map[string]string) error {

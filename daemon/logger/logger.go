@@ -4,8 +4,8 @@
 //
 // Whatever the driver, the shim keeps a log on disk: with json-file and local it is the
 // log itself, in Docker's form and place; with a remote driver a cache in the form of
-// local, bounded, from which a forwarder takes entries to where they belong (Entries)
-// and which `docker logs` reads. With none there is nothing.
+// local, bounded, from which a forwarder takes entries to where they belong (package
+// forward) and which `docker logs` reads. With none there is nothing.
 package logger
 
 import (

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -150,5 +151,12 @@ func TestHostileOptions(t *testing.T) {
 	attrs := (&logger.Subject{Config: map[string]string{"tag": `{{printf "%1000000d" 1}}`}}).Attrs()
 	if len(attrs["tag"]) > 4<<10 {
 		t.Errorf("tag of %d bytes", len(attrs["tag"]))
+	}
+	attrs = (&logger.Subject{
+		Config:          map[string]string{"labels": "a,b,c"},
+		ContainerLabels: map[string]string{"a": "1", "b": strings.Repeat("x", 1<<20), "c": "3"},
+	}).Attrs()
+	if !maps.Equal(attrs, map[string]string{"a": "1", "c": "3"}) {
+		t.Errorf("%d attributes", len(attrs))
 	}
 }
