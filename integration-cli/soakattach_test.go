@@ -23,8 +23,8 @@ import (
 // what was logged, else from some line on. Clients that read nothing hold up nobody.
 func TestSoakAttach(t *testing.T) {
 	e := start(t)
-	lines, clients := scale(200_000, 4_000), scale(32, 6)
-	script := fmt.Sprintf(`BEGIN { for (i = 0; i < %d; i++) { printf "%%099d\n", i; if (i %% 20 == 0) { fflush(); system("usleep 5000") } } }`, lines)
+	lines, at, clients := scale(400_000, 4_000), scale(1000, 20), scale(32, 6)
+	script := fmt.Sprintf(`BEGIN { for (i = 0; i < %d; i++) { printf "%%099d\n", i; if (i %% %d == 0) { fflush(); system("usleep 5000") } } }`, lines, at)
 	id := e.Must("create", "--name", "c1", image, "awk", script)
 	query := map[bool]string{true: "logs=1&stream=1&stdout=1", false: "stream=1&stdout=1"}
 	var deaf []io.Closer
