@@ -9,7 +9,7 @@ export PATH=$PWD/bin:$PWD/.build:$PATH:/usr/sbin:/sbin
 # and take long: the binaries are without it. Either way they have their fail points.
 if [ "${GANTRY_SOAK:-}" = 1 ]; then
 	export GANTRY_BIN=$PWD/.build/failpoint
-	timeout=60m
+	timeout=120m
 	mkdir -p "$GANTRY_BIN"
 	CGO_ENABLED=0 go build -trimpath -tags failpoint -o "$GANTRY_BIN/gantryd" ./cmd/gantryd
 	CGO_ENABLED=0 go build -trimpath -tags failpoint,no_grpc -o "$GANTRY_BIN/containerd-shim-gantry-v2" ./cmd/containerd-shim-gantry-v2

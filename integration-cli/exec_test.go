@@ -49,6 +49,7 @@ func expect(t *testing.T, e *engine.Engine, status int, message, method, path st
 }
 
 func TestExecOptions(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	e.Must("run", "-d", "--name", "c1", "--network", "none", "-e", "FROM=container", "-w", "/etc", "-u", "tester", "--group-add", "1234", image, "sleep", "1000")
 	run(t, e, nil)
@@ -77,6 +78,7 @@ func TestExecOptions(t *testing.T) {
 
 // TestExecAnswers: dockerd's statuses and words over an exec's life.
 func TestExecAnswers(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	id := strings.TrimSpace(e.Must("run", "-d", "--name", "c1", "--network", "none", image, "sleep", "1000"))
 	expect(t, e, 404, "No such container: nope", "POST", "/containers/nope/exec", object{"Cmd": []string{"x"}})
@@ -131,6 +133,7 @@ func TestExecAnswers(t *testing.T) {
 // TestExecTTY: the size that is asked for at the start is there at the start, and keys
 // of the exec's own leave it.
 func TestExecTTY(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	e.Must("run", "-d", "--name", "c1", "--network", "none", image, "sleep", "1000")
 	since := fmt.Sprint(time.Now().Unix() - 1)
@@ -174,6 +177,7 @@ func TestExecTTY(t *testing.T) {
 // TestExecOutlivesEngine: an exec that runs when the engine dies is known to the next
 // one, ends with its own code, and nothing of it stays in the shim.
 func TestExecOutlivesEngine(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	e.Must("run", "-d", "--name", "c1", "--network", "none", image, "sleep", "1000")
 	fifo := newExec(t, e, "c1", object{"Cmd": []string{"sh", "-c", "mkfifo /f; cat /f; exit 9"}, "Tty": true})

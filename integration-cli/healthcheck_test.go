@@ -51,6 +51,7 @@ func checked(e *engine.Engine, name, check string, flags ...string) {
 }
 
 func TestHealthCheck(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	since := fmt.Sprint(time.Now().Unix() - 1)
 	checked(e, "web", "echo looked; test -e /ok", "--health-retries", "2", "--health-start-period", "1s", "--health-start-interval", "200ms")
@@ -124,6 +125,7 @@ func checkEvents(t *testing.T, e *engine.Engine, since string) {
 
 // TestHealthCheckKinds: where a check comes from, and what it is run as.
 func TestHealthCheckKinds(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	e.Must("run", "--name", "base", image, "true")
 	e.Must("commit", "--change", `HEALTHCHECK --interval=200ms --timeout=5s --retries=7 CMD echo of the image`, "base", "checked")
@@ -191,6 +193,7 @@ func TestHealthCheckKinds(t *testing.T) {
 
 // TestHealthCheckRefused: dockerd's words.
 func TestHealthCheckRefused(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	for text, h := range map[string]object{
 		"Interval in Healthcheck cannot be less than 1ms":      {"Interval": 1},
@@ -249,6 +252,7 @@ const forks = "sleep 12345 & setsid sleep 12345 & (setsid sh -c 'sleep 12345 & s
 
 // TestHealthCheckTimeout: a check whose time is over ends with all that it has begun.
 func TestHealthCheckTimeout(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	checked(e, "slow", forks, "--health-timeout", "500ms", "--health-interval", "1h",
 		"--health-start-period", "1h", "--health-start-interval", "2s")
@@ -261,6 +265,7 @@ func TestHealthCheckTimeout(t *testing.T) {
 
 // TestHealthCheckPause: nothing is checked in a paused container.
 func TestHealthCheckPause(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	checked(e, "web", "true")
 	healthWithin(t, e, "web", "healthy", is(containertypes.Healthy))
@@ -282,6 +287,7 @@ func TestHealthCheckPause(t *testing.T) {
 // TestHealthCheckEnds: a check under way ends with a pause, with the engine and with the
 // container, and with it all that it has begun.
 func TestHealthCheckEnds(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	checked(e, "web", "[ -e /ok ] || { "+forks+"; }", "--health-timeout", "1h")
 	init := initOf(e, "web")
@@ -319,6 +325,7 @@ func TestHealthCheckEnds(t *testing.T) {
 // TestHealthCheckRuntimes: checks where the shim is another's, which gives no output, and
 // where the runtime is.
 func TestHealthCheckRuntimes(t *testing.T) {
+	t.Parallel()
 	need.Command(t, "containerd-shim-runc-v2")
 	runc := need.Command(t, "runc")
 	config := filepath.Join(t.TempDir(), "daemon.json")
