@@ -78,9 +78,9 @@ func TestLink(t *testing.T) {
 // TestLinkAtBoot: by their policies the one that is linked to starts first.
 func TestLinkAtBoot(t *testing.T) {
 	e := start(t, "--live-restore=false")
-	e.Must("run", "-d", "--name", "one", "--restart", "always", image, "sleep", "1000")
-	e.Must("run", "-d", "--name", "two", "--restart", "always", "--link", "one", image, "sleep", "1000")
-	e.Must("run", "-d", "--name", "three", "--restart", "always", "--link", "two", image, "sleep", "1000")
+	e.Must("run", "-d", "--name", "one", "--restart", "always", "--stop-timeout", "0", image, "sleep", "1000")
+	e.Must("run", "-d", "--name", "two", "--restart", "always", "--stop-timeout", "0", "--link", "one", image, "sleep", "1000")
+	e.Must("run", "-d", "--name", "three", "--restart", "always", "--stop-timeout", "0", "--link", "two", image, "sleep", "1000")
 	e.Terminate()
 	e.Launch()
 	eventually(t, "all run", func() bool {
