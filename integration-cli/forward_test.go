@@ -222,6 +222,20 @@ func TestForwardNobodyThere(t *testing.T) {
 		t.Errorf("state %q", got)
 	}
 
+	// A socket may go away later: logs are shown, a start says why it fails.
+	gone := sink.Syslog(t, "unixgram", e.Dir+"/dgram", nil)
+	e.Must("run", "--name", "gone", "--log-driver", "syslog", "--log-opt", "syslog-address=unixgram://"+gone.Addr, image, "echo", "line 1")
+	gone.WaitN(t, 1)
+	gone.Close()
+	os.Remove(gone.Addr)
+	if got := e.Must("logs", "gone"); got != "line 1" {
+		t.Errorf("logs of a driver whose socket has gone: %q", got)
+	}
+	if r := e.Docker("start", "-a", "gone"); !strings.Contains(r.Stderr, words+"stat "+gone.Addr+": no such file or directory") {
+		t.Errorf("start: %s", r.Stderr)
+	}
+	e.Must("rm", "gone")
+
 	e.Must("run", "-d", "--name", "async", "--log-driver", "fluentd", "--log-opt", "fluentd-address="+addr, "--log-opt", "fluentd-async=true", image, "sh", "-c", countTo(10))
 	e.Must("wait", "async")
 	s := sink.Fluentd(t, "tcp", addr, nil)
@@ -283,7 +297,7 @@ func TestForwardDaemonKilled(t *testing.T) {
 // fast as it can, with a target that acknowledges and one that does not: nothing is lost.
 func TestForwardKilledUnderLoad(t *testing.T) {
 	e := start(t)
-	n, kills := scale(3000000, 150000), scale(30, 3)
+	n, kills := scale(1000000, 60000), scale(20, 2)
 	flu, sys := sink.Fluentd(t, "tcp", "", nil), sink.Syslog(t, "tcp", "", nil)
 	begin := func(name string, opts ...string) {
 		args := []string{"run", "-d", "--name", name, "--log-opt", "cache-max-size=100m", "--log-opt", "cache-compress=false"}
@@ -392,7 +406,7 @@ func TestForwardRotation(t *testing.T) {
 	}
 
 	slow := sink.Syslog(t, "tcp", "", nil)
-	n := scale(2000000, 60000)
+	n := scale(500000, 60000)
 	run("slow", slow, n, fmt.Sprintf("seq 11 %d | sed 's/^/line /'", n))
 	slow.Pause.Store(int64(200 * time.Microsecond))
 	e.Must("exec", "slow", "touch", "/go")

@@ -193,7 +193,7 @@ func imageConfig(img *image.Image) *dockerspec.DockerOCIImageConfig {
 }
 
 func (s *Service) newRecord(o apicontainer.CreateOptions, img *image.Image, steps *undo.Stack) (*Record, error) {
-	set, err := logger.Parse(o.HostConfig.LogConfig)
+	set, err := logger.ParseNew(o.HostConfig.LogConfig)
 	if err != nil {
 		return nil, invalid(err)
 	}

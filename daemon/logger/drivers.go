@@ -35,6 +35,9 @@ type driver struct {
 	// files says how the log is kept, from all options; nil for a remote driver, whose
 	// files are a cache.
 	files func(options map[string]string) (Files, error)
+	// present looks for what must be there when a container is created, and may be away
+	// for a while later; nil looks for nothing.
+	present func(options map[string]string) error
 }
 
 // drivers are all but none. Each has its check in a file of its own, options_<driver>.go;
@@ -42,7 +45,7 @@ type driver struct {
 var drivers = map[string]driver{
 	JSONFile: {check: checkJSONFile, files: jsonFiles},
 	Local:    {check: checkLocal, files: localFiles},
-	Syslog:   {check: syslog.Check},
+	Syslog:   {check: syslog.Check, present: syslog.Present},
 	Journald: {check: journald.Check},
 	Fluentd:  {check: fluentd.Check},
 	GELF:     {check: gelf.Check},

@@ -72,6 +72,19 @@ func Parse(c containertypes.LogConfig) (Settings, error) {
 	return s, nil
 }
 
+// ParseNew is Parse for a container that is to be created: what its driver needs on this
+// machine must be there.
+func ParseNew(c containertypes.LogConfig) (Settings, error) {
+	s, err := Parse(c)
+	if err != nil {
+		return s, err
+	}
+	if present := drivers[c.Type].present; present != nil {
+		err = present(c.Config)
+	}
+	return s, err
+}
+
 // initError says of a value what Docker says when a container with it is started.
 func initError(err error) error {
 	return fmt.Errorf("failed to initialize logging driver: %w", err)

@@ -35,7 +35,25 @@ var keys = []string{
 	"syslog-tls-ca-cert", "syslog-tls-cert", "syslog-tls-key", "syslog-tls-skip-verify",
 }
 
-// Check looks at the driver's options as dockerd does.
+// Present looks for the socket that the options name, as dockerd does before a container
+// is created.
+func Present(c map[string]string) error {
+	network, address, err := parseAddress(c["syslog-address"])
+	if err != nil {
+		return err
+	}
+	return present(network, address)
+}
+
+func present(network, address string) error {
+	if network != "unix" && network != "unixgram" {
+		return nil
+	}
+	_, err := os.Stat(address)
+	return err
+}
+
+// Check looks at the driver's options as dockerd does, but for Present.
 func Check(c map[string]string) error {
 	for k := range c {
 		if !slices.Contains(keys, k) {
@@ -98,6 +116,9 @@ func dialer(c map[string]string, network, address string) (func(context.Context)
 		return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }, err
 	}
 	return func(ctx context.Context) (net.Conn, error) {
+		if err := present(network, address); err != nil {
+			return nil, err // in dockerd's words
+		}
 		var d net.Dialer
 		return d.DialContext(ctx, network, address)
 	}, nil
@@ -171,8 +192,7 @@ func parseAddress(s string) (network, address string, err error) {
 	}
 	switch u.Scheme {
 	case "unix", "unixgram":
-		_, err := os.Stat(u.Path)
-		return u.Scheme, u.Path, err
+		return u.Scheme, u.Path, nil
 	case "udp", "tcp", secure:
 	default:
 		return "", "", fmt.Errorf("unsupported scheme: '%s'", u.Scheme)

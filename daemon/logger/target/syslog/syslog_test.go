@@ -208,7 +208,11 @@ func TestCheck(t *testing.T) {
 		{"labels", "a", ""},
 		{"bogus", "a", "unknown log opt 'bogus' for syslog log driver"},
 	} {
-		err := syslog.Check(map[string]string{tt.key: tt.value})
+		options := map[string]string{tt.key: tt.value}
+		err := syslog.Check(options)
+		if err == nil {
+			err = syslog.Present(options)
+		}
 		if got := fmt.Sprint(err); got != tt.err && (err != nil || tt.err != "") && !strings.HasPrefix(got, "parse ") {
 			t.Errorf("%s=%s: %v, want %s", tt.key, tt.value, err, tt.err)
 		}
