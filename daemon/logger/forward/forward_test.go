@@ -168,6 +168,22 @@ func TestDamagedPosition(t *testing.T) {
 	wantLines(t, to.WaitN(t, 5), 1, 5)
 }
 
+// TestFullDisk: the position can't be saved, and nothing is sent twice for that.
+func TestFullDisk(t *testing.T) {
+	to := sink.Syslog(t, "tcp", "", nil)
+	w := newWriter(t)
+	w.write(t, 1000)
+	c := w.container(logger.Syslog, map[string]string{"syslog-address": "tcp://" + to.Addr})
+	c.State = "/dev/full"
+	s, j := newService(t)
+	s.Start(c, nil)
+	s.Remove(t.Context(), c.Subject.ContainerID)
+	wantLines(t, to.WaitN(t, 1000), 1, 1000)
+	if n := strings.Count(j.String(), "cannot save position in log"); n != 1 {
+		t.Errorf("told %d times: %s", n, j)
+	}
+}
+
 // TestUncountedLoss: a file has gone that nobody has counted.
 func TestUncountedLoss(t *testing.T) {
 	to := sink.Syslog(t, "tcp", "", nil)

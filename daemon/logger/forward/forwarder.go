@@ -34,6 +34,7 @@ type forwarder struct {
 
 	settled time.Time // last
 	loose   bool      // something has been sent since
+	unsaved bool      // the last saving has failed
 	losses  teller
 	err     error // of the last pass; valid after done
 	failed  int   // passes in a row
@@ -235,7 +236,18 @@ func (f *forwarder) settle(ctx context.Context) error {
 	}
 	f.at.reached = max(f.at.reached, f.at.index)
 	f.safe = f.at
-	return f.state.save(f.safe)
+	f.save()
+	return nil
+}
+
+// save remembers what is safe on disk. Where that fails, as on a full one, forwarding goes
+// on: it costs entries that are sent again, should the daemon end before it succeeds.
+func (f *forwarder) save() {
+	err := f.state.save(f.safe)
+	if err != nil && !f.unsaved {
+		f.log.Warn("cannot save position in log, to be tried again", "err", err)
+	}
+	f.unsaved = err != nil
 }
 
 // aging is how far at least the position lies back that a forwarder returns to when a
