@@ -77,14 +77,7 @@ func (s *Sink) open() error {
 	}
 	switch s.Network {
 	case "udp", "unixgram":
-		var conn net.PacketConn
-		var err error
-		for range 50 { // a port may be held a moment longer
-			if conn, err = net.ListenPacket(s.Network, s.Addr); err == nil {
-				break
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
+		conn, err := again(func() (net.PacketConn, error) { return net.ListenPacket(s.Network, s.Addr) })
 		if err != nil {
 			return err
 		}
@@ -94,7 +87,7 @@ func (s *Sink) open() error {
 		s.Addr, s.closer = conn.LocalAddr().String(), conn
 		s.work.Go(func() { s.receive(conn) })
 	default:
-		l, err := net.Listen(s.Network, s.Addr)
+		l, err := again(func() (net.Listener, error) { return net.Listen(s.Network, s.Addr) })
 		if err != nil {
 			return err
 		}
@@ -102,6 +95,17 @@ func (s *Sink) open() error {
 		s.work.Go(func() { s.accept(l) })
 	}
 	return nil
+}
+
+// again tries for some seconds: somebody may hold the port of one that was closed.
+func again[T any](listen func() (T, error)) (l T, err error) {
+	for range 200 {
+		if l, err = listen(); err == nil {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return l, err
 }
 
 // Close ends the sink, its connections at once, as if its process were killed. What it
