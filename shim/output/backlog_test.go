@@ -82,16 +82,25 @@ func ascending(t *testing.T, text string, n int) (missing int) {
 	return n - count
 }
 
-func text(t *testing.T, path string) string {
+func text(t *testing.T, l *Log) string {
 	t.Helper()
-	return strings.ReplaceAll(strings.Join(entries(t, path), ""), "stdout ", "")
+	return strings.ReplaceAll(strings.Join(entriesOf(t, l.format, l.path), ""), "stdout ", "")
+}
+
+// each runs test with a log of each form.
+func each(t *testing.T, test func(t *testing.T, driver string)) {
+	for _, driver := range []string{shimwire.DriverJSONFile, shimwire.DriverLocal} {
+		t.Run(driver, func(t *testing.T) { test(t, driver) })
+	}
 }
 
 // TestBacklog: what a full disk refuses reaches live readers at once, and the file when
 // there is room.
-func TestBacklog(t *testing.T) {
+func TestBacklog(t *testing.T) { each(t, testBacklog) }
+
+func testBacklog(t *testing.T, driver string) {
 	fs := newSmall(t, "256k")
-	l := openTestLog(t, shimwire.LogURI{Path: filepath.Join(fs.dir, "log")})
+	l := openTestLog(t, shimwire.LogURI{Path: filepath.Join(fs.dir, "log"), Driver: driver})
 	live, follow := l.NewReader(both), l.NewReader(shimwire.Hello{Stdout: true, Lines: true})
 	for i := range 500 {
 		l.Write(logfile.Stdout, []byte(line(i)))
@@ -105,18 +114,18 @@ func TestBacklog(t *testing.T) {
 			t.Errorf("a reader misses lines of a full disk, %d gaps", g.gaps)
 		}
 	}
-	if ascending(t, text(t, l.path), 500) == 0 {
+	if ascending(t, text(t, l), 500) == 0 {
 		t.Error("the disk was not full")
 	}
 	fs.empty()
-	for end := time.Now().Add(10 * time.Second); ascending(t, text(t, l.path), 500) > 0; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Second); ascending(t, text(t, l), 500) > 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the file misses lines")
 		}
 	}
 	l.Write(logfile.Stdout, []byte(line(500)))
 	l.End()
-	if n := ascending(t, text(t, l.path), 501); n > 0 {
+	if n := ascending(t, text(t, l), 501); n > 0 {
 		t.Errorf("%d lines are missing", n)
 	}
 }
@@ -154,16 +163,20 @@ func TestBacklogOverflow(t *testing.T) {
 	if lost := ascending(t, g.streams[1].String(), n); lost == 0 || g.gaps == 0 || !g.ended {
 		t.Errorf("a slow reader misses %d lines and has %d gaps", lost, g.gaps)
 	}
-	if lost := ascending(t, text(t, l.path), n); lost == 0 || lost == n {
+	if lost := ascending(t, text(t, l), n); lost == 0 || lost == n {
 		t.Errorf("the file misses %d lines", lost)
 	}
 }
 
 // TestBacklogRotation: a log that may rotate goes on in a new file, for which the oldest
 // makes room.
-func TestBacklogRotation(t *testing.T) {
+func TestBacklogRotation(t *testing.T) { each(t, testBacklogRotation) }
+
+func testBacklogRotation(t *testing.T, driver string) {
 	fs := newSmall(t, "512k")
-	l := openTestLog(t, shimwire.LogURI{Path: filepath.Join(fs.dir, "log"), MaxSize: 64 << 10, MaxFile: 2})
+	l := openTestLog(t, shimwire.LogURI{
+		Path: filepath.Join(fs.dir, "log"), Driver: driver, MaxSize: 64 << 10, MaxFile: 2, Compress: driver == shimwire.DriverLocal,
+	})
 	fast := l.NewReader(both)
 	var wg sync.WaitGroup
 	const n = 10_000
@@ -181,7 +194,7 @@ func TestBacklogRotation(t *testing.T) {
 	}
 	l.End()
 	wg.Wait()
-	whole := text(t, l.path)
+	whole := text(t, l)
 	if last := whole[max(0, len(whole)-len(line(0))):]; last < line(n-2000) {
 		t.Errorf("the file ends with %q", last)
 	}
