@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"gantry/api/errdefs"
@@ -55,6 +56,7 @@ type Server struct {
 
 	accepting sync.WaitGroup
 	clients   sync.WaitGroup
+	draining  atomic.Bool
 
 	mu     sync.Mutex
 	conns  map[net.Conn]bool // guarded by mu; true: see idle
@@ -90,8 +92,19 @@ func (s *Server) Close() error {
 	return err
 }
 
-// Drain waits until the clients have gone, and ends them with ctx. It comes after Close.
+// stall is how long a client that is behind may read nothing while the container is over:
+// its next run waits for this one's shim. dockerd waits as long.
+const stall = 2 * time.Second
+
+// Drain waits until the clients have gone, and ends those that do not read any more, and
+// with ctx all. It comes after Close.
 func (s *Server) Drain(ctx context.Context) {
+	s.draining.Store(true)
+	s.mu.Lock()
+	for c := range s.conns {
+		c.SetWriteDeadline(time.Now().Add(stall))
+	}
+	s.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -196,16 +209,19 @@ func (s *Server) stream(conn *net.UnixConn, h shimwire.Hello) error {
 		}
 		r.Close()
 	})
-	err = copyOut(conn, r)
+	err = s.copyOut(conn, r)
 	conn.Close() // ends the input, unless it waits for the process to read
 	return err
 }
 
-func copyOut(conn net.Conn, r output.Reader) error {
+func (s *Server) copyOut(conn net.Conn, r output.Reader) error {
 	var buf []byte
 	for {
 		var err error
 		if buf, err = r.Next(buf[:0]); len(buf) > 0 {
+			if s.draining.Load() {
+				conn.SetWriteDeadline(time.Now().Add(stall))
+			}
 			if _, werr := conn.Write(buf); werr != nil {
 				return werr
 			}
