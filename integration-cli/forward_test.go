@@ -171,6 +171,26 @@ func TestForwardJournal(t *testing.T) {
 
 func exists(path string) bool { _, err := os.Lstat(path); return err == nil }
 
+// TestForwardDefault has a remote driver as the daemon's default.
+func TestForwardDefault(t *testing.T) {
+	s := sink.GELF(t, "udp", "")
+	e := start(t, "--log-driver", "gelf", "--log-opt", "gelf-address=udp://"+s.Addr, "--log-opt", "tag=ours")
+	e.Must("run", image, "echo", "line 1")
+	e.Must("run", "--log-opt", "tag=own", image, "echo", "line 2")
+	e.Must("run", "--log-driver", "json-file", image, "echo", "line 3")
+	got := s.WaitN(t, 2)
+	complete(t, got, 2, 0)
+	if got[0].Fields["_tag"] != "ours" || got[1].Fields["_tag"] != "own" {
+		t.Errorf("tags %q and %q", got[0].Fields["_tag"], got[1].Fields["_tag"])
+	}
+	if info := e.Must("info", "-f", "{{.LoggingDriver}} {{.Plugins.Log}}"); info != "gelf [fluentd gelf journald json-file local syslog]" {
+		t.Errorf("info: %s", info)
+	}
+	if r := e.Docker("run", "--log-opt", "bogus=1", image, "true"); r.Code != 125 || !strings.Contains(r.Stderr, `unknown log opt "bogus" for gelf log driver`) {
+		t.Errorf("an unknown option: %d %s", r.Code, r.Stderr)
+	}
+}
+
 // TestForwardLongLine: its pieces are marked.
 func TestForwardLongLine(t *testing.T) {
 	e := start(t)
