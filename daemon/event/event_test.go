@@ -371,8 +371,8 @@ func TestReaderTooSlow(t *testing.T) {
 	mount := func(id string) {
 		s.Publish(events.VolumeEventType, events.ActionMount, events.Actor{ID: id, Attributes: attrs})
 	}
-	flood := func() { // 25 MiB, where 8 are kept
-		for i := range 400 {
+	flood := func() { // 12 MiB, where 8 are kept
+		for i := range 200 {
 			mount(fmt.Sprint(i))
 		}
 		mount("last")
