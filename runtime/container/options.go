@@ -230,8 +230,7 @@ func permitted(userns bool) (uint64, error) {
 		last, err := caps.Last()
 		return caps.All(last).Permitted, err
 	}
-	own, err := caps.Own()
-	return own.Permitted, err
+	return caps.Permitted()
 }
 
 // withNofile undoes that Go raises the soft limit at its start.

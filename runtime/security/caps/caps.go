@@ -102,6 +102,12 @@ func held() (Sets, error) {
 	}, nil
 }
 
+// Permitted is the permitted set of the calling thread.
+func Permitted() (uint64, error) {
+	s, err := held()
+	return s.Permitted, err
+}
+
 // Have says whether the calling thread can use a capability, in its own user
 // namespace and those below.
 func Have(number int) bool {
