@@ -24,7 +24,7 @@ func (s *Service) linkAll(c *Record, steps *undo.Stack) error {
 	for _, l := range c.Host.Links {
 		ref, alias, err := link.Parse(l)
 		if err != nil {
-			return err
+			return invalid(err)
 		}
 		other, err := s.linked(ref)
 		if err != nil {

@@ -33,7 +33,10 @@ func Parse(s string) (name, alias string, err error) {
 	case !given:
 		return s, s, nil
 	case strings.HasPrefix(name, "/"):
-		return name[1:], path.Base(alias), nil
+		name, alias = name[1:], path.Base(alias)
+	}
+	if name == "" || alias == "" || strings.Contains(alias, "/") || alias == "." || alias == ".." {
+		return "", "", fmt.Errorf("bad format for links: %s", s)
 	}
 	return name, alias, nil
 }

@@ -14,6 +14,8 @@ func TestParse(t *testing.T) {
 	for in, want := range map[string]string{
 		"db": "db db", "db:database": "db database", "/db:/web/database": "db database", "/db:database": "db database",
 		"": "error: empty string specified for links", "a:b:c": "error: bad format for links: a:b:c",
+		"a:": "error: bad format for links: a:", "a:../b": "error: bad format for links: a:../b", "a:b/c": "error: bad format for links: a:b/c",
+		"/a:/..": "error: bad format for links: /a:/..", ":a": "error: bad format for links: :a",
 	} {
 		name, alias, err := link.Parse(in)
 		got := name + " " + alias

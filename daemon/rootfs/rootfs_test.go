@@ -206,6 +206,7 @@ func TestLookupUser(t *testing.T) {
 		{why: "name without files", dir: empty, spec: "web", err: "unable to find user web: no matching entries in passwd file"},
 		{why: "unknown group", dir: dir, spec: "web:nope", err: "unable to find group nope: no matching entries in group file"},
 		{why: "unknown additional group", dir: dir, groups: []string{"nope"}, err: "unable to find group nope: no matching entries in group file"},
+		{why: "additional group without a name", dir: dir, groups: []string{"extra", ""}, err: `unable to find additional groups ["extra" ""]: a group has no name`},
 		{why: "too big", dir: dir, spec: "4294967296", err: "uids and gids must be in range 0-2147483647"},
 	} {
 		t.Run(c.why, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,6 +49,9 @@ func lookup(passwd, group []byte, spec string, groups []string) (u specs.User, h
 	}
 	u.UID, u.GID = uint32(found.Uid), uint32(found.Gid) //nolint:gosec // 0 to 2^31-1, checked by the parser
 	u.AdditionalGids = []uint32{u.GID}
+	if slices.Contains(groups, "") { // which the library does not survive
+		return u, "", errdefs.InvalidArgument("unable to find additional groups %q: a group has no name", groups)
+	}
 	more, err := user.GetAdditionalGroups(groups, reader(group))
 	if err != nil {
 		return u, "", errdefs.WithClass(errdefs.ErrInvalidArgument, err)

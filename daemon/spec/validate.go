@@ -57,6 +57,9 @@ func Validate(c *containertypes.Config, h *containertypes.HostConfig, env Machin
 	if warnings = append(warnings, w...); err != nil {
 		return warnings, err
 	}
+	if slices.Contains(h.GroupAdd, "") {
+		return warnings, errors.New("invalid additional group: the name is empty")
+	}
 	return warnings, checkUlimits(h.Ulimits)
 }
 

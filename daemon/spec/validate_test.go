@@ -157,6 +157,7 @@ func TestValidate(t *testing.T) {
 		{name: "ulimit, soft above hard", want: "ulimit soft limit must be less than or equal to hard limit: 2 > 1", change: func(_ *c, h *h) {
 			h.Ulimits = []*containertypes.Ulimit{{Name: "nofile", Soft: 2, Hard: 1}}
 		}},
+		{name: "group without a name", want: "invalid additional group: the name is empty", change: func(_ *c, h *h) { h.GroupAdd = []string{"1", ""} }},
 		{name: "ulimit, null", want: "invalid ulimit: null", change: func(_ *c, h *h) { h.Ulimits = []*containertypes.Ulimit{nil} }},
 		{name: "weight device, null", want: "invalid block device setting: null", change: func(_ *c, h *h) { h.BlkioWeightDevice = []*blkiodev.WeightDevice{nil} }},
 		{name: "throttled device, null", want: "invalid block device setting: null", change: func(_ *c, h *h) { h.BlkioDeviceWriteIOps = []*blkiodev.ThrottleDevice{nil} }},
