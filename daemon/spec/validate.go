@@ -203,6 +203,11 @@ func checkHostConfig(h *containertypes.HostConfig, env Machine) (warnings []stri
 			return warnings, err
 		}
 	}
+	for _, a := range h.DNS {
+		if _, err := netip.ParseAddr(a); err != nil {
+			return warnings, fmt.Errorf("bad nameserver address %s: %w", a, err)
+		}
+	}
 	if err := checkPorts(h.PortBindings); err != nil {
 		return warnings, err
 	}

@@ -157,6 +157,8 @@ func TestValidate(t *testing.T) {
 		{name: "ulimit, soft above hard", want: "ulimit soft limit must be less than or equal to hard limit: 2 > 1", change: func(_ *c, h *h) {
 			h.Ulimits = []*containertypes.Ulimit{{Name: "nofile", Soft: 2, Hard: 1}}
 		}},
+		{name: "name server", change: func(_ *c, h *h) { h.DNS = []string{"1.1.1.1", "fe80::1%eth0"} }},
+		{name: "name server without an address", want: `bad nameserver address x: ParseAddr("x"): unable to parse IP`, change: func(_ *c, h *h) { h.DNS = []string{"x"} }},
 		{name: "group without a name", want: "invalid additional group: the name is empty", change: func(_ *c, h *h) { h.GroupAdd = []string{"1", ""} }},
 		{name: "ulimit, null", want: "invalid ulimit: null", change: func(_ *c, h *h) { h.Ulimits = []*containertypes.Ulimit{nil} }},
 		{name: "weight device, null", want: "invalid block device setting: null", change: func(_ *c, h *h) { h.BlkioWeightDevice = []*blkiodev.WeightDevice{nil} }},
