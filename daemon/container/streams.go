@@ -101,7 +101,7 @@ func (s *Service) dial(ctx context.Context, c *Snapshot, h shimwire.Hello) (stre
 	if !s.kept(c.ID) {
 		return p, err
 	}
-	if errdefs.Class(err) == errdefs.ErrUnavailable {
+	if errdefs.IsNotFound(err) || errdefs.Class(err) == errdefs.ErrUnavailable { // another has yet to open them
 		s.adoptStreams(ctx, c)
 		p, err = s.Dial(ctx, s.socket(c.ID), h)
 	}
