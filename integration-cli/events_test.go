@@ -226,7 +226,7 @@ func TestEventsOfOldVersions(t *testing.T) {
 // TestEventFlood: a reader that does not read keeps nobody from working, and readers who
 // do see every event once, in order.
 func TestEventFlood(t *testing.T) {
-	n := scale(20_000, 300)
+	n := scale(10_000, 300)
 	e := start(t)
 	stuck, err := e.HTTP().Get("http://x/events")
 	if err != nil {
