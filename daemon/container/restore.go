@@ -206,7 +206,7 @@ func (s *Service) adopt(ctx context.Context, e *entry, st task.State) {
 	if st.Status != task.StatusUnknown {
 		s.learned(ctx, e, st)
 	}
-	s.adoptStreams(ctx, e.snapshot())
+	s.spawn(func() { s.adoptStreams(s.life, e.snapshot()) }) // a keeper may hang
 	s.watch(e, r)
 	if st.Status == task.StatusUnknown {
 		s.spawn(func() { s.learn(e, r) })

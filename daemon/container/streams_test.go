@@ -100,6 +100,7 @@ func TestKeeperTakenUp(t *testing.T) {
 		}
 		e := s.entry(id)
 		s.adopt(ctx, e, task.State{ContainerID: id, PID: 1, Status: task.StatusRunning})
+		synctest.Wait()
 		if len(adopted) != 1 {
 			t.Errorf("adopted %q", adopted)
 		}
