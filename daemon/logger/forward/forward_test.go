@@ -141,6 +141,37 @@ func TestGoesOn(t *testing.T) {
 	}
 }
 
+// TestClosedInTheMiddle ends the forwarder again and again while it sends: nothing is
+// lost, and at most a batch comes twice each time.
+func TestClosedInTheMiddle(t *testing.T) {
+	to := sink.Syslog(t, "tcp", "", nil)
+	w := newWriter(t)
+	const n, times, batch = 60000, 5, 256
+	w.write(t, n)
+	c := w.container(logger.Syslog, map[string]string{"syslog-address": "tcp://" + to.Addr})
+	for i := range times {
+		s, _ := newService(t)
+		s.Start(c, nil)
+		to.WaitN(t, (i+1)*n/times/2)
+		s.Close()
+	}
+	s, _ := newService(t)
+	s.Start(c, nil)
+	last := fmt.Sprintf("line %d", n)
+	got := texts(to.Wait(t, func(m []sink.Message) bool { return strings.HasSuffix(m[len(m)-1].Text, last) }))
+	next := 1
+	for _, text := range got {
+		var i int
+		if _, err := fmt.Sscanf(text, "line %d", &i); err != nil || i > next {
+			t.Fatalf("%q comes where line %d was to come", text, next)
+		}
+		next = max(next, i+1)
+	}
+	if twice := len(got) - n; twice > times*batch {
+		t.Errorf("%d entries come twice", twice)
+	}
+}
+
 // TestStartedAgain starts a forwarder for a further run while it is at the one before.
 func TestStartedAgain(t *testing.T) {
 	to := sink.Syslog(t, "tcp", "", nil)

@@ -17,20 +17,24 @@ import (
 type forwarder struct {
 	c      Container
 	log    *slog.Logger
-	ctx    context.Context
-	cancel context.CancelFunc
-	done   chan struct{} // closed when the goroutine has ended
-	again  chan struct{} // has one: do not wait any longer
-	last   chan struct{} // closed: a failure is final
-	runs   int           // guarded by the service's mu; of the container, that have been told
+	ctx    context.Context // of reading
+	stop   context.CancelFunc
+	life   context.Context    // of what goes to the target
+	cancel context.CancelFunc // of both
+	done   chan struct{}      // closed when the goroutine has ended
+	again  chan struct{}      // has one: do not wait any longer
+	last   chan struct{}      // closed: a failure is final
+	runs   int                // guarded by the service's mu; of the container, that have been told
 
 	target *Target
 	state  *stateFile
 	at     progress // read so far, and given to the batch
+	sent   progress // of that
 	safe   progress // known to have arrived; what is saved
 	older  progress // the same a while ago, at
 	aged   time.Time
 	batch  *batch // nil when empty
+	next   *crossing
 
 	settled time.Time // last
 	loose   bool      // something has been sent since
@@ -40,12 +44,14 @@ type forwarder struct {
 	failed  int   // passes in a row
 }
 
-func newForwarder(ctx context.Context, c Container, t *Target, log *slog.Logger) *forwarder {
+func newForwarder(ctx, life context.Context, c Container, t *Target, log *slog.Logger) *forwarder {
 	f := &forwarder{
 		c: c, log: log, target: t, done: make(chan struct{}),
 		again: make(chan struct{}, 1), last: make(chan struct{}), runs: 1, losses: teller{log: log},
 	}
-	f.ctx, f.cancel = context.WithCancel(ctx)
+	f.life, f.cancel = context.WithCancel(life)
+	f.ctx, f.stop = context.WithCancel(ctx)
+	context.AfterFunc(f.life, f.stop)
 	return f
 }
 
@@ -89,12 +95,13 @@ func (f *forwarder) pass() error {
 		return err
 	}
 	reached := max(f.at.reached, f.safe.index)
-	f.at = f.safe
+	f.at, f.next = f.safe, nil
 	f.at.reached = reached
+	f.sent = f.at
 	f.dropBatch()
 	err := f.read(f.ctx)
-	if err == nil {
-		return nil
+	if err == nil || f.ctx.Err() != nil {
+		return err
 	}
 	f.target.Close()
 	f.loose = false
@@ -120,15 +127,14 @@ func (f *forwarder) open() (err error) {
 
 // close ends the forwarder's work: what has been sent may still be found to have arrived.
 func (f *forwarder) close() {
+	f.dropBatch()
+	f.at = f.sent
 	if f.target != nil {
 		if f.loose {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), time.Second)
-			f.settle(ctx) //nolint:errcheck // it is sent again then
-			cancel()
+			f.settle() //nolint:errcheck // it is sent again then
 		}
 		f.target.Close()
 	}
-	f.dropBatch()
 	f.losses.flush()
 	if f.state != nil {
 		f.state.Close()
@@ -189,12 +195,12 @@ func backOff(p target.Pace, n int) time.Duration {
 const settleEvery = 100 * time.Millisecond
 
 // send hands the batch over.
-func (f *forwarder) send(ctx context.Context) error {
+func (f *forwarder) send() error {
 	if f.batch == nil {
 		return nil
 	}
 	for rest := f.batch.entries; len(rest) > 0; {
-		err := f.target.Send(ctx, rest)
+		err := f.target.Send(f.life, rest)
 		r, refused := errors.AsType[*target.Refused](err)
 		if err != nil && !refused {
 			return err
@@ -207,19 +213,20 @@ func (f *forwarder) send(ctx context.Context) error {
 	}
 	failpoint.Hit("daemon/logger/forward.send.sent")
 	f.dropBatch()
-	f.loose = true
+	f.sent, f.loose = f.at, true
 	if time.Since(f.settled) > settleEvery {
-		return f.settle(ctx)
+		return f.settle()
 	}
 	return nil
 }
 
-// settle waits until what has been sent has arrived, and remembers it.
-func (f *forwarder) settle(ctx context.Context) error {
+// settle waits until what has been sent, which is all that was read, has arrived, and
+// remembers it.
+func (f *forwarder) settle() error {
 	if !f.loose {
 		return nil
 	}
-	if err := f.target.Settle(ctx); err != nil {
+	if err := f.target.Settle(f.life); err != nil {
 		return err
 	}
 	if f.failed > 0 {
@@ -256,9 +263,9 @@ func (f *forwarder) save() {
 const aging = time.Second
 
 // idle is called when nothing more has come: all that was taken is to arrive.
-func (f *forwarder) idle(ctx context.Context) error {
-	if err := f.send(ctx); err != nil {
+func (f *forwarder) idle() error {
+	if err := f.send(); err != nil {
 		return err
 	}
-	return f.settle(ctx)
+	return f.settle()
 }

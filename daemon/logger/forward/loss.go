@@ -32,17 +32,26 @@ func (l *losses) add(m losses) {
 	}
 }
 
-// cross notes what lies between the entry before and the next, which is in another file.
-// first is the number of entries before that, if it is counted; gap says that something
-// may have gone.
-func (p *progress) cross(first uint64, counted, gap bool) {
+// crossing is what is told before the first entry of another file; see logger.Taker.
+type crossing struct {
+	first        uint64
+	counted, gap bool
+}
+
+// cross takes note of one until the entry comes.
+func (f *forwarder) cross(first uint64, counted, gap bool) {
+	f.next = &crossing{first, counted, gap}
+}
+
+// cross counts what lies between the entry before and the next.
+func (p *progress) cross(c crossing) {
 	var l losses
-	if reached := max(p.index, p.reached); counted && first > reached {
-		l.rotated = first - reached
+	if reached := max(p.index, p.reached); c.counted && c.first > reached {
+		l.rotated = c.first - reached
 	}
-	l.unknown = gap && !counted
-	if counted {
-		p.index = first
+	l.unknown = c.gap && !c.counted
+	if c.counted {
+		p.index = c.first
 	}
 	if l.any() {
 		l.from = p.last

@@ -13,20 +13,20 @@ func (f *forwarder) read(ctx context.Context) error {
 	src := logger.Source{Path: f.c.Path, Format: f.c.Format, Socket: f.c.Socket}
 	err := logger.Entries(ctx, src, f.at.pos, logger.Taker{
 		Take: func(e *logfile.Entry, after logfile.Position) error { return f.take(ctx, e, after) },
-		Idle: func() error { return f.idle(ctx) },
-		File: f.at.cross,
+		Idle: f.idle,
+		File: f.cross,
 	})
 	if err != nil {
 		return err
 	}
-	return f.idle(ctx)
+	return f.idle()
 }
 
 // take puts an entry, after which the position is pos, into the batch; a full one is
 // sent.
 func (f *forwarder) take(ctx context.Context, e *logfile.Entry, pos logfile.Position) error {
 	if f.batch != nil && !f.batch.room(len(e.Line), f.target.pace.Batch) {
-		if err := f.send(ctx); err != nil {
+		if err := f.send(); err != nil {
 			return err
 		}
 	}
@@ -35,6 +35,10 @@ func (f *forwarder) take(ctx context.Context, e *logfile.Entry, pos logfile.Posi
 	}
 	if f.batch == nil {
 		f.batch = batches.Get().(*batch)
+	}
+	if f.next != nil {
+		f.at.cross(*f.next)
+		f.next = nil
 	}
 	line, whole := e.Line, !e.Partial()
 	if whole {

@@ -41,7 +41,9 @@ func (c *Container) id() string { return c.Subject.ContainerID }
 // Service is the forwarders of all containers. Safe for concurrent use.
 type Service struct {
 	log  *slog.Logger
-	life context.Context
+	open context.Context // ended by Close: nothing more is read
+	stop context.CancelFunc
+	life context.Context // ends a little later, and with it what is under way to a target
 	end  context.CancelFunc
 	work sync.WaitGroup
 
@@ -53,13 +55,19 @@ type Service struct {
 func New(log *slog.Logger) *Service {
 	s := &Service{log: log, all: map[string]*forwarder{}}
 	s.life, s.end = context.WithCancel(context.Background())
+	s.open, s.stop = context.WithCancel(s.life)
 	return s
 }
 
+// closeTimeout is how long Close waits for what is under way.
+const closeTimeout = 2 * time.Second
+
 // Close ends the forwarders where they are; containers and their logs go on.
 func (s *Service) Close() error {
-	s.end()
+	s.stop()
+	defer time.AfterFunc(closeTimeout, s.end).Stop()
 	s.work.Wait()
+	s.end()
 	return nil
 }
 
@@ -119,7 +127,7 @@ func open(c Container) (*Target, error) {
 func (s *Service) Start(c Container, t *Target) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.life.Err() != nil {
+	if s.open.Err() != nil {
 		closeTarget(t)
 		return
 	}
@@ -129,7 +137,7 @@ func (s *Service) Start(c Container, t *Target) {
 		f.poke()
 		return
 	}
-	f := newForwarder(s.life, c, t, s.log.With("container", c.id(), "driver", c.Driver))
+	f := newForwarder(s.open, s.life, c, t, s.log.With("container", c.id(), "driver", c.Driver))
 	s.all[c.id()] = f
 	s.work.Go(func() { f.run(s) })
 }

@@ -27,7 +27,8 @@ type Message struct {
 	Conn int
 }
 
-// Sink receives. Safe for concurrent use.
+// Sink receives, from one connection after the other, so that what was sent first comes
+// first. Safe for concurrent use.
 type Sink struct {
 	// Network and Addr are what it listens on.
 	Network, Addr string
@@ -48,6 +49,7 @@ type Sink struct {
 	got    []Message
 	conns  map[net.Conn]bool
 	count  int
+	before chan struct{} // closed when the last connection so far has ended
 	closer io.Closer
 	work   sync.WaitGroup
 }
@@ -163,8 +165,11 @@ func (s *Sink) accept(l net.Listener) {
 		s.conns[raw] = true
 		s.count++
 		number := s.count
+		before, ended := s.before, make(chan struct{})
+		s.before = ended
 		s.mu.Unlock()
 		if s.Deaf.Load() {
+			close(ended)
 			continue
 		}
 		conn := raw
@@ -172,7 +177,11 @@ func (s *Sink) accept(l net.Listener) {
 			conn = tls.Server(raw, s.TLS)
 		}
 		s.work.Go(func() {
+			defer close(ended)
 			defer raw.Close()
+			if before != nil {
+				<-before
+			}
 			s.decode(s, conn, number)
 		})
 	}

@@ -141,8 +141,11 @@ func (l *Link) Guard(ctx context.Context, err *error) func() {
 // Settle waits until the other end's kernel, or a local receiver itself, has what was
 // written.
 func (l *Link) Settle(ctx context.Context) (err error) {
-	if l.conn == nil || !l.dirty {
+	switch {
+	case !l.dirty:
 		return nil
+	case l.conn == nil:
+		return net.ErrClosed
 	}
 	defer l.Guard(ctx, &err)()
 	begun := time.Now()
