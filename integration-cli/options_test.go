@@ -2,6 +2,9 @@ package integrationcli
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,6 +15,7 @@ import (
 // TestOptions runs containers with the options of `docker create` that show inside, and
 // asks for what must be refused.
 func TestOptions(t *testing.T) {
+	parent := cgroupParent(t)
 	e := start(t)
 	profile := filepath.Join(t.TempDir(), "profile.json")
 	if err := os.WriteFile(profile, []byte(`{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}`), 0o644); err != nil {
@@ -20,7 +24,7 @@ func TestOptions(t *testing.T) {
 	seccomp := func(o string) []string { return sh("grep Seccomp: /proc/self/status", "--security-opt", "seccomp="+o) }
 	const paths = "grep -c ' /proc/sys ' /proc/mounts"
 	const cgroups = "awk '$3 ~ /^cgroup/ && $4 ~ /^rw/' /proc/mounts | wc -l"
-	e.Must("run", "-d", "--name", "donor", "--ipc", "shareable", "--cgroup-parent", "/gantry-donor", image, "sh", "-c", "echo shared > /dev/shm/mark; exec sleep 1000")
+	e.Must("run", "-d", "--name", "donor", "--ipc", "shareable", "--cgroup-parent", parent+"/donor", image, "sh", "-c", "echo shared > /dev/shm/mark; exec sleep 1000")
 	for _, r := range []row{
 		{name: "seccomp from a file", args: sh("mkdir /x", "--security-opt", "seccomp="+profile), code: 1, err: "…Operation not permitted"},
 		{name: "seccomp off", args: seccomp("unconfined"), out: "Seccomp:\t0"},
@@ -33,7 +37,7 @@ func TestOptions(t *testing.T) {
 		{name: "new privileges, after all", args: sh("grep NoNewPrivs /proc/self/status", "--security-opt", "no-new-privileges=false"), out: "NoNewPrivs:\t0"},
 		{name: "unknown security option", args: sh("true", "--security-opt", "a=b"), code: 125, err: `…invalid --security-opt 2: "a=b"…`},
 
-		{name: "cgroup parent", args: sh("cat /proc/self/cgroup | head -1", "--cgroup-parent", "/gantry-options/deep"), out: "…/gantry-options/deep/…"},
+		{name: "cgroup parent", args: sh("cat /proc/self/cgroup | head -1", "--cgroup-parent", parent+"/deep"), out: "…" + parent + "/deep/…"},
 		{name: "cgroup namespace", args: sh("cut -d: -f3 /proc/self/cgroup | sort -u", "--cgroupns", "private"), out: "/"},
 		{name: "ipc of another", args: sh("cat /dev/shm/mark", "--ipc", "container:donor"), out: "shared"},
 		{name: "no ipc", args: sh("grep -c /dev/shm /proc/mounts", "--ipc", "none"), code: 1, out: "0"},
@@ -74,6 +78,25 @@ func TestOptions(t *testing.T) {
 		})
 	}
 	e.Clean(t)
+}
+
+// cgroupParent names a cgroup that goes with the test; who asks for a parent keeps it.
+func cgroupParent(t *testing.T) string {
+	t.Helper()
+	name := fmt.Sprintf("gantry-options-%d", os.Getpid())
+	t.Cleanup(func() {
+		for _, pattern := range []string{"/sys/fs/cgroup/" + name, "/sys/fs/cgroup/*/" + name} {
+			dirs, _ := filepath.Glob(pattern)
+			for _, dir := range dirs {
+				for _, below := range []string{"donor", "deep", ""} {
+					if err := os.Remove(filepath.Join(dir, below)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+						t.Error(err)
+					}
+				}
+			}
+		}
+	})
+	return "/" + name
 }
 
 func hostname(t *testing.T) string {
