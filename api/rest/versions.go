@@ -27,8 +27,10 @@ func (c Change) In(ctx context.Context) bool {
 // InVersion says whether the change is in force in version v.
 func (c Change) InVersion(v string) bool { return versions.GreaterThanOrEqualTo(v, c.Since) }
 
-// The changes, oldest first. The source is the version history of Docker's API
-// documentation and what dockerd 28.5 does; where both differ, dockerd counts.
+// The changes, oldest first; a test demands a transcript for each. The source is the
+// version history of Docker's API documentation and what dockerd 28.5 does; where both
+// differ, dockerd counts. Those of services and nodes are not here: an engine without a
+// swarm answers all of them alike.
 var (
 	// AutoRemove: before, the client removed the container itself after a run.
 	AutoRemove = Change{"1.25", "POST /containers/create: HostConfig.AutoRemove"}
@@ -38,10 +40,14 @@ var (
 	WebSocketBinary = Change{"1.28", "GET /containers/{id}/attach/ws: binary frames"}
 	// NetworkListBrief: before, the list gave each network's containers too.
 	NetworkListBrief = Change{"1.28", "GET /networks: without containers"}
+	// BuildAux are the messages that carry the ids of built images.
+	BuildAux = Change{"1.30", "POST /build: aux messages"}
 	// WaitCondition: before, always not-running, and the headers came with the body.
 	WaitCondition = Change{"1.30", "POST /containers/{id}/wait: condition; headers at once"}
 	// PullPlatform is the platform query of pull and import.
 	PullPlatform = Change{"1.32", "POST /images/create: platform"}
+	// BuildPlatform is the platform query of a build.
+	BuildPlatform = Change{"1.32", "POST /build: platform"}
 	// WaitRemoveError: before, a removal that failed was told by an empty body.
 	WaitRemoveError = Change{"1.34", "POST /containers/{id}/wait?condition=removed: Error in the answer"}
 	// EmptyUnknown: before, an unknown kernel or operating system was "<unknown>".
@@ -54,6 +60,13 @@ var (
 	IpcPrivate = Change{"1.40", "POST /containers/create: the daemon's default IpcMode"}
 	// UpdatePidsLimit is PidsLimit of update.
 	UpdatePidsLimit = Change{"1.40", "POST /containers/{id}/update: PidsLimit"}
+	// Capabilities was a set in place of the default one, in this version alone. It changes
+	// what a container may do, so it is refused and not dropped.
+	Capabilities = Change{"1.40", "POST /containers/create: HostConfig.Capabilities is refused"}
+	// BuildOutputs is the outputs query of a build.
+	BuildOutputs = Change{"1.40", "POST /build: outputs"}
+	// NoCapabilities ends Capabilities: an unknown field again.
+	NoCapabilities = Change{"1.41", "POST /containers/create: HostConfig.Capabilities is ignored"}
 	// CgroupnsDefault: before, an empty CgroupnsMode meant host on cgroup v1.
 	CgroupnsDefault = Change{"1.41", "POST /containers/create: the daemon's default CgroupnsMode"}
 	// CreatePlatform is the platform query of create.
@@ -138,8 +151,8 @@ var (
 	ImagePlatform = Change{"1.48", "history, save, load: platform"}
 	// Descriptors are the OCI descriptors of images and of containers' images.
 	Descriptors = Change{"1.48", "images, containers: Descriptor, ImageManifestDescriptor"}
-	// DebugVersioned: debug paths take a version too.
-	DebugVersioned = Change{"1.48", "GET /debug: under a version"}
+	// BuildPruneSpace are bounds in bytes of what a prune leaves; before, only keep-storage.
+	BuildPruneSpace = Change{"1.48", "POST /build/prune: reserved-space, max-used-space, min-free-space"}
 	// InspectPlatform is the platform query of image inspect.
 	InspectPlatform = Change{"1.49", "GET /images/{name}/json: platform"}
 	// FirewallBackend is the field of that name.

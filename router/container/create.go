@@ -78,14 +78,10 @@ func decodeCreate(req *http.Request) (*containertypes.CreateRequest, error) {
 	return &c, nil
 }
 
-// ofOneVersion is the API version that had HostConfig.Capabilities, a set in place of the
-// default one.
-const ofOneVersion = "1.40"
-
 // decodeBody refuses what would be dropped in silence else, and change what a container
 // may do.
 func decodeBody(req *http.Request, c *containertypes.CreateRequest) error {
-	if reqctx.Version(req.Context()) != ofOneVersion {
+	if ctx := req.Context(); !rest.Capabilities.In(ctx) || rest.NoCapabilities.In(ctx) {
 		return httputil.DecodeJSON(req, c)
 	}
 	var raw json.RawMessage

@@ -52,7 +52,7 @@ func echo(ref string, args ...any) error {
 }
 
 func (world) Create(_ context.Context, o apicontainer.CreateOptions) (containertypes.CreateResponse, error) {
-	if err := echo(o.Name, o.Version, o.Platform, o.NetworkingConfig.EndpointsConfig, hostConfigPart(o.HostConfig), o.Config.Healthcheck); err != nil {
+	if err := echo(o.Name, o.Version, o.Platform, o.NetworkingConfig.EndpointsConfig, hostConfigPart(o), o.Config.Healthcheck); err != nil {
 		return containertypes.CreateResponse{}, err
 	}
 	if o.Name == "web" {
@@ -65,15 +65,18 @@ func (world) Create(_ context.Context, o apicontainer.CreateOptions) (containert
 }
 
 // hostConfigPart is what differs between versions, without what is empty.
-func hostConfigPart(hc *containertypes.HostConfig) map[string]any {
-	b, _ := json.Marshal(hc)
+func hostConfigPart(o apicontainer.CreateOptions) map[string]any {
+	b, _ := json.Marshal(o.HostConfig)
 	all := map[string]any{}
 	_ = json.Unmarshal(b, &all)
 	part := map[string]any{}
-	for _, k := range []string{"AutoRemove", "NetworkMode", "IpcMode", "CgroupnsMode", "ConsoleSize", "Annotations", "Mounts", "PidsLimit", "Sysctls", "KernelMemory"} {
+	for _, k := range []string{"AutoRemove", "NetworkMode", "IpcMode", "CgroupnsMode", "ConsoleSize", "Annotations", "Mounts", "PidsLimit", "Sysctls", "KernelMemory", "KernelMemoryTCP"} {
 		if v := all[k]; v != nil && v != "" && v != false {
 			part[k] = v
 		}
+	}
+	if o.TopReadOnly {
+		part["TopReadOnly"] = true
 	}
 	return part
 }
@@ -291,7 +294,7 @@ func (world) Attach(ctx context.Context, ref string, o apicontainer.AttachOption
 	defer c.Close()
 	_, _ = io.WriteString(c.Stdout, "hello\n")
 	_, _ = io.WriteString(c.Stderr, "oops\n")
-	if o.Stdin {
+	if o.Stdin && o.Stream {
 		in, err := io.ReadAll(c.Stdin)
 		if err != nil {
 			return err

@@ -130,6 +130,7 @@ func (world) Inspect(_ context.Context, ref string, o image.InspectOptions) (*im
 	}
 	return &imagetypes.InspectResponse{
 		ID: imageID, Os: "linux", Architecture: "amd64", Size: 7,
+		Container:  "c0ffee", //nolint:staticcheck // served to older versions
 		Config:     &dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{Cmd: []string{"sh"}}},
 		Descriptor: &ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex},
 	}, find(ref)

@@ -28,6 +28,11 @@ func (r *Router) getDiskUsage(ctx context.Context, w http.ResponseWriter, req *h
 	out := *usage
 	if slices.Contains(kinds, types.BuildCacheObject) {
 		out.BuildCache = buildCache(ctx, out.BuildCache)
+		if !rest.BuildCacheParents.In(ctx) {
+			for _, rec := range out.BuildCache {
+				out.BuilderSize += rec.Size
+			}
+		}
 	}
 	if !rest.NoVirtualSize.In(ctx) {
 		out.Images = withVirtualSize(out.Images)

@@ -29,16 +29,17 @@ type world struct{}
 
 func (world) Info(context.Context) (*systemtypes.Info, error) {
 	return &systemtypes.Info{
-		ID:               "an-id",
-		KernelMemory:     true,
-		SecurityOptions:  []string{"name=seccomp,profile=builtin", "name=cgroupns"},
-		RegistryConfig:   &registry.ServiceConfig{},
-		Runtimes:         map[string]systemtypes.RuntimeWithStatus{"gantry": {Runtime: systemtypes.Runtime{Path: "gantry"}, Status: map[string]string{"a": "b"}}},
-		RuncCommit:       systemtypes.Commit{ID: "abc"},
-		Containerd:       &systemtypes.ContainerdInfo{Address: "/run/core.sock"},
-		FirewallBackend:  &systemtypes.FirewallInfo{Driver: "nftables"},
-		ContainerdCommit: systemtypes.Commit{ID: "abc"},
-		InitCommit:       systemtypes.Commit{ID: "abc"},
+		ID:                "an-id",
+		KernelMemory:      true,
+		SecurityOptions:   []string{"name=seccomp,profile=builtin", "name=cgroupns"},
+		RegistryConfig:    &registry.ServiceConfig{},
+		Runtimes:          map[string]systemtypes.RuntimeWithStatus{"gantry": {Runtime: systemtypes.Runtime{Path: "gantry"}, Status: map[string]string{"a": "b"}}},
+		RuncCommit:        systemtypes.Commit{ID: "abc"},
+		Containerd:        &systemtypes.ContainerdInfo{Address: "/run/core.sock"},
+		FirewallBackend:   &systemtypes.FirewallInfo{Driver: "nftables"},
+		ContainerdCommit:  systemtypes.Commit{ID: "abc"},
+		DiscoveredDevices: []systemtypes.DeviceInfo{{Source: "cdi", ID: "vendor.com/gpu=0"}},
+		InitCommit:        systemtypes.Commit{ID: "abc"},
 	}, nil
 }
 
@@ -54,7 +55,7 @@ func (world) DiskUsage(_ context.Context, kinds []types.DiskUsageObject) (*types
 			d.LayersSize = 7
 			d.Images = []*imagetypes.Summary{{ID: "sha256:00", Size: 7}}
 		case types.BuildCacheObject:
-			d.BuildCache = []*build.CacheRecord{{ID: "c", Parent: "p", Parents: []string{"p"}}}
+			d.BuildCache = []*build.CacheRecord{{ID: "c", Parent: "p", Parents: []string{"p"}, Size: 5}}
 		}
 	}
 	return d, nil

@@ -23,6 +23,7 @@ type exchange struct {
 	before  []string // comments and empty lines
 	request []string // without "> "
 	sends   []string // without ">> "
+	told    []string // the answer as it stands in the file
 }
 
 // requestLine begins an exchange, whether or not the one before has been answered yet.
@@ -44,6 +45,7 @@ func parse(text string) (out []exchange, tail string, err error) {
 			e.sends = append(e.sends, bare[3:])
 		case strings.HasPrefix(bare, "<"):
 			answered = true
+			e.told = append(e.told, bare)
 		case bare == ">" || strings.HasPrefix(bare, "> "):
 			if answered || requestLine.MatchString(bare) && len(e.request) > 0 {
 				flush()
@@ -199,8 +201,11 @@ func (e exchange) stream(conn net.Conn, br *bufio.Reader, res *http.Response) ([
 		}
 	}
 	var src io.Reader = br
-	if !isRaw(res) {
+	switch {
+	case !isRaw(res):
 		src = res.Body
+	case strings.EqualFold(res.Header.Get("Upgrade"), "websocket"):
+		return webSocket(conn, br)
 	}
 	got, err := io.ReadAll(src)
 	return quoted(got), err
