@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/docker/docker/api/types/events"
 
@@ -22,7 +23,8 @@ const maxParked = 128
 // parked is a client that waits for the start.
 type parked struct {
 	hello   shimwire.Hello
-	process chan stream.Process // yields one connection, or nil when there will be none
+	process chan stream.Process // yields one connection, or nil when there will be none; has room for it
+	left    bool                // guarded by the entry's mu; nobody waits any more
 }
 
 // Attach joins a client with the container's init. A client of a container that does
@@ -190,13 +192,27 @@ func (e *entry) unpark(p *parked) {
 	if p == nil {
 		return
 	}
-	e.locked(func() { delete(e.parked, p) })
+	e.locked(func() { delete(e.parked, p); p.left = true })
 	select {
 	case late := <-p.process:
 		if late != nil {
 			late.Close()
 		}
 	default:
+	}
+}
+
+// deliver ends a wait, with nil where there is no connection. One for a client that has
+// left meanwhile is closed.
+func (e *entry) deliver(p *parked, conn stream.Process) {
+	var left bool
+	e.locked(func() {
+		if left = p.left; !left {
+			p.process <- conn
+		}
+	})
+	if left && conn != nil {
+		conn.Close()
 	}
 }
 
@@ -215,18 +231,23 @@ func (e *entry) takeParked() []*parked {
 // dropParked tells those who wait that there will be no start.
 func (e *entry) dropParked() {
 	for _, p := range e.takeParked() {
-		p.process <- nil
+		e.deliver(p, nil)
 	}
 }
 
+// connectTime bounds the connecting of all who wait.
+const connectTime = 10 * time.Second
+
 // connectParked connects those who wait, between the task's creation and its start.
 func (s *Service) connectParked(ctx context.Context, e *entry) {
+	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
 	for _, p := range e.takeParked() {
 		conn, err := s.dial(ctx, e.snapshot(), p.hello)
 		if err != nil {
 			s.log.WarnContext(ctx, "connect waiting client", "container", e.id, "err", err)
 			conn = nil
 		}
-		p.process <- conn
+		e.deliver(p, conn)
 	}
 }
