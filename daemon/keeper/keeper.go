@@ -159,7 +159,7 @@ func (k *Keepers) open(ctx context.Context, id, exec string, s Streams) (task.IO
 	}
 	err := shimwire.OpenFifos(ctx, k.socket(id), request)
 	if isUnavailable(err) && exec == "" {
-		if err = k.launch(id, request); err == nil {
+		if err = k.launch(id, request, pause); err == nil {
 			failpoint.Hit("daemon/keeper.begin.launched")
 			err = shimwire.OpenFifos(ctx, k.socket(id), request)
 		}
@@ -175,9 +175,12 @@ func (k *Keepers) open(ctx context.Context, id, exec string, s Streams) (task.IO
 	return io, nil
 }
 
+// initName is what the init is called where execs have their ids.
+const initName = "init"
+
 func (k *Keepers) fifo(id, exec string, n int) string {
 	if exec == "" {
-		exec = "init"
+		exec = initName
 	}
 	return filepath.Join(k.fifos(id), fmt.Sprintf("%s.%d", exec, n))
 }
@@ -212,6 +215,17 @@ func (k *Keepers) EndExec(ctx context.Context, id, exec string) error {
 	return err
 }
 
+// Execs are the ids of a container's execs whose fifos are there.
+func (k *Keepers) Execs(id string) (execs []string) {
+	names, _ := filepath.Glob(filepath.Join(k.fifos(id), "*.1"))
+	for _, path := range names {
+		if exec := strings.TrimSuffix(filepath.Base(path), ".1"); exec != initName {
+			execs = append(execs, exec)
+		}
+	}
+	return execs
+}
+
 // End ends the streams of a container whose task has been deleted, and its keeper.
 // The end of what is not there is no error.
 func (k *Keepers) End(ctx context.Context, id string) error {
@@ -240,8 +254,9 @@ func (k *Keepers) end(ctx context.Context, id string) error {
 		if !isUnavailable(err) {
 			k.log.WarnContext(ctx, "keeper does not end, and is killed", "container", id, "err", err)
 		}
-		p.kill()
-		<-p.done
+		if err := p.end(); err != nil { // its files stay, by which the next end finds it
+			return err
+		}
 		err = nil
 	}
 	if err == nil || isUnavailable(err) {

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gantry/api/errdefs"
 	"gantry/api/failpoint"
 	"gantry/api/shimwire"
 )
@@ -24,10 +25,12 @@ type process struct {
 	init shimwire.Fifos
 	kill func()
 	done chan struct{} // closed when it has ended, and been reaped
+	wait time.Duration // before it is replaced
 }
 
-// launch starts a keeper. Its socket listens when launch returns.
-func (k *Keepers) launch(id string, init shimwire.Fifos) (err error) {
+// launch starts a keeper, which would be replaced after wait. Its socket listens when
+// launch returns.
+func (k *Keepers) launch(id string, init shimwire.Fifos, wait time.Duration) (err error) {
 	binary, err := k.binary()
 	if err != nil {
 		return err
@@ -59,16 +62,18 @@ func (k *Keepers) launch(id string, init shimwire.Fifos) (err error) {
 		return fmt.Errorf("start keeper: %w", err)
 	}
 	failpoint.Hit("daemon/keeper.launch.started")
-	p := &process{init: init, kill: func() { cmd.Process.Kill() }, done: make(chan struct{})} //nolint:errcheck // it has ended
-	go func() {                                                                               // ends with the keeper
+	p := &process{init: init, wait: wait, done: make(chan struct{}), kill: func() {
+		cmd.Process.Kill() //nolint:errcheck // it has ended
+	}}
+	go func() { // ends with the keeper
 		cmd.Wait() //nolint:errcheck // however it ended
 		close(p.done)
 	}()
-	k.mind(id, p)
 	pid := []byte(strconv.Itoa(cmd.Process.Pid))
 	if err := os.WriteFile(k.pidFile(id), pid, 0o600); err != nil { // a daemon after us could not mind it
-		return errors.Join(fmt.Errorf("note keeper's pid: %w", err), k.stop(id))
+		return errors.Join(fmt.Errorf("note keeper's pid: %w", err), p.end())
 	}
+	k.mind(id, p)
 	return nil
 }
 
@@ -96,7 +101,7 @@ func (k *Keepers) take(id string, init shimwire.Fifos) error {
 		f.Close()
 		return err
 	}
-	p := &process{init: init, done: make(chan struct{}), kill: func() {
+	p := &process{init: init, wait: pause, done: make(chan struct{}), kill: func() {
 		rc.Control(func(fd uintptr) { unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) }) //nolint:errcheck // it has ended
 	}}
 	go func() { // ends with the keeper
@@ -121,15 +126,20 @@ func isKeeper(pid int, id string) bool {
 	return err == nil && filepath.Base(words[0]) == shimwire.Binary && words[len(words)-1] == "keep" && slices.Contains(words, id)
 }
 
-// stop kills the container's keeper, which is not missed.
-func (k *Keepers) stop(id string) error {
-	p := k.forget(id)
-	if p == nil {
-		return errors.New("keeper is not known")
-	}
+// killTime bounds the wait for a keeper that has been killed: it may be asleep on a disk.
+const killTime = 5 * time.Second
+
+// end kills the process and waits for its end.
+func (p *process) end() error {
 	p.kill()
-	<-p.done
-	return nil
+	timer := time.NewTimer(killTime)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+		return nil
+	case <-timer.C:
+		return errdefs.Unavailable("keeper does not die")
+	}
 }
 
 // environ is ours without what says something about this process alone.
@@ -151,8 +161,11 @@ func (k *Keepers) binary() (string, error) {
 	return filepath.Join(filepath.Dir(self), shimwire.Binary), nil
 }
 
-// pause is how long a keeper that died is not replaced.
-const pause = time.Second
+// A keeper that died is not replaced at once, nor one that lived shortly soon again.
+const (
+	pause     = time.Second
+	longPause = 30 * time.Second
+)
 
 // mind puts another keeper in the place of one that dies before it is forgotten: without
 // it the container would stand still when its fifos are full.
@@ -160,15 +173,26 @@ func (k *Keepers) mind(id string, p *process) {
 	k.mu.Lock()
 	k.known[id] = p
 	k.mu.Unlock()
-	go func() { // ends with the keeper, or a minute after
+	begun := time.Now()
+	go func() { // ends when the keeper is forgotten or replaced, half a minute after at most
 		<-p.done
 		if !k.missed(id, p) {
 			return
 		}
 		k.log.Warn("keeper of a container's streams died", "container", id)
-		time.Sleep(pause)
-		if err := k.replace(id, p); err != nil {
-			k.log.Error("replace keeper", "container", id, "err", err)
+		if time.Since(begun) > longPause {
+			p.wait = pause
+		}
+		for told := false; ; p.wait = min(2*p.wait, longPause) {
+			time.Sleep(p.wait)
+			err := k.replace(id, p)
+			if err != nil && !told {
+				k.log.Error("replace keeper, to be tried again", "container", id, "err", err)
+				told = true
+			}
+			if !k.missed(id, p) { // there is another, which is minded too
+				return
+			}
 		}
 	}()
 }
@@ -176,6 +200,7 @@ func (k *Keepers) mind(id string, p *process) {
 // replaceTimeout bounds the wait for the container's lane too.
 const replaceTimeout = time.Minute
 
+// replace starts another keeper in the place of p, which is dead, if it is missed.
 func (k *Keepers) replace(id string, p *process) error {
 	ctx, cancel := context.WithTimeout(context.Background(), replaceTimeout)
 	defer cancel()
@@ -187,10 +212,17 @@ func (k *Keepers) replace(id string, p *process) error {
 	if !k.missed(id, p) {
 		return nil
 	}
-	if err := k.launch(id, p.init); err != nil {
+	if err := k.launch(id, p.init, min(2*p.wait, longPause)); err != nil {
 		return err
 	}
-	return shimwire.OpenFifos(ctx, k.socket(id), p.init)
+	err = shimwire.OpenFifos(ctx, k.socket(id), p.init)
+	if err != nil { // it is of no use: its death has it replaced
+		k.mu.Lock()
+		next := k.known[id]
+		k.mu.Unlock()
+		next.kill()
+	}
+	return err
 }
 
 func (k *Keepers) missed(id string, p *process) bool {
