@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"os"
 
 	"github.com/spf13/pflag"
 
@@ -15,6 +18,7 @@ type restoreFlags struct {
 	common criuFlags
 	runFlags
 	lsmProfile, lsmMountContext string
+	rootMounts                  string
 }
 
 var restoreCommand = command{
@@ -35,6 +39,8 @@ func (o *restoreFlags) declare(f *pflag.FlagSet) {
 	f.BoolVar(&o.noSubreaper, "no-subreaper", false, "leave orphans of the container to our parents")
 	f.BoolVar(&o.noPivot, "no-pivot", false, "as at the container's start")
 	f.StringVar(&o.lsmProfile, "lsm-profile", "", "TYPE:NAME of the security profile to run under")
+	f.StringVar(&o.rootMounts, "root-mounts", "", "JSON file of the mounts that make the root, for who has not mounted it")
+	f.MarkHidden("root-mounts")
 	f.StringVar(&o.lsmMountContext, "lsm-mount-context", "", "security context of the mounts")
 }
 
@@ -44,7 +50,12 @@ func (o *restoreFlags) run(ctx context.Context, r *request, id string) error {
 		return err
 	}
 	options := checkpoint.RestoreOptions{Options: common, LSMProfile: o.lsmProfile, LSMMountContext: o.lsmMountContext}
+	mounts, err := readMounts(o.rootMounts)
+	if err != nil {
+		return err
+	}
 	o.make = func(ctx context.Context, co container.CreateOptions) (*container.Container, error) {
+		co.Rootfs = mounts
 		return checkpoint.Restore(ctx, co, options)
 	}
 	o.started = true
@@ -52,4 +63,19 @@ func (o *restoreFlags) run(ctx context.Context, r *request, id string) error {
 		return o.background(ctx, r, id)
 	}
 	return o.foreground(ctx, r, id)
+}
+
+// readMounts reads a list of mounts; "" is none.
+func readMounts(path string) (list []container.Mount, err error) {
+	if path == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(raw, &list)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--root-mounts: %w", err)
+	}
+	return list, nil
 }

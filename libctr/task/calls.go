@@ -23,8 +23,15 @@ func (m *Manager) Start(ctx context.Context, id, execID string) (uint32, error) 
 		return 0, err
 	}
 	var resp taskapi.StartResponse
-	if err := s.call(ctx, startTimeout, "Start", &taskapi.StartRequest{ID: id, ExecID: execID}, &resp); err != nil {
+	deadline := startTimeout
+	if execID == "" && s.dormant() {
+		deadline = dumpTimeout
+	}
+	if err := s.call(ctx, deadline, "Start", &taskapi.StartRequest{ID: id, ExecID: execID}, &resp); err != nil {
 		return 0, err
+	}
+	if execID == "" && s.dormant() {
+		s.setPID(resp.GetPid())
 	}
 	failpoint.Hit("libctr/task.start.started")
 	return resp.GetPid(), nil

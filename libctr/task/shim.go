@@ -209,6 +209,10 @@ func (s *shim) initPID() uint32 {
 	return s.pid
 }
 
+// dormant says that the task has no process yet: it is restored from a checkpoint when it
+// is started.
+func (s *shim) dormant() bool { return s.initPID() == 0 }
+
 // ended notes how the init has ended, the first time it is told; it returns the
 // exit that counts and whether it was known before.
 func (s *shim) ended(e task.Exit) (task.Exit, bool) {

@@ -22,7 +22,9 @@
 // restore: bind mounts, masked files and, in a user namespace, devices by their
 // place in the container; network and pid namespaces that were joined by path;
 // pipes of stdio, whose kernel names are kept in the image directory's
-// descriptors.json. All names are runc's, which can restore from our images.
+// descriptors.json. The real paths of mounts, which a restore can't find when the root is
+// mounted nowhere, are in mounts.json, a file of ours alone. All names are runc's, which
+// can restore from our images.
 //
 // # A restore's mounts
 //

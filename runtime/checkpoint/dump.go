@@ -2,10 +2,8 @@ package checkpoint
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/checkpoint-restore/go-criu/v8/rpc"
 	"github.com/containerd/errdefs"
@@ -19,6 +17,7 @@ const (
 	dumpLog         = "dump.log"
 	restoreLog      = "restore.log"
 	descriptorsName = "descriptors.json"
+	placesName      = "mounts.json"
 )
 
 // Dump writes the container's processes to files, and ends them unless the options
@@ -161,16 +160,13 @@ func (d *dump) whole(o *rpc.CriuOpts) error {
 	}
 	root := os.NewFile(uintptr(fd), "/")
 	defer root.Close()
-	if o.ExtMnt, err = dumpMounts(d.c.Spec(), shown, running(root)); err != nil {
+	places := places{}
+	if o.ExtMnt, err = dumpMounts(d.c.Spec(), shown, places.note(running(root))); err != nil {
+		return err
+	}
+	if err := writeNote(d.ImagePath, placesName, places); err != nil {
 		return err
 	}
 	o.ExtMnt = append(o.ExtMnt, maskedFiles(d.c.Spec(), root)...)
-	b, err := json.Marshal(append([]string{}, d.c.Descriptors()...))
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(d.ImagePath, descriptorsName), b, 0o600); err != nil {
-		return fmt.Errorf("note stdio: %w", err)
-	}
-	return nil
+	return writeNote(d.ImagePath, descriptorsName, append([]string{}, d.c.Descriptors()...))
 }

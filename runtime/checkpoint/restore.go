@@ -4,20 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 
 	"github.com/checkpoint-restore/go-criu/v8/rpc"
 
 	"gantry/runtime/container"
 )
-
-// maxDescriptors bounds descriptors.json.
-const maxDescriptors = 64 << 10
 
 // Restore makes a container whose processes come from the image directory; they run
 // when it returns, and the init is a child of ours. With process.terminal its master
@@ -162,7 +157,11 @@ func (r *restore) request(ns given) (*rpc.CriuOpts, error) {
 	}
 	configFile(o, r.Spec().Annotations)
 	o.InheritFd, o.JoinNs = ns.inherit, ns.join
-	if o.ExtMnt, err = restoreMounts(r.Spec(), r.ShownCgroups(), stored(r.Spec().Root.Path)); err != nil {
+	places, err := loadPlaces(r.ImagePath)
+	if err != nil {
+		return nil, err
+	}
+	if o.ExtMnt, err = restoreMounts(r.Spec(), r.ShownCgroups(), places.known(stored(r.Spec().Root.Path))); err != nil {
 		return nil, err
 	}
 	pipes, err := r.pipes()
@@ -176,21 +175,9 @@ func (r *restore) request(ns given) (*rpc.CriuOpts, error) {
 
 // pipes gives our standard descriptors for those that were pipes at the dump.
 func (r *restore) pipes() (list []*rpc.InheritFd, err error) {
-	name := filepath.Join(r.ImagePath, descriptorsName)
-	st, err := os.Stat(name)
-	if err != nil {
-		return nil, err
-	}
-	if st.Size() > maxDescriptors {
-		return nil, fmt.Errorf("read %s: more than %d bytes", name, maxDescriptors)
-	}
-	b, err := os.ReadFile(name)
-	if err != nil {
-		return nil, err
-	}
 	var names []string
-	if err := json.Unmarshal(b, &names); err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+	if err := readNote(r.ImagePath, descriptorsName, &names); err != nil {
+		return nil, err
 	}
 	for i, n := range names[:min(3, len(names))] {
 		if strings.HasPrefix(n, "pipe:") {

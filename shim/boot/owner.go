@@ -30,6 +30,18 @@ func (r owned) Create(ctx context.Context, o process.CreateOptions) (process.Con
 	return ownedContainer{c, r}, started, nil
 }
 
+// Restore implements process.Runtime.
+func (r owned) Restore(ctx context.Context, o process.CreateOptions, images string) (process.Container, process.Started, error) {
+	if err := r.give(o.Files); err != nil {
+		return nil, process.Started{}, err
+	}
+	c, started, err := r.Runtime.Restore(ctx, o, images)
+	if err != nil {
+		return nil, started, err
+	}
+	return ownedContainer{c, r}, started, nil
+}
+
 // ownedContainer is a container of owned.
 type ownedContainer struct {
 	process.Container

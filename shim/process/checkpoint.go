@@ -56,5 +56,5 @@ func (t *Task) Checkpoint(ctx context.Context, o CheckpointOptions) error {
 	if s := t.init.Status().State; s != Running && s != Paused {
 		return errdefs.FailedPrecondition("cannot checkpoint a %s process", s)
 	}
-	return t.guarded(func() error { return t.container.Checkpoint(ctx, o) })
+	return t.guarded(func() error { return t.made().Checkpoint(ctx, o) })
 }

@@ -29,16 +29,21 @@ func (t *Task) Kill(ctx context.Context, exec string, sig unix.Signal, all bool)
 	if gone && !all {
 		return errFinished
 	}
-	return t.guarded(func() error { return t.container.Kill(ctx, sig, all) })
+	if d, ok := t.made().(*dormant); ok && sig == unix.SIGKILL {
+		if restored, err := t.killDormant(ctx, d); err != nil || !restored {
+			return err
+		}
+	}
+	return t.guarded(func() error { return t.made().Kill(ctx, sig, all) })
 }
 
 // Pause freezes the container's processes.
-func (t *Task) Pause(ctx context.Context) error { return t.freeze(ctx, Pause, t.container.Pause) }
+func (t *Task) Pause(ctx context.Context) error { return t.freeze(ctx, Pause, Container.Pause) }
 
 // Resume thaws them.
-func (t *Task) Resume(ctx context.Context) error { return t.freeze(ctx, Resume, t.container.Resume) }
+func (t *Task) Resume(ctx context.Context) error { return t.freeze(ctx, Resume, Container.Resume) }
 
-func (t *Task) freeze(ctx context.Context, e Event, do func(context.Context) error) error {
+func (t *Task) freeze(ctx context.Context, e Event, do func(Container, context.Context) error) error {
 	if err := t.init.enter(ctx); err != nil {
 		return err
 	}
@@ -46,7 +51,7 @@ func (t *Task) freeze(ctx context.Context, e Event, do func(context.Context) err
 	if err := t.init.can(e); err != nil {
 		return err
 	}
-	if err := t.guarded(func() error { return do(ctx) }); err != nil {
+	if err := t.guarded(func() error { return do(t.made(), ctx) }); err != nil {
 		return err
 	}
 	return t.init.move(e)
@@ -72,7 +77,7 @@ func (t *Task) Delete(ctx context.Context, exec string) (int, reaper.Exit, error
 	if exec == "" {
 		t.dropExecs(ctx)
 		t.oom.stop()
-		if err := t.guarded(func() error { return t.container.Delete(ctx, true) }); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		if err := t.guarded(func() error { return t.made().Delete(ctx, true) }); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 			return 0, reaper.Exit{}, err
 		}
 		failpoint.Hit("shim/process.delete.container")
@@ -129,7 +134,7 @@ func (t *Task) endCreated(ctx context.Context, p *Process) error {
 }
 
 // Pids are all processes of the container.
-func (t *Task) Pids() ([]int, error) { return t.container.Pids() }
+func (t *Task) Pids() ([]int, error) { return t.made().Pids() }
 
 // ExecPids names the execs by pid.
 func (t *Task) ExecPids() map[int]string {
@@ -148,8 +153,8 @@ func (t *Task) ExecPids() map[int]string {
 
 // Update changes the container's limits.
 func (t *Task) Update(ctx context.Context, r *specs.LinuxResources) error {
-	return t.guarded(func() error { return t.container.Update(ctx, r) })
+	return t.guarded(func() error { return t.made().Update(ctx, r) })
 }
 
 // Stats are the container's counters.
-func (t *Task) Stats() (*cgroup.Stats, error) { return t.container.Stats() }
+func (t *Task) Stats() (*cgroup.Stats, error) { return t.made().Stats() }

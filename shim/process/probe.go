@@ -66,7 +66,7 @@ func (t *Task) Probe(ctx context.Context, o ProbeOptions) (_ Probed, err error) 
 
 func (t *Task) startProbe(ctx context.Context, p *Process, spec *specs.Process, out *capture) (exit <-chan reaper.Exit, err error) {
 	err = t.guarded(func() error {
-		started, err := t.container.Exec(ctx, ExecOptions{
+		started, err := t.made().Exec(ctx, ExecOptions{
 			ID: p.id, Spec: spec, Files: stdio.Files{Stdout: out.w, Stderr: out.w}, Warn: t.warn, Subreaper: true,
 		})
 		if err != nil {

@@ -46,13 +46,14 @@ func TestMoves(t *testing.T) {
 
 // fake is a runtime whose containers are processes of /bin/sleep.
 type fake struct {
-	start func(pid int) error   // what Start does with the init
-	began func(context.Context) // told what Start is given; may be nil
-	stuck int                   // how many deletes fail
-	oom   uint64
-	init  int
-	mu    sync.Mutex
-	execs []int // guarded by mu
+	start    func(pid int) error                            // what Start does with the init
+	began    func(context.Context)                          // told what Start is given; may be nil
+	restored func(ctx context.Context, images string) error // may be nil
+	stuck    int                                            // how many deletes fail
+	oom      uint64
+	init     int
+	mu       sync.Mutex
+	execs    []int // guarded by mu
 }
 
 func spawn() (int, error) {
@@ -68,6 +69,16 @@ func (f *fake) Create(context.Context, CreateOptions) (Container, Started, error
 	var err error
 	f.init, err = spawn()
 	return f, Started{Pid: f.init}, err
+}
+
+// Restore makes what Create makes, and lets restored say what becomes of it.
+func (f *fake) Restore(ctx context.Context, o CreateOptions, images string) (Container, Started, error) {
+	if f.restored != nil {
+		if err := f.restored(ctx, images); err != nil {
+			return nil, Started{}, err
+		}
+	}
+	return f.Create(ctx, o)
 }
 
 func (f *fake) Load(string, string) (Container, error) { return f, nil }

@@ -52,6 +52,9 @@ type Started struct {
 type Runtime interface {
 	// Create makes the init, which waits for Start.
 	Create(ctx context.Context, o CreateOptions) (Container, Started, error)
+	// Restore makes a container whose processes come from the checkpoint in the directory
+	// images. They run when it returns.
+	Restore(ctx context.Context, o CreateOptions, images string) (Container, Started, error)
 	// Load finds a container that an earlier shim made, to delete it; ErrNotFound
 	// when the runtime knows none.
 	Load(id, bundle string) (Container, error)

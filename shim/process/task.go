@@ -38,7 +38,6 @@ type Teller interface {
 type Task struct {
 	id, bundle string
 	owner      stdio.Owner
-	container  Container
 	reaper     *reaper.Reaper
 	tell       Teller
 	log        *slog.Logger
@@ -48,6 +47,7 @@ type Task struct {
 	probing    chan struct{} // a lane for probes
 
 	mu     sync.Mutex
+	c      Container           // guarded by mu
 	execs  map[string]*Process // guarded by mu
 	live   int                 // execs that are being started, run, or whose exit is not told; guarded by mu
 	idle   chan struct{}       // closed when the init has ended and live is 0; guarded by mu
@@ -62,13 +62,15 @@ type Options struct {
 	IO         stdio.Spec
 	Spec       *specs.Spec // the bundle's
 	Config     []byte      // its JSON
+	Checkpoint string      // directory that the processes come from when they are started; "" is none
 	Runtime    Runtime
 	Reaper     *reaper.Reaper
 	Tell       Teller
 	Log        *slog.Logger
 }
 
-// New creates a container whose init waits to be started. On error nothing is left.
+// New creates a container whose init waits to be started, or one that is to be restored
+// then. On error nothing is left.
 func New(ctx context.Context, o Options) (_ *Task, err error) {
 	t := &Task{
 		id: o.ID, bundle: o.Bundle, reaper: o.Reaper, tell: o.Tell, log: o.Log,
@@ -84,38 +86,57 @@ func New(ctx context.Context, o Options) (_ *Task, err error) {
 	}
 	failpoint.Hit("shim/process.create.streams")
 	t.init = newProcess("", io)
+	create := CreateOptions{
+		ID: o.ID, Bundle: o.Bundle, Spec: o.Spec, Config: o.Config, Rootfs: o.Rootfs, Terminal: o.IO.Terminal, Files: io.Files(), Warn: t.warn,
+	}
+	if o.Checkpoint != "" {
+		t.c = &dormant{rt: o.Runtime, o: create, images: o.Checkpoint}
+		t.oom = watchOOM(t.c, t.tell.OutOfMemory, o.Log)
+		return t, nil
+	}
 	var exit <-chan reaper.Exit
 	err = t.reaper.Guard(func() error {
-		c, started, err := o.Runtime.Create(ctx, CreateOptions{
-			ID: o.ID, Bundle: o.Bundle, Spec: o.Spec, Config: o.Config, Rootfs: o.Rootfs, Terminal: o.IO.Terminal, Files: io.Files(), Warn: t.warn,
-		})
+		c, started, err := o.Runtime.Create(ctx, create)
 		if err != nil {
 			return err
 		}
 		failpoint.Hit("shim/process.create.container")
-		t.container = c
+		t.set(c)
 		t.init.born(started.Pid)
 		exit = t.reaper.Watch(started.Pid)
 		return io.Begin(started.Console)
 	})
 	if err != nil {
-		if t.container != nil {
+		if exit != nil {
 			t.undo(exit)
 		}
 		io.Close(ctx)
 		return nil, err
 	}
 	failpoint.Hit("shim/process.create.watched")
-	t.oom = watchOOM(t.container, t.tell.OutOfMemory, o.Log)
+	t.oom = watchOOM(t.made(), t.tell.OutOfMemory, o.Log)
 	go t.awaitInit(exit) // ends with the init
 	return t, nil
+}
+
+// made is the container as it is by now.
+func (t *Task) made() Container {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.c
+}
+
+func (t *Task) set(c Container) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.c = c
 }
 
 // undo takes a container back whose creation failed at the last step.
 func (t *Task) undo(exit <-chan reaper.Exit) {
 	ctx, cancel := context.WithTimeout(context.Background(), deleteTimeout)
 	defer cancel()
-	if err := t.guarded(func() error { return t.container.Delete(ctx, true) }); err != nil {
+	if err := t.guarded(func() error { return t.made().Delete(ctx, true) }); err != nil {
 		t.log.Warn("delete container after failed create", "err", err)
 	}
 	select {
@@ -215,11 +236,14 @@ func (t *Task) Start(ctx context.Context, exec string) (pid int, err error) {
 	if exec != "" {
 		return t.startExec(ctx, p)
 	}
+	if d, ok := t.made().(*dormant); ok {
+		return t.restore(ctx, d)
+	}
 	// Once the init has been let go, it runs: a client that leaves, as an engine that
 	// dies does, must not make that a failure.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 	defer cancel()
-	if err := t.guarded(func() error { return t.container.Start(ctx) }); err != nil {
+	if err := t.guarded(func() error { return t.made().Start(ctx) }); err != nil {
 		t.init.startFailed(failedStart(err)) // if the init ends now, as it should
 		return 0, err
 	}
@@ -256,7 +280,7 @@ func (t *Task) startExec(ctx context.Context, p *Process) (int, error) {
 	}
 	var exit <-chan reaper.Exit
 	err := t.guarded(func() error {
-		started, err := t.container.Exec(ctx, ExecOptions{ID: p.id, Spec: p.spec, Files: p.io.Files(), Warn: t.warn})
+		started, err := t.made().Exec(ctx, ExecOptions{ID: p.id, Spec: p.spec, Files: p.io.Files(), Warn: t.warn})
 		if err != nil {
 			return err
 		}
@@ -357,7 +381,7 @@ func (t *Task) awaitInit(exit <-chan reaper.Exit) {
 func (t *Task) killRest() {
 	ctx, cancel := context.WithTimeout(context.Background(), deleteTimeout)
 	defer cancel()
-	err := t.guarded(func() error { return t.container.Kill(ctx, unix.SIGKILL, true) })
+	err := t.guarded(func() error { return t.made().Kill(ctx, unix.SIGKILL, true) })
 	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 		t.log.Warn("kill the rest of the container", "container", t.id, "err", err)
 	}

@@ -51,7 +51,26 @@ type Container struct {
 }
 
 // Create implements process.Runtime.
-func (r *Runtime) Create(ctx context.Context, o process.CreateOptions) (_ process.Container, _ process.Started, err error) {
+func (r *Runtime) Create(ctx context.Context, o process.CreateOptions) (process.Container, process.Started, error) {
+	return r.begin(ctx, o, "create")
+}
+
+// Restore implements process.Runtime.
+func (r *Runtime) Restore(ctx context.Context, o process.CreateOptions, images string) (process.Container, process.Started, error) {
+	return r.RestoreWith(ctx, o, images)
+}
+
+// RestoreWith is Restore with more flags.
+func (r *Runtime) RestoreWith(ctx context.Context, o process.CreateOptions, images string, flags ...string) (process.Container, process.Started, error) {
+	args := []string{"restore", "--detach", "--no-subreaper", "--image-path", images, "--work-path", filepath.Join(o.Bundle, workDir)}
+	return r.begin(ctx, o, append(args, flags...)...)
+}
+
+// workDir is where in the bundle CRIU puts its log and what it needs for a while.
+const workDir = "criu-work"
+
+// begin mounts the root and has the runtime make a container with a command and its flags.
+func (r *Runtime) begin(ctx context.Context, o process.CreateOptions, args ...string) (_ process.Container, _ process.Started, err error) {
 	c := &Container{rt: r, id: o.ID, bundle: o.Bundle, mounted: len(o.Rootfs) > 0}
 	rootfs := filepath.Join(o.Bundle, "rootfs")
 	if err := mountAll(rootfs, o.Rootfs); err != nil {
@@ -62,11 +81,12 @@ func (r *Runtime) Create(ctx context.Context, o process.CreateOptions) (_ proces
 			err = errors.Join(err, unmountAll(rootfs))
 		}
 	}()
-	args := []string{"create", "--bundle", o.Bundle}
-	for flag, on := range map[string]bool{"--no-pivot": r.NoPivot, "--no-new-keyring": r.NoNewKeyring} {
-		if on {
-			args = append(args, flag)
-		}
+	args = append(args, "--bundle", o.Bundle)
+	if r.NoPivot {
+		args = append(args, "--no-pivot")
+	}
+	if r.NoNewKeyring && args[0] == "create" { // a restore makes none
+		args = append(args, "--no-new-keyring")
 	}
 	started, err := c.launch(ctx, args, "init.pid", o.Terminal, o.Files.Stdin, o.Files.Stdout, o.Files.Stderr)
 	if err != nil {
@@ -112,7 +132,7 @@ func (c *Container) launch(ctx context.Context, args []string, pidName string, t
 
 // takeBack ends what a runtime has made and its caller will not know of.
 func (c *Container) takeBack(ctx context.Context, what string, pid int) {
-	if what == "create" {
+	if what != "exec" {
 		c.Do(context.WithoutCancel(ctx), "delete", "--force") //nolint:errcheck // the error before says more
 	} else if pid > 0 {
 		unix.Kill(pid, unix.SIGKILL) // our child, not reaped yet
@@ -226,10 +246,15 @@ func (c *Container) Resume(ctx context.Context) error { return c.Do(ctx, "resume
 
 // Checkpoint implements process.Container.
 func (c *Container) Checkpoint(ctx context.Context, o process.CheckpointOptions) error {
+	return c.CheckpointWith(ctx, o)
+}
+
+// CheckpointWith is Checkpoint with more flags.
+func (c *Container) CheckpointWith(ctx context.Context, o process.CheckpointOptions, flags ...string) error {
 	if o.WorkPath == "" {
-		o.WorkPath = filepath.Join(c.bundle, "criu-work")
+		o.WorkPath = filepath.Join(c.bundle, workDir)
 	}
-	return c.Do(ctx, o.Args()...)
+	return c.Do(ctx, append(o.Args(), flags...)...)
 }
 
 // Exec implements process.Container.

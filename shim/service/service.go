@@ -88,6 +88,14 @@ func holdRoot(pid int) *os.File {
 	return os.NewFile(uintptr(fd), "root")
 }
 
+// holdRoot does so for a service of one container, whose process has the root. A task
+// that is yet to be restored has none.
+func (s *Service) holdRoot(c *container, pid int) {
+	if s.cfg.OneTask && pid != 0 {
+		c.root = holdRoot(pid)
+	}
+}
+
 // New returns a service without containers.
 func New(cfg Config) *Service {
 	s := &Service{cfg: cfg, containers: map[string]*container{}}
@@ -141,9 +149,6 @@ func (s *Service) put(id string, c *container) {
 
 // Create implements the API.
 func (s *Service) Create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *taskapi.CreateTaskResponse, err error) {
-	if r.Checkpoint != "" {
-		return nil, errdefs.NotImplemented("restore from a checkpoint is not implemented")
-	}
 	if err := s.reserve(r.ID); err != nil {
 		return nil, err
 	}
@@ -181,7 +186,7 @@ func (s *Service) create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	}
 	tell := &teller{id: r.ID, publish: s.cfg.Events.Publish, begun: make(chan struct{})}
 	c.Task, err = process.New(ctx, process.Options{
-		ID: r.ID, Bundle: r.Bundle, Namespace: s.cfg.Namespace, Rootfs: mounts, IO: io, Spec: spec, Config: raw,
+		ID: r.ID, Bundle: r.Bundle, Namespace: s.cfg.Namespace, Rootfs: mounts, IO: io, Spec: spec, Config: raw, Checkpoint: r.Checkpoint,
 		Runtime: rt, Reaper: s.cfg.Reaper, Tell: tell, Log: s.cfg.Log,
 	})
 	if err != nil {
@@ -195,11 +200,9 @@ func (s *Service) create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	}
 	failpoint.Hit("shim/service.create.listening")
 	p, _ := c.Process("")
-	if s.cfg.OneTask {
-		c.root = holdRoot(p.Status().Pid)
-	}
+	s.holdRoot(c, p.Status().Pid)
 	s.cfg.Events.Publish("/tasks/create", &events.TaskCreate{
-		ContainerID: r.ID, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: uint32(p.Status().Pid),
+		ContainerID: r.ID, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: uint32(p.Status().Pid), Checkpoint: r.Checkpoint,
 		IO: &events.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
 	})
 	tell.begin()

@@ -39,6 +39,9 @@ func (s *Service) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.
 	if err != nil {
 		return nil, err
 	}
+	if r.ExecID == "" && c.root == nil { // it was restored; no second start gets here
+		s.holdRoot(c, pid)
+	}
 	failpoint.Hit("shim/service.start.started")
 	return &taskapi.StartResponse{Pid: uint32(pid)}, nil
 }
