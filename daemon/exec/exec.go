@@ -70,6 +70,8 @@ type Service struct {
 	mu    sync.Mutex
 	execs map[string]*exec // guarded by mu; by id
 	ended []*exec          // guarded by mu; in the order of their ends
+
+	endedSize int // guarded by mu; of all ended
 }
 
 // New makes the service; it does no I/O.

@@ -72,6 +72,7 @@ func (x *exec) setPid(pid int) {
 func (x *exec) finish(code int) {
 	x.mu.Lock()
 	x.state, x.code = exited, code
+	x.opts.Env = nil // nobody asks for it any more
 	x.mu.Unlock()
 	select {
 	case <-x.started:
@@ -113,7 +114,32 @@ func (x *exec) is(s state) bool {
 const (
 	sweepEvery = 5 * time.Minute
 	keepMost   = 10000
+	keepSize   = 64 << 20 // of their commands, in bytes
 )
+
+// mostAlive bounds those that run or wait for their start; containers' limits of
+// processes do not know of the latter.
+const mostAlive = 10000
+
+// size is about what an exec that has ended takes in memory, in bytes.
+func (x *exec) size() int {
+	n := 512
+	for _, arg := range x.opts.Cmd {
+		n += len(arg)
+	}
+	return n
+}
+
+// addNew is add unless there are too many.
+func (s *Service) addNew(x *exec) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.execs)-len(s.ended) >= mostAlive {
+		return false
+	}
+	s.execs[x.id] = x
+	return true
+}
 
 func (s *Service) add(x *exec) {
 	s.mu.Lock()
@@ -135,7 +161,8 @@ func (s *Service) finished(x *exec) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = append(s.ended, x)
-	for len(s.ended) > keepMost {
+	s.endedSize += x.size()
+	for len(s.ended) > keepMost || s.endedSize > keepSize {
 		s.dropOldest()
 	}
 }
@@ -143,7 +170,8 @@ func (s *Service) finished(x *exec) {
 // dropOldest: the caller holds mu.
 func (s *Service) dropOldest() {
 	delete(s.execs, s.ended[0].id)
-	s.ended = s.ended[1:]
+	s.endedSize -= s.ended[0].size()
+	s.ended[0], s.ended = nil, s.ended[1:]
 }
 
 // prune sweeps until the daemon ends.
@@ -164,7 +192,7 @@ func (s *Service) prune() {
 func (s *Service) sweep() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended = slices.DeleteFunc(s.ended, func(x *exec) bool {
+	s.dropEnded(func(x *exec) bool {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		if x.stale {
@@ -173,6 +201,17 @@ func (s *Service) sweep() {
 		}
 		x.stale = true
 		return false
+	})
+}
+
+// dropEnded: the caller holds mu.
+func (s *Service) dropEnded(which func(*exec) bool) {
+	s.ended = slices.DeleteFunc(s.ended, func(x *exec) bool {
+		gone := which(x)
+		if gone {
+			s.endedSize -= x.size()
+		}
+		return gone
 	})
 }
 
@@ -196,7 +235,7 @@ func (s *Service) forget(container string) {
 			delete(s.execs, id)
 		}
 	}
-	s.ended = slices.DeleteFunc(s.ended, func(x *exec) bool { return x.container == container })
+	s.dropEnded(func(x *exec) bool { return x.container == container })
 }
 
 // running are the ids of a container's execs that have not ended, sorted; nil for none.

@@ -22,13 +22,14 @@ const (
 // Restore takes up the execs that the daemon before has left in running containers:
 // what they were asked for is known as far as their processes show it. One that was
 // never started is taken away. Shims that are not ours tell nothing; their execs end
-// unseen. It is called once, after that of the containers; shims that do not answer at
+// unseen, and what is left of those that had streams goes then. It is called once, after that of the containers; shims that do not answer at
 // once are heard later.
 func (s *Service) Restore(ctx context.Context) {
 	var all sync.WaitGroup
 	slots := make(chan struct{}, 32)
 	for _, t := range s.containers.Adopted() {
 		if t.Kept {
+			s.seeOffAll(t.ID)
 			continue
 		}
 		all.Add(1)
@@ -44,6 +45,30 @@ func (s *Service) Restore(ctx context.Context) {
 	case <-time.After(listWait):
 	case <-ctx.Done():
 	}
+}
+
+// seeOffAll waits for the execs of a container whose keeper has streams of them.
+func (s *Service) seeOffAll(container string) {
+	if s.cfg.Keepers == nil {
+		return
+	}
+	for _, id := range s.cfg.Keepers.Execs(container) {
+		s.work.Go(func() { s.seeOff(&exec{id: id, container: container}) }) // ends with the process or the daemon
+	}
+}
+
+// seeOff takes away what is left of an exec when it has ended, or now when it was never
+// started.
+func (s *Service) seeOff(x *exec) {
+	if s.delete(x) != nil { // it runs
+		if _, ok := s.await(x); !ok {
+			return
+		}
+		if err := s.delete(x); err != nil {
+			s.log.Warn("delete exec of an earlier daemon", "container", x.container, "exec", x.id, "err", err)
+		}
+	}
+	s.endStreams(x)
 }
 
 // takeUp adopts the execs of one container once its shim tells them.

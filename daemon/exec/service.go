@@ -33,7 +33,9 @@ func (s *Service) Create(ctx context.Context, ref string, o containertypes.ExecO
 		return "", errdefs.Internal("Invalid escape keys (%s) provided", o.DetachKeys) // dockerd's class
 	}
 	x := newExec(t.ID, o, keys)
-	s.add(x)
+	if !s.addNew(x) {
+		return "", errdefs.ResourceExhausted("there are %d execs that run or wait for their start", mostAlive)
+	}
 	s.publish(x, events.ActionExecCreate)
 	return x.id, nil
 }

@@ -199,13 +199,21 @@ func (s *Service) watch(x *exec) {
 	x.finish(int(exit.Code)) // the client waits for this, not for what is tidied up after it
 	s.finished(x)
 	failpoint.Hit("daemon/exec.exit.told")
-	ctx, cancel := context.WithTimeout(s.life, undoTime)
-	defer cancel()
-	if _, err := s.tasks.Delete(ctx, x.container, x.id); err != nil && !errdefs.IsNotFound(err) {
-		s.log.WarnContext(ctx, "delete exec", "container", x.container, "exec", x.id, "err", err)
+	if err := s.delete(x); err != nil {
+		s.log.Warn("delete exec", "container", x.container, "exec", x.id, "err", err)
 	}
 	failpoint.Hit("daemon/exec.exit.deleted")
-	s.endStreams(ctx, x)
+	s.endStreams(x)
+}
+
+// delete takes away what the core has of an exec that does not run.
+func (s *Service) delete(x *exec) error {
+	ctx, cancel := context.WithTimeout(s.life, undoTime)
+	defer cancel()
+	if _, err := s.tasks.Delete(ctx, x.container, x.id); !errdefs.IsNotFound(err) {
+		return err
+	}
+	return nil
 }
 
 func (s *Service) await(x *exec) (task.Exit, bool) {

@@ -18,6 +18,7 @@ type Keepers interface {
 	CloseStdin(ctx context.Context, id, exec string) error
 	EndExec(ctx context.Context, id, exec string) error
 	Keeps(id string) bool
+	Execs(id string) []string
 }
 
 // openStreams names the streams: those wanted by an attached client, none when detached.
@@ -76,10 +77,12 @@ func (r *start) closeShim(ctx context.Context) error {
 }
 
 // endStreams ends what a keeper holds of an exec that has been deleted.
-func (s *Service) endStreams(ctx context.Context, x *exec) {
+func (s *Service) endStreams(x *exec) {
 	if s.cfg.Keepers == nil || !s.cfg.Keepers.Keeps(x.container) {
 		return
 	}
+	ctx, cancel := context.WithTimeout(s.life, undoTime)
+	defer cancel()
 	if err := s.cfg.Keepers.EndExec(ctx, x.container, x.id); err != nil {
 		s.log.WarnContext(ctx, "end streams of exec", "container", x.container, "exec", x.id, "err", err)
 	}
