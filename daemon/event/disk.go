@@ -19,7 +19,7 @@ import (
 const (
 	// maxLog bounds one file of the log in bytes; there are two.
 	maxLog = 4 << 20
-	// maxLine bounds one event; what is longer is skipped by readers.
+	// maxLine bounds one event; what is longer is neither written nor read.
 	maxLine = 1 << 20
 )
 
@@ -96,6 +96,9 @@ func (d *diskLog) append(msgs []events.Message) (written int, err error) {
 		line, err := json.Marshal(m)
 		if err != nil {
 			return written, err
+		}
+		if len(line) > maxLine {
+			continue
 		}
 		if d.size+int64(len(buf)+len(line)) >= maxLog {
 			if err := d.write(buf); err != nil {

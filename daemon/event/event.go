@@ -64,12 +64,12 @@ type message struct {
 	fleeting bool // not for the disk
 }
 
-// size is about what m takes in memory, in bytes.
+// size is about what m takes in memory, in bytes. An action may hold a command.
 func (m message) size() (n int) {
 	for k, v := range m.Actor.Attributes {
 		n += len(k) + len(v)
 	}
-	return n + 256
+	return n + len(m.Action) + 256
 }
 
 // Open takes up the feed kept in dir, which it makes if need be. A log that cannot be
