@@ -18,6 +18,10 @@ import (
 	"gantry/api/stream"
 )
 
+// patience bounds how long a stream's first bytes wait for the client to have read the
+// head of the answer.
+const patience = 500 * time.Millisecond
+
 // linger bounds how long Upgrade.Close waits for the client to finish reading.
 const linger = 5 * time.Second
 
@@ -121,10 +125,16 @@ func (u *Upgrade) Close() {
 	_ = u.conn.Conn.Close()
 }
 
-// rawConn is a hijacked connection: what was read ahead first, then the socket.
+// rawConn is a hijacked connection: what was read ahead first, then the socket. Writes
+// are safe for concurrent use.
+//
+// The first write waits for the client to have read the head. Docker's SDK for Python
+// reads heads through a buffer and all else from the socket below it, so that what came
+// together with the head would be lost.
 type rawConn struct {
 	net.Conn
 	ended atomic.Bool
+	first sync.Once
 
 	mu    sync.Mutex // held while reading
 	early []byte     // guarded by mu
@@ -153,6 +163,11 @@ func (c *rawConn) Read(p []byte) (int, error) {
 		return n, ErrGone
 	}
 	return n, err
+}
+
+func (c *rawConn) Write(p []byte) (int, error) {
+	c.first.Do(func() { awaitTaken(c.Conn, patience) })
+	return c.Conn.Write(p)
 }
 
 // end sends our end of the stream and unblocks Read, once.

@@ -188,3 +188,35 @@ func TestCannotHijack(t *testing.T) {
 		t.Error("opened")
 	}
 }
+
+// A client that reads the head as late as this, and as much as there is, gets the head
+// and nothing of the stream; one that never reads it holds up nobody for long.
+func TestHeadComesAlone(t *testing.T) {
+	done := make(chan struct{}, 2)
+	dial := serve(t, "unix", func(u *httputil.Upgrade) {
+		_, _ = io.WriteString(must(t, u, true).Stdout, "at once")
+		done <- struct{}{}
+	})
+	c, never := dial(), dial()
+	for _, to := range []net.Conn{c, never} {
+		if _, err := io.WriteString(to, upgrade); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(50 * time.Millisecond)
+	got := make([]byte, 8192)
+	n, err := c.Read(got)
+	if err != nil || !bytes.HasSuffix(got[:n], []byte("\r\n\r\n")) {
+		t.Errorf("%q %v", got[:n], err)
+	}
+	if n, err = c.Read(got); err != nil || !bytes.HasSuffix(got[:n], []byte("at once")) {
+		t.Errorf("%q %v", got[:n], err)
+	}
+	for range 2 {
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatal("the write waits for ever")
+		}
+	}
+}
