@@ -1,16 +1,15 @@
 package logger
 
 import (
-	"encoding/json"
-	"errors"
+	"cmp"
 	"maps"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
-	"text/template"
 	"time"
-	"unicode"
+
+	"gantry/daemon/logger/tag"
 )
 
 // Subject is the container that a log is of: what its attributes and its tag are made
@@ -100,19 +99,7 @@ func pick(to, from map[string]string, names, pattern string, keyMod func(string)
 
 // Tag fills in the template of the option tag, or fallback where there is none.
 func (s *Subject) Tag(fallback string) (string, error) {
-	text := s.Config["tag"]
-	if text == "" {
-		text = fallback
-	}
-	t, err := template.New("log-tag").Funcs(tagFuncs).Parse(text)
-	if err != nil {
-		return "", err
-	}
-	b := limited{left: maxTag}
-	if err := t.Execute(&b, s); err != nil {
-		return "", err
-	}
-	return b.text.String(), nil
+	return tag.Fill(cmp.Or(s.Config["tag"], fallback), s)
 }
 
 // Attrs are the attributes of each entry of a json-file log. What the options' check has
@@ -122,8 +109,8 @@ func (s *Subject) Attrs() map[string]string {
 	if err != nil {
 		return nil
 	}
-	if tag, err := s.Tag(""); err == nil && tag != "" {
-		attrs["tag"] = tag
+	if text, err := s.Tag(""); err == nil && text != "" {
+		attrs["tag"] = text
 	}
 	left := maxAttrs
 	for _, k := range slices.Sorted(maps.Keys(attrs)) {
@@ -155,58 +142,3 @@ func checkAttrs(c map[string]string) error {
 // DaemonName is what a tag's DaemonName stands for: Docker's word, since rules of log
 // collectors look for it.
 const DaemonName = "docker"
-
-// maxTag bounds a tag in bytes: it goes with every entry, and a template can make much
-// of little.
-const maxTag = 4 << 10
-
-// limited takes left bytes and then fails.
-type limited struct {
-	text strings.Builder
-	left int
-}
-
-func (l *limited) Write(p []byte) (int, error) {
-	if l.left -= len(p); l.left < 0 {
-		return 0, errors.New("the tag is too long")
-	}
-	return l.text.Write(p)
-}
-
-// tagFuncs are the functions that Docker's templates have.
-var tagFuncs = template.FuncMap{
-	"json": func(v any) string {
-		var b strings.Builder
-		enc := json.NewEncoder(&b)
-		enc.SetEscapeHTML(false)
-		_ = enc.Encode(v) // what cannot be shown is shown as nothing
-		return strings.TrimSpace(b.String())
-	},
-	"split": strings.Split,
-	"join":  strings.Join,
-	"lower": strings.ToLower,
-	"upper": strings.ToUpper,
-	"title": title,
-	"pad": func(s string, before, after int) string {
-		if s == "" {
-			return s
-		}
-		return spaces(before) + s + spaces(after)
-	},
-	"truncate": func(s string, n int) string { return s[:min(max(n, 0), len(s))] },
-}
-
-func spaces(n int) string { return strings.Repeat(" ", min(max(n, 0), maxTag)) }
-
-// title makes the first letter of each word a capital.
-func title(s string) string {
-	before := ' '
-	return strings.Map(func(r rune) rune {
-		first := !unicode.IsLetter(before) && !unicode.IsDigit(before) && before != '_' && before != '\''
-		before = r
-		if first {
-			return unicode.ToTitle(r)
-		}
-		return r
-	}, s)
-}
