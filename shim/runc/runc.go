@@ -263,7 +263,7 @@ func (c *Container) Exec(ctx context.Context, o process.ExecOptions) (process.St
 	if err != nil {
 		return process.Started{}, err
 	}
-	f, err := os.CreateTemp("", "exec-process-")
+	f, err := os.CreateTemp(c.bundle, "exec-process-") // goes with the bundle, should we die
 	if err != nil {
 		return process.Started{}, err
 	}
