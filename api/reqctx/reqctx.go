@@ -6,7 +6,13 @@ package reqctx
 import (
 	"context"
 	"log/slog"
+
+	"gantry/api/errdefs"
 )
+
+// ErrGoingDown is the cause of the end of a request's context where the daemon has been
+// told to end; the client may still be there and come back to the next daemon.
+var ErrGoingDown = errdefs.Unavailable("the daemon is going down")
 
 type key int
 

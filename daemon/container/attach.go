@@ -157,7 +157,7 @@ func (a *attachment) connect(ctx context.Context, c *Snapshot, wait *parked) (st
 func (a *attachment) join(ctx context.Context, c *Snapshot, p stream.Process, client *apistream.Client) {
 	r := stream.Copy(ctx, p, client, stream.Options{
 		Stdin: a.stdin(c), Stdout: a.o.Stdout, Stderr: a.o.Stderr,
-		TTY: a.tty, Keys: a.keys, CloseStdin: c.Config.StdinOnce, Life: a.s.life,
+		TTY: a.tty, Keys: a.keys, CloseStdin: c.Config.StdinOnce, Reopens: true,
 	})
 	if r.StdinOpen {
 		if err := a.s.closeStdin(context.WithoutCancel(ctx), a.e.id); err != nil {

@@ -3,7 +3,7 @@ package container
 import (
 	"context"
 
-	"gantry/api/errdefs"
+	"gantry/api/reqctx"
 )
 
 // breakable is the context of a start that a forced removal and the daemon's end break
@@ -11,7 +11,7 @@ import (
 // that was broken off why.
 func (s *Service) breakable(ctx context.Context, e *entry) (_ context.Context, settle func(error) error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(s.life, func() { cancel(errGoingDown()) })
+	stop := context.AfterFunc(s.life, func() { cancel(reqctx.ErrGoingDown) })
 	e.locked(func() { e.breakOff = cancel })
 	return ctx, func(err error) error {
 		e.locked(func() { e.breakOff = nil })
@@ -27,11 +27,9 @@ func (s *Service) breakable(ctx context.Context, e *entry) (_ context.Context, s
 // BreakStarts ends every start under way, since the daemon goes down.
 func (s *Service) BreakStarts() {
 	for _, e := range s.all() {
-		e.breakStart(errGoingDown())
+		e.breakStart(reqctx.ErrGoingDown)
 	}
 }
-
-func errGoingDown() error { return errdefs.Unavailable("the daemon is going down") }
 
 // breakStart ends a start under way, which then takes back what it has done. The lane is
 // free when it has.

@@ -9,6 +9,7 @@ import (
 
 	apicontainer "gantry/api/container"
 	"gantry/api/errdefs"
+	"gantry/api/reqctx"
 	"gantry/daemon/logger"
 )
 
@@ -96,7 +97,7 @@ func stamp(s string) (time.Time, error) {
 
 // within returns a context that ends with ctx and with the daemon.
 func (s *Service) within(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(s.life, cancel)
-	return ctx, func() { stop(); cancel() }
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(s.life, func() { cancel(reqctx.ErrGoingDown) })
+	return ctx, func() { stop(); cancel(nil) }
 }

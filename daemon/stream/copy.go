@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gantry/api/logfile"
+	"gantry/api/reqctx"
 	"gantry/api/shimwire"
 	apistream "gantry/api/stream"
 )
@@ -29,9 +30,9 @@ type Options struct {
 	// CloseStdin closes the process's stdin at the end of the client's input, however
 	// that comes. Without it the end of input ends the attachment.
 	CloseStdin bool
-	// Life, if any, is the daemon's: when it ends the input does not, since others may
-	// attach to the next daemon.
-	Life context.Context
+	// Reopens: the daemon's end (reqctx.ErrGoingDown) is no end of the input, since others
+	// may attach to the next daemon.
+	Reopens bool
 }
 
 // How a Copy ended.
@@ -69,7 +70,7 @@ func Copy(ctx context.Context, p Process, c *apistream.Client, o Options) Result
 	how, inputOver := j.run(ctx)
 	c.Close()
 	r := Result{How: how}
-	cut := o.Life != nil && o.Life.Err() != nil
+	cut := o.Reopens && errors.Is(context.Cause(ctx), reqctx.ErrGoingDown)
 	if o.Stdin && o.CloseStdin && how != Ended && !inputOver && !cut {
 		r.StdinOpen = !j.endStdin()
 	}

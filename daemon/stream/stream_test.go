@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 
 	"gantry/api/logfile"
+	"gantry/api/reqctx"
 	"gantry/api/shimwire"
 	apistream "gantry/api/stream"
 )
@@ -200,7 +201,9 @@ func TestCopyDeaf(t *testing.T) {
 		c, conn := newClient()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan Result, 1)
-		go func() { done <- Copy(ctx, p, conn, Options{Stdin: true, Stdout: true, CloseStdin: true}) }()
+		go func() {
+			done <- Copy(ctx, p, conn, Options{Stdin: true, Stdout: true, CloseStdin: true, Reopens: true})
+		}()
 		c.in.Write([]byte("x"))
 		synctest.Wait()
 		cancel()
@@ -215,14 +218,14 @@ func TestCopyReopens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProcess()
 		c, conn := newClient()
-		ctx, cancel := context.WithCancel(t.Context())
+		ctx, cancel := context.WithCancelCause(t.Context())
 		done := make(chan Result, 1)
 		go func() {
-			done <- Copy(ctx, p, conn, Options{Stdin: true, Stdout: true, CloseStdin: true, Life: ctx})
+			done <- Copy(ctx, p, conn, Options{Stdin: true, Stdout: true, CloseStdin: true, Reopens: true})
 		}()
 		c.in.Write([]byte("x"))
 		synctest.Wait()
-		cancel()
+		cancel(reqctx.ErrGoingDown)
 		if r := <-done; r.How != Left || r.StdinOpen || p.ended || p.stdin.String() != "x" {
 			t.Fatalf("result %+v, stdin %q, ended %v", r, p.stdin.String(), p.ended)
 		}

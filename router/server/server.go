@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"gantry/api/authorization"
+	"gantry/api/reqctx"
 	"gantry/api/rest"
 	"gantry/router/middleware"
 	"gantry/router/route"
@@ -169,9 +170,9 @@ func (s *Server) life(ctx context.Context, l route.Life) (context.Context, conte
 		ctx = context.WithoutCancel(ctx)
 		fallthrough
 	case route.Stream:
-		ctx, cancel := context.WithCancel(ctx)
-		stop := context.AfterFunc(s.drain, cancel)
-		return ctx, func() { stop(); cancel() }
+		ctx, cancel := context.WithCancelCause(ctx)
+		stop := context.AfterFunc(s.drain, func() { cancel(reqctx.ErrGoingDown) })
+		return ctx, func() { stop(); cancel(nil) }
 	}
 	return ctx, func() {}
 }

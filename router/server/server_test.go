@@ -209,7 +209,8 @@ func TestHalfCloseBeforeAnswer(t *testing.T) {
 	}
 }
 
-// Shutdown ends streams at once, hijacked ones too, and lets requests finish.
+// Shutdown ends streams at once, hijacked ones too, tells them why, and lets requests
+// finish.
 func TestShutdown(t *testing.T) {
 	arrived := make(chan struct{}, 3)
 	goOn := make(chan struct{})
@@ -220,11 +221,17 @@ func TestShutdown(t *testing.T) {
 		defer mu.Unlock()
 		ended[name] = true
 	}
+	told := func(ctx context.Context) {
+		if why := context.Cause(ctx); why != reqctx.ErrGoingDown {
+			t.Errorf("ended by %v", why)
+		}
+	}
 	s, c, dial := start(t, server.Config{},
 		get("/stream", route.Stream, func(ctx context.Context, w http.ResponseWriter, _ *http.Request) error {
 			_ = httputil.Commit(w, http.StatusOK)
 			arrived <- struct{}{}
 			<-ctx.Done()
+			told(ctx)
 			done("stream")
 			return nil
 		}),
@@ -236,7 +243,8 @@ func TestShutdown(t *testing.T) {
 				return err
 			}
 			arrived <- struct{}{}
-			<-ctx.Done()
+			<-u.Context().Done()
+			told(u.Context())
 			done("hijacked")
 			return cl.Close()
 		}),
