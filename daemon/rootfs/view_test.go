@@ -80,7 +80,7 @@ func TestBindLocked(t *testing.T) {
 func TestBindErrors(t *testing.T) {
 	need.Root(t, "mounts file systems")
 	m, _ := overlayMount(t, t.TempDir(), t.TempDir())
-	for name, want := range map[string]error{"/nope": unix.ENOENT, t.TempDir(): unix.EROFS} {
+	for name, want := range map[string]error{filepath.Join(t.TempDir(), "nope"): unix.ENOENT, t.TempDir(): unix.EROFS} {
 		r, err := rootfs.Open([]mount.Mount{m})
 		check(t, err)
 		_, err = r.Bind(t.Context(), []rootfs.Bind{{Source: name, Destination: "/vol"}}, false)
