@@ -56,7 +56,9 @@ func TestLoad(t *testing.T) {
 		{"ulimits", []string{"--default-ulimit", "nofile=5:10"}, "", func(c *Config) bool { return c.Ulimits["nofile"].Hard == 10 }},
 		{"runtime", []string{"--add-runtime", "x=/bin/x"}, "", func(c *Config) bool { return c.Runtimes["x"].Path == "/bin/x" }},
 		{"default runtime by its shim's name", []string{"--default-runtime", "io.containerd.kata.v2"}, "", func(c *Config) bool { return c.DefaultRuntime == "io.containerd.kata.v2" }},
-		{"devices", nil, "", func(c *Config) bool { return slices.Equal(c.CDISpecDirs, []string{"/etc/cdi", "/var/run/cdi"}) && c.CDI() }},
+		{"devices", nil, "", func(c *Config) bool {
+			return slices.Equal(c.CDISpecDirs, []string{"/etc/cdi", "/var/run/cdi"}) && c.CDI()
+		}},
 		{"devices elsewhere", []string{"--cdi-spec-dir", "/a", "--cdi-spec-dir", "/b"}, "", func(c *Config) bool { return slices.Equal(c.CDISpecDirs, []string{"/a", "/b"}) }},
 		{"devices nowhere", nil, `{"cdi-spec-dirs":[""]}`, func(c *Config) bool { return len(c.CDISpecDirs) == 0 && c.CDI() }},
 		{"devices switched off", nil, `{"features":{"cdi":false}}`, func(c *Config) bool { return len(c.CDISpecDirs) == 0 && !c.CDI() && len(c.Warnings) == 0 }},

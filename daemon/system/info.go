@@ -121,7 +121,7 @@ func fillHost(info *systemtypes.Info, f host.Features) {
 	}
 	info.MemoryLimit = f.MemoryLimit
 	info.SwapLimit = f.SwapLimit
-	info.KernelMemory = f.KernelMemory //nolint:staticcheck // served to older versions
+	info.KernelMemory = f.KernelMemory       //nolint:staticcheck // served to older versions
 	info.KernelMemoryTCP = f.KernelMemoryTCP //nolint:staticcheck // still told, as by dockerd
 	info.OomKillDisable = f.OomKillDisable
 	info.CPUCfsPeriod = f.CPUCfs
