@@ -6,6 +6,7 @@ set -u
 declare -A need=(
 	[busybox]=busybox-static [ctr]=containerd [runc]=runc [docker-registry]=docker-registry
 	[skopeo]=skopeo [dockerd]=docker.io [podman]=podman [conmon]=conmon [script]=bsdutils [ip]=iproute2 [nft]=nftables [crun]=crun
+	[criu]=criu [rsyslogd]=rsyslog [newuidmap]=uidmap [mkfs.xfs]=xfsprogs
 )
 missing=()
 for command in "${!need[@]}"; do
