@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"strconv"
@@ -87,7 +88,7 @@ func (t *Target) Send(ctx context.Context, entries []target.Entry) error {
 		return nil
 	}
 	if t.in == nil || t.link.Conn() != before {
-		t.in = msgp.NewReaderSize(t.link.Conn(), 512)
+		t.in = ackReader(t.link.Conn())
 	}
 	return t.awaitAcks(ctx)
 }
@@ -120,8 +121,19 @@ func (t *Target) awaitAcks(ctx context.Context) (err error) {
 	return t.link.Conn().SetReadDeadline(time.Time{})
 }
 
-// maxAck bounds in bytes what a server may answer.
-const maxAck = 256
+// maxAck bounds in bytes what a server may answer, and maxAckDepth how deep.
+const (
+	maxAck      = 256
+	maxAckDepth = 8
+)
+
+func ackReader(r io.Reader) *msgp.Reader {
+	in := msgp.NewReaderSize(r, 512)
+	in.SetMaxStringLength(maxAck)
+	in.SetMaxElements(maxAck) // also of binaries, which a key may be
+	in.SetMaxRecursionDepth(maxAckDepth)
+	return in
+}
 
 func readAck(r *msgp.Reader) (ack string, err error) {
 	n, err := r.ReadMapHeader()

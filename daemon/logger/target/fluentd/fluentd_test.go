@@ -2,7 +2,9 @@ package fluentd_test
 
 import (
 	"fmt"
+	"io"
 	"maps"
+	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -101,6 +103,37 @@ func TestNoAcknowledgement(t *testing.T) {
 	}
 	if s.Conns() != 2 {
 		t.Errorf("%d connections", s.Conns())
+	}
+}
+
+// TestEndlessAcknowledgement has servers that answer more than there is to say.
+func TestEndlessAcknowledgement(t *testing.T) {
+	const word = "\xdb\x40\x00\x00\x00" // a string of a gibibyte
+	for name, answer := range map[string]string{
+		"value":  "\x81\xa3ack" + word,
+		"key":    "\x81" + word,
+		"binary": "\x81\xc6\x40\x00\x00\x00",
+		"deep":   "\x81\xa1x" + strings.Repeat("\x91", 1000) + "\xc0",
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		go func() {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			conn.Read(make([]byte, 1)) // what comes before a message is passed over
+			io.WriteString(conn, answer)
+			io.Copy(io.Discard, conn)
+		}()
+		to, _ := open(t, map[string]string{"fluentd-address": l.Addr().String(), "fluentd-request-ack": "1", "fluentd-write-timeout": "5s"})
+		if err := send(to, t); err == nil || !strings.Contains(err.Error(), "msgp") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

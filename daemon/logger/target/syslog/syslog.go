@@ -107,11 +107,7 @@ func dialer(c map[string]string, network, address string) (func(context.Context)
 	case "":
 		return dialLocal, nil
 	case secure:
-		_, unverified := c["syslog-tls-skip-verify"]
-		conf, err := tlsconfig.Client(tlsconfig.Options{
-			CAFile: c["syslog-tls-ca-cert"], CertFile: c["syslog-tls-cert"], KeyFile: c["syslog-tls-key"],
-			InsecureSkipVerify: unverified,
-		})
+		conf, err := tlsConfig(c)
 		d := tls.Dialer{Config: conf}
 		return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "tcp", address) }, err
 	}
@@ -122,6 +118,24 @@ func dialer(c map[string]string, network, address string) (func(context.Context)
 		var d net.Dialer
 		return d.DialContext(ctx, network, address)
 	}, nil
+}
+
+// maxPEM bounds the files of certificates and keys, in bytes.
+const maxPEM = 1 << 20
+
+func tlsConfig(c map[string]string) (*tls.Config, error) {
+	_, unverified := c["syslog-tls-skip-verify"]
+	opts := tlsconfig.Options{
+		CAFile: c["syslog-tls-ca-cert"], CertFile: c["syslog-tls-cert"], KeyFile: c["syslog-tls-key"],
+		InsecureSkipVerify: unverified,
+	}
+	for _, path := range []string{opts.CAFile, opts.CertFile, opts.KeyFile} {
+		// They are read whole, and whoever may create a container names them.
+		if info, err := os.Stat(path); err == nil && (!info.Mode().IsRegular() || info.Size() > maxPEM) {
+			return nil, fmt.Errorf("%s is no file of at most %d bytes", path, maxPEM)
+		}
+	}
+	return tlsconfig.Client(opts)
 }
 
 // dialLocal finds the machine's own syslog.

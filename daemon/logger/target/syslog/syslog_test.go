@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -190,6 +191,29 @@ func TestNobodyThere(t *testing.T) {
 	}
 	if err == nil {
 		t.Error("a refused datagram counts as sent")
+	}
+}
+
+// TestTLSFiles: what is read whole has an end.
+func TestTLSFiles(t *testing.T) {
+	dir := t.TempDir()
+	fifo, long := filepath.Join(dir, "fifo"), filepath.Join(dir, "long")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(long, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(long, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	for _, option := range []string{"syslog-tls-ca-cert", "syslog-tls-cert", "syslog-tls-key"} {
+		for _, path := range []string{fifo, long, dir, "/dev/zero"} {
+			_, _, err := syslog.New(map[string]string{"syslog-address": "tcp+tls://127.0.0.1", option: path}, target.Container{})
+			if err == nil || !strings.Contains(err.Error(), path+" is no file of at most") {
+				t.Errorf("%s %s: %v", option, path, err)
+			}
+		}
 	}
 }
 
