@@ -162,13 +162,15 @@ func (s *Service) release(ctx context.Context, e *entry) {
 // exitKilled is the code of a run that KILL ended, as lack of memory does.
 const exitKilled = 137
 
-// killedForMemory asks the counters before they go: the event may come too late.
+// killedForMemory asks the counters before they go, since the event may come too late,
+// or have come while there was no daemon. It does so where it may be expected: a process
+// that was killed may have been another than the one whose exit this is.
 func (s *Service) killedForMemory(ctx context.Context, e *entry, code int) bool {
 	c := e.snapshot()
 	switch {
 	case c.Exit != nil: // asked before, and the counters have gone
 		return c.Exit.OOM
-	case c.OOMKilled || code != exitKilled:
+	case c.OOMKilled || code != exitKilled && c.Host.Memory == 0:
 		return c.OOMKilled
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -264,16 +266,6 @@ func (s *Service) again(e *entry, p *pending) {
 func (e *entry) callOff() {
 	e.locked(func() {
 		if p := e.pending; p != nil {
-			p.once.Do(func() { close(p.off) })
-		}
-	})
-}
-
-// takeOver is for the lane: a pending restart is the caller's to make now.
-func (e *entry) takeOver() {
-	e.locked(func() {
-		if p := e.pending; p != nil {
-			e.pending = nil
 			p.once.Do(func() { close(p.off) })
 		}
 	})

@@ -175,8 +175,8 @@ func foldPorts(args filters.Args, key string) (map[nat.Port]bool, error) {
 	return out, nil
 }
 
-// match is called in order, newest first. links are names that links give to c.
-func (f *filter) match(c *Snapshot, links []string) verdict {
+// match is called in order, newest first.
+func (f *filter) match(c *Snapshot) verdict {
 	if f.before != "" { // skips up to and with it
 		if c.ID == f.before {
 			f.before = ""
@@ -189,7 +189,7 @@ func (f *filter) match(c *Snapshot, links []string) verdict {
 	if !c.Status.Up() && !f.all && f.limit <= 0 {
 		return skip
 	}
-	if !f.matchName(c, links) || !f.matchIdentity(c) {
+	if !f.matchName(c) || !f.matchIdentity(c) {
 		return skip
 	}
 	if f.limit > 0 && f.taken == f.limit {
@@ -201,13 +201,9 @@ func (f *filter) match(c *Snapshot, links []string) verdict {
 	return skip
 }
 
-func (f *filter) matchName(c *Snapshot, links []string) bool {
-	if !f.args.Contains("name") {
-		return true
-	}
-	return slices.ContainsFunc(append([]string{"/" + c.Name}, links...), func(n string) bool {
-		return f.args.Match("name", n) || f.args.Match("name", strings.TrimPrefix(n, "/"))
-	})
+// matchName: names that links give do not count, as with dockerd, though the list has them.
+func (f *filter) matchName(c *Snapshot) bool {
+	return f.args.Match("name", "/"+c.Name) || f.args.Match("name", c.Name)
 }
 
 func (f *filter) matchIdentity(c *Snapshot) bool {

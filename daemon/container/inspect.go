@@ -24,7 +24,7 @@ func (s *Service) Inspect(ctx context.Context, ref string, size bool) (container
 	}
 	c := e.snapshot()
 	r := containertypes.InspectResponse{
-		ContainerJSONBase: s.base(c), Mounts: mountsOf(c), Config: c.Config,
+		ContainerJSONBase: s.base(c), Mounts: mountsOf(c), Config: s.shownConfig(c),
 		NetworkSettings: networkSettings(c), ImageManifestDescriptor: manifestOf(c),
 	}
 	if size {
@@ -65,6 +65,22 @@ func (s *Service) base(c *Snapshot) *containertypes.ContainerJSONBase {
 func (s *Service) appArmor(c *Snapshot) string {
 	sec, _ := spec.ParseSecurity(c.Host.SecurityOpt, s.cfg.NoNewPrivileges) // create has refused others
 	return sec.AppArmor
+}
+
+// shownConfig is the configuration, with the names of the container whose network has been
+// joined, which are what the container goes by once it has been started.
+func (s *Service) shownConfig(c *Snapshot) *containertypes.Config {
+	if !c.Host.NetworkMode.IsContainer() || c.StartedAt.IsZero() {
+		return c.Config
+	}
+	donor, err := s.find(c.Host.NetworkMode.ConnectedContainer())
+	if err != nil {
+		return c.Config
+	}
+	out := *c.Config
+	from := donor.snapshot().Config
+	out.Hostname, out.Domainname = from.Hostname, from.Domainname
+	return &out
 }
 
 func hasUlimit(list []*containertypes.Ulimit, name string) bool {

@@ -257,7 +257,7 @@ func TestRestartFails(t *testing.T) {
 		w.end(id, 1)
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if c := s.entry(id).snapshot(); c.Status != Exited || c.Error != "broken" {
+		if c := s.entry(id).snapshot(); c.Status != Exited || c.Error != "broken" || c.ExitCode != 1 {
 			t.Errorf("%+v", c.State)
 		}
 		if got := w.holding(); got != "snapshot" {

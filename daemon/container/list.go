@@ -29,7 +29,7 @@ func (s *Service) List(ctx context.Context, o containertypes.ListOptions) ([]con
 	all := s.sorted()
 	links := s.linkNames(all)
 	for _, c := range all {
-		verdict := f.match(c, links[c.ID])
+		verdict := f.match(c)
 		if verdict == stop {
 			break
 		}

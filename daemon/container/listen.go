@@ -38,7 +38,7 @@ func (s *Service) hint(env *event.Envelope) {
 	}
 	switch ev := v.(type) {
 	case *eventsapi.TaskOOM:
-		s.lacksMemory(ev.ContainerID)
+		s.lacksMemory(ev.ContainerID, env.Timestamp)
 	case *eventsapi.TaskPaused:
 		s.spawn(func() { s.turned(ev.ContainerID, Running, Paused, events.ActionPause) })
 	case *eventsapi.TaskResumed:
@@ -46,9 +46,15 @@ func (s *Service) hint(env *event.Envelope) {
 	}
 }
 
-func (s *Service) lacksMemory(id string) {
+// lacksMemory notes that a process of the container was killed at that time. The hint may
+// come after the exit, by another way, and is then of the run that has ended last.
+func (s *Service) lacksMemory(id string, at time.Time) {
 	e := s.entry(id)
-	if e == nil || !e.snapshot().Status.HasTask() {
+	if e == nil {
+		return
+	}
+	c := e.snapshot()
+	if late := !c.Status.HasTask(); late && (c.OOMKilled || c.StartedAt.IsZero() || at.Before(c.StartedAt)) {
 		return
 	}
 	next := s.update(s.life, e, func(n *Snapshot) { n.OOMKilled = true })

@@ -99,6 +99,7 @@ func (s *Service) takeAway(ctx context.Context, e *entry, volumes bool) error {
 	s.forwards.Remove(ctx, e.id)
 	if err := s.removeParts(ctx, e, volumes); err != nil {
 		s.update(ctx, e, func(n *Snapshot) { n.Status, n.Error = Dead, err.Error() })
+		e.wakeFailed()
 		return err
 	}
 	failpoint.Hit("daemon/container.remove.forgotten")
@@ -166,12 +167,12 @@ func (s *Service) Prune(ctx context.Context, f filters.Args) (containertypes.Pru
 	if err != nil {
 		return report, err
 	}
-	for _, e := range s.all() {
-		c := e.snapshot()
+	for _, c := range s.sorted() {
+		e := s.entry(c.ID)
 		if ctx.Err() != nil {
 			return report, nil
 		}
-		if c.Status.Up() || !until.IsZero() && c.Created.After(until) || !matchLabels(f, c.Config.Labels) {
+		if e == nil || e.snapshot().Status.Up() || !until.IsZero() && c.Created.After(until) || !matchLabels(f, c.Config.Labels) {
 			continue
 		}
 		usage, _ := s.Images.Usage(ctx, e.id) // what can't be told is not counted

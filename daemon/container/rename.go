@@ -12,7 +12,7 @@ import (
 
 // Rename gives a container another name.
 func (s *Service) Rename(ctx context.Context, ref, to string) error {
-	if ref == "" || name.Trim(to) == "" {
+	if ref == "" || to == "" {
 		return errdefs.InvalidArgument("Neither old nor new names may be empty")
 	}
 	e, err := s.find(ref)
@@ -30,7 +30,7 @@ func (s *Service) Rename(ctx context.Context, ref, to string) error {
 	if old == next {
 		return errdefs.InvalidArgument("Renaming a container with the same name as its current name")
 	}
-	if next, err = s.reserve(to, e.id); err != nil {
+	if next, err = s.reserve("/"+next, e.id); err != nil {
 		return fmt.Errorf("Error when allocating new name: %w", err) //nolint:staticcheck // Docker's words
 	}
 	links := e.snapshot().Links

@@ -347,7 +347,7 @@ func (s *Service) startByPolicy() {
 			switch {
 			case c.Started && policy.AtBoot(c.RestartCount, c.ExitCode, c.Stopped):
 				g.Go(func() error { s.startAtBoot(ctx, e); return nil })
-			case c.Host.AutoRemove && c.Status == Exited:
+			case c.Host.AutoRemove: // also one that has never been started, whose client has gone
 				g.Go(func() error { s.autoRemove(ctx, e); return nil })
 			}
 		}

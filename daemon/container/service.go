@@ -78,7 +78,7 @@ func New(cfg Config, d Deps, durable, runtime database.Records, log *slog.Logger
 	}
 	s.Reconfigure(cfg)
 	s.life, s.end = context.WithCancel(context.Background())
-	s.stats = stats.NewCollector(s.life, s.sample)
+	s.stats = stats.NewCollector(s.life, s.watched)
 	return s, s.loadAll()
 }
 

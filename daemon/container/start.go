@@ -54,7 +54,6 @@ func (s *Service) startNow(ctx context.Context, e *entry) error {
 		if err := e.startable(); err != nil {
 			return err
 		}
-		e.takeOver()
 		e.locked(func() { e.attempt, e.noRestart = restart.Attempt{}, false })
 		return s.start(ctx, e)
 	}()
@@ -65,12 +64,16 @@ func (s *Service) startNow(ctx context.Context, e *entry) error {
 }
 
 // startable checks without the lane what would end a start at once. A container that
-// waits for its restart may be started now.
+// waits for its restart counts as running.
 func (e *entry) startable() error {
-	if e.removing.Load() {
+	st := e.snapshot().Status
+	if e.removing.Load() && !st.Up() {
 		return errdefs.Conflict("container is marked for removal and cannot be started")
 	}
-	_, err := e.snapshot().Status.After(Start)
+	if st == Restarting {
+		st = Running
+	}
+	_, err := st.After(Start)
 	return err
 }
 
@@ -82,12 +85,12 @@ func (s *Service) start(ctx context.Context, e *entry) error {
 	if err == nil {
 		return nil
 	}
-	code := exitUnknown
+	code := 0
 	if c, ok := errors.AsType[coded](err); ok {
 		code, err = c.code, c.error
 	}
 	s.update(ctx, e, func(n *Snapshot) {
-		n.Error, n.ExitCode = err.Error(), code
+		n.Error, n.ExitCode = err.Error(), codeOfFailed(n, code)
 		n.Pid = 0
 		n.Network = n.Network.down()
 		if n.Status == Restarting {
@@ -97,6 +100,21 @@ func (s *Service) start(ctx context.Context, e *entry) error {
 	e.dropParked()
 	e.wakeIfDown()
 	return err
+}
+
+// codeOfFailed is the exit code that is shown after a start which failed with code, 0
+// where that is not known: a restart by the policy keeps that of the run before, and so
+// does a start that failed before the runtime was asked.
+func codeOfFailed(n *Snapshot, code int) int {
+	switch {
+	case n.Status == Restarting:
+		return n.ExitCode
+	case code != 0:
+		return code
+	case n.ExitCode != 0:
+		return n.ExitCode
+	}
+	return exitUnknown
 }
 
 // coded is a failed start that knows its exit code.
@@ -119,6 +137,7 @@ func (s *Service) try(ctx context.Context, e *entry) (err error) {
 	if err != nil {
 		return err
 	}
+	e.change(func(n *Snapshot) { n.Network = networkOf(p.sandbox).down() }) // a start that fails leaves the files' places, as with dockerd
 	failpoint.Hit("daemon/container.start.prepared")
 	defer p.close(ctx)
 	if err := s.createInCore(ctx, c, p, &steps); err != nil {
@@ -172,8 +191,9 @@ func (s *Service) run(ctx context.Context, e *entry, p *prepared, steps *undo.St
 	defer end(&err)
 	restarts := e.restarts()
 	next := s.update(committing, e, func(n *Snapshot) {
+		n.Stopped = n.Stopped && n.Status == Restarting // the policy's start is no user's will
 		n.Status, n.Pid, n.StartedAt = Running, int(pid), begun
-		n.ExitCode, n.Error, n.OOMKilled, n.Started, n.Stopped = 0, "", false, true, false
+		n.ExitCode, n.Error, n.OOMKilled, n.Started = 0, "", false, true
 		n.Network = networkOf(p.sandbox)
 		n.RestartCount = restarts
 		n.Health = firstHealth(n)

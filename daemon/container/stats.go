@@ -101,8 +101,36 @@ func (s *Service) sample(ctx context.Context, id string) (*containertypes.StatsR
 	if r.CPUStats.SystemUsage, r.CPUStats.OnlineCPUs, err = stats.SystemCPU(); err != nil {
 		return nil, err
 	}
-	if !c.Config.NetworkDisabled && !c.Host.NetworkMode.IsHost() {
+	if !c.Config.NetworkDisabled && s.hasInterfaces(c) {
 		r.Networks, _ = stats.Network(c.Pid) // a process that has gone has no interfaces
 	}
 	return r, nil
+}
+
+// watched is sample for those who watch, to whom a sample that can't be taken is an empty
+// one: the next may succeed.
+func (s *Service) watched(ctx context.Context, id string) (*containertypes.StatsResponse, error) {
+	r, err := s.sample(ctx, id)
+	if err == nil || errdefs.IsNotFound(err) || ctx.Err() != nil {
+		return r, err
+	}
+	s.log.WarnContext(ctx, "sample container", "container", id, "err", err)
+	return &containertypes.StatsResponse{ID: id}, nil
+}
+
+// hasInterfaces says whether the network that c is in, its own or another container's,
+// has interfaces of ours.
+func (s *Service) hasInterfaces(c *Snapshot) bool {
+	for range 16 { // a joined container may have joined another
+		mode := c.Host.NetworkMode
+		if !mode.IsContainer() {
+			return !mode.IsHost() && !mode.IsNone()
+		}
+		e, err := s.find(mode.ConnectedContainer())
+		if err != nil {
+			return false
+		}
+		c = e.snapshot()
+	}
+	return false
 }

@@ -197,8 +197,10 @@ func (s *Service) signal(ctx context.Context, e *entry, sig syscall.Signal) erro
 	}
 	failpoint.Hit("daemon/container.stop.noted")
 	if c.Status == Restarting {
-		e.callOff()
-		e.breakStart(errdefs.Conflict("container %s is being stopped", e.id))
+		if stops {
+			e.callOff()
+			e.breakStart(errdefs.Conflict("container %s is being stopped", e.id))
+		}
 		return nil
 	}
 	if err := s.send(ctx, e, sig); err != nil {
@@ -241,7 +243,7 @@ func (s *Service) Restart(ctx context.Context, ref string, o containertypes.Stop
 	}
 	ctx = context.WithoutCancel(ctx)
 	if err := s.restart(ctx, e, o); err != nil {
-		return fmt.Errorf("Cannot restart container %s: %w", ref, err) //nolint:staticcheck // Docker's words
+		return errdefs.WithClass(errdefs.ErrInternal, fmt.Errorf("Cannot restart container %s: %w", ref, err)) //nolint:staticcheck // Docker's words
 	}
 	s.publish(e.snapshot(), events.ActionRestart, nil)
 	return nil

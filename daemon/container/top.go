@@ -1,8 +1,10 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/daemon/top"
+	"gantry/libctr/core/task"
 )
 
 // Top answers `docker top` from /proc.
@@ -31,6 +34,7 @@ func (s *Service) Top(ctx context.Context, ref, args string) (containertypes.Top
 		return containertypes.TopResponse{}, err
 	}
 	boot := top.BootTime()
+	slices.SortFunc(found, func(a, b task.Process) int { return cmp.Compare(a.PID, b.PID) })
 	var list []top.Process
 	for _, f := range found {
 		if p, err := top.Read(int(f.PID), boot); err == nil { // else it has ended meanwhile
@@ -63,7 +67,10 @@ func (s *Service) psHost(boot time.Time) top.Host {
 	}
 	named := func(names map[int]string) func(uint32) string {
 		return func(id uint32) string {
-			if n := names[int(id)]; n != "" && len(n) <= 8 { // ps shows a longer one as its number
+			switch n := names[int(id)]; {
+			case len(n) > 8: // the width of ps's column
+				return n[:7] + "+"
+			case n != "":
 				return n
 			}
 			return strconv.FormatUint(uint64(id), 10)

@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	containertypes "github.com/docker/docker/api/types/container"
@@ -38,7 +39,7 @@ func (s *Service) Update(ctx context.Context, ref string, u containertypes.Updat
 func (s *Service) apply(ctx context.Context, e *entry, h *containertypes.HostConfig) error {
 	c := e.snapshot()
 	if e.removing.Load() || s.entry(e.id) != e || c.Status == Removing || c.Status == Dead {
-		return errdefs.Conflict(`container is marked for removal and cannot be "update"`)
+		return errors.New(`container is marked for removal and cannot be "update"`) // dockerd's class
 	}
 	next := *c.Host
 	if err := spec.MergeUpdate(&next, h); err != nil {

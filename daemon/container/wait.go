@@ -86,6 +86,19 @@ func (e *entry) wake(gone bool) {
 	e.goneWaiters = nil
 }
 
+// wakeFailed tells those who wait for a removal that it has failed, by the container's
+// error; the next one may succeed.
+func (e *entry) wakeFailed() {
+	e.wake(false)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r := e.view.Load().waitResponse()
+	for _, w := range e.goneWaiters {
+		w <- r
+	}
+	e.goneWaiters = nil
+}
+
 // wakeIfDown wakes who waits for an exit of a container that a failed restart has ended.
 func (e *entry) wakeIfDown() {
 	if e.snapshot().Status == Exited {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	statsv1 "github.com/containerd/cgroups/v3/cgroup1/stats"
 	"github.com/containerd/typeurl/v2"
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
@@ -53,6 +54,9 @@ type world struct {
 	dialed []shimwire.Hello
 	conns  map[string]*fakeConn // by container, what Dial gives
 	pid    uint32
+
+	metrics *statsv1.Metrics // of every task; nil where there are none
+	limits  string           // of the last update
 }
 
 type fakeTask struct {
@@ -308,6 +312,9 @@ func (f fakeTasks) Update(context.Context, string, typeurl.Any, map[string]strin
 	return f.w.step("task update", "")
 }
 func (f fakeTasks) Metrics(context.Context, string) (typeurl.Any, error) {
+	if f.w.metrics != nil {
+		return typeurl.MarshalAny(f.w.metrics)
+	}
 	return nil, errdefs.NotFound("no counters")
 }
 

@@ -46,7 +46,7 @@ func checkUpdate(r, n *containertypes.Resources) error {
 		return errdefs.Conflict("Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set")
 	case n.CPUQuota > 0 && r.NanoCPUs > 0:
 		return errdefs.Conflict("Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set")
-	case n.Memory != 0 && n.Memory > r.MemorySwap && n.MemorySwap == 0 && r.MemorySwap > 0:
+	case n.Memory > r.MemorySwap && n.Memory != 0 && n.MemorySwap == 0: // with no limit of both, or none set, too: so dockerd has it
 		return errdefs.Conflict("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
 	}
 	return nil

@@ -50,7 +50,8 @@ func parseStat(r io.Reader) (nanos uint64, online uint32, err error) {
 	return nanos, online, sc.Err()
 }
 
-// Network reads the counters of the interfaces that the process pid sees, lo left out.
+// Network reads the counters of the interfaces that the process pid sees. Only those of
+// networks count: not lo, nor what a container or a module of the kernel has made itself.
 func Network(pid int) (map[string]containertypes.NetworkStats, error) {
 	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/net/dev")
 	if err != nil {
@@ -60,13 +61,16 @@ func Network(pid int) (map[string]containertypes.NetworkStats, error) {
 	return parseNetDev(f)
 }
 
+// interfacePrefix begins the names that interfaces of networks have inside.
+const interfacePrefix = "eth"
+
 func parseNetDev(r io.Reader) (map[string]containertypes.NetworkStats, error) {
 	out := map[string]containertypes.NetworkStats{}
 	sc := bufio.NewScanner(r)
 	for sc.Scan() {
 		name, counters, ok := strings.Cut(sc.Text(), ":")
 		fields := strings.Fields(counters)
-		if name = strings.TrimSpace(name); !ok || len(fields) < 16 || name == "lo" {
+		if name = strings.TrimSpace(name); !ok || len(fields) < 16 || !strings.HasPrefix(name, interfacePrefix) {
 			continue
 		}
 		var n [16]uint64

@@ -50,6 +50,7 @@ func TestParse(t *testing.T) {
 		t.Errorf("%d %d %v", nanos, online, err)
 	}
 	dev := "Inter-|   Receive\n face |bytes\n    lo: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n  eth0: 10 2 3 4 0 0 0 0 20 5 6 7 0 0 0 0\n"
+	dev += " tunl0: 1 1 0 0 0 0 0 0 1 1 0 0 0 0 0 0\n"
 	n, err := parseNetDev(strings.NewReader(dev))
 	want := containertypes.NetworkStats{RxBytes: 10, RxPackets: 2, RxErrors: 3, RxDropped: 4, TxBytes: 20, TxPackets: 5, TxErrors: 6, TxDropped: 7}
 	if err != nil || len(n) != 1 || n["eth0"] != want {
