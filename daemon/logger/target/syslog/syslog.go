@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/docker/go-connections/tlsconfig"
 
@@ -97,9 +98,19 @@ func New(c map[string]string, of target.Container) (*Target, target.Pace, error)
 	if err != nil {
 		host = "localhost"
 	}
-	t := &Target{format: f, header: header{facility: facility, host: host, tag: of.Tag, pid: os.Getpid()}}
+	t := &Target{format: f, header: header{facility: facility, host: host, tag: oneLine(of.Tag), pid: os.Getpid()}}
 	t.link.Dial, err = dialer(c, network, address)
 	return t, target.Pace{}, err
+}
+
+// oneLine keeps a tag from ending its message: labels of an image may be part of it.
+func oneLine(tag string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, tag)
 }
 
 func dialer(c map[string]string, network, address string) (func(context.Context) (net.Conn, error), error) {

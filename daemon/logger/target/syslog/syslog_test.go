@@ -194,6 +194,24 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
+// TestTagStaysInLine: words of an image that are part of a tag begin no message.
+func TestTagStaysInLine(t *testing.T) {
+	s := sink.Syslog(t, "tcp", "", nil)
+	to, _, err := syslog.New(map[string]string{"syslog-address": "tcp://" + s.Addr}, target.Container{Tag: "tag\n<0>forged\x00"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	if err := to.Send(t.Context(), entries()); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range s.WaitN(t, 3) {
+		if !strings.Contains(m.Text, " tag <0>forged [") {
+			t.Errorf("%q", m.Text)
+		}
+	}
+}
+
 // TestTLSFiles: what is read whole has an end.
 func TestTLSFiles(t *testing.T) {
 	dir := t.TempDir()
