@@ -284,6 +284,7 @@ func (s *site) again(t *testing.T, act act) {
 		{"start", "POST", "/containers/fp/start"},
 		{"stop", "POST", "/containers/fp/stop?t=0"},
 		{"remove", "DELETE", "/containers/fp?v=1"},
+		{"remove", "DELETE", "/containers/fp2?v=1"},
 		{"remove", "DELETE", "/volumes/fp"},
 	} {
 		if status, text, err := ask(s.e, step.method, step.path, nil); err != nil || status >= 300 && status != 304 && status != 404 {

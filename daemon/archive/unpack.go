@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gantry/api/failpoint"
 	"gantry/daemon/image/compression"
 	"gantry/daemon/rootfs"
 )
@@ -115,6 +116,7 @@ func (u *unpacker) entry(hdr *tar.Header, r io.Reader) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("daemon/archive.unpack.room")
 	return u.create(p, hdr, r, keep)
 }
 

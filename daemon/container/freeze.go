@@ -56,6 +56,7 @@ func (s *Service) thaw(ctx context.Context, e *entry) {
 	if e.snapshot().Status == Paused {
 		if err := s.wake(ctx, e); err != nil {
 			s.log.ErrorContext(ctx, "unpause container after a commit", "container", e.id, "err", err)
+			return // the next daemon tries again
 		}
 	}
 	failpoint.Hit("daemon/container.freeze.thawed")
@@ -70,6 +71,7 @@ func (s *Service) thawLeft(ctx context.Context, e *entry) {
 	if e.snapshot().Status == Paused {
 		if err := s.wake(ctx, e); err != nil {
 			s.log.ErrorContext(ctx, "unpause container after a commit that was cut off", "container", e.id, "err", err)
+			return // the next daemon tries again
 		}
 	}
 	s.forgetFrozen(ctx, e)

@@ -7,6 +7,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/daemon/name"
 )
 
@@ -45,6 +46,7 @@ func (s *Service) Rename(ctx context.Context, ref, to string) error {
 		s.index.Release(next, e.id)
 		return err
 	}
+	failpoint.Hit("daemon/container.rename.recorded")
 	s.releaseLinks(old, links)
 	s.index.Release(old, e.id)
 	s.publish(e.snapshot(), events.ActionRename, map[string]string{"oldName": "/" + old})

@@ -102,6 +102,7 @@ func (s *Service) Restore(ctx context.Context) error {
 			s.adopt(ctx, e, st)
 			s.thawLeft(ctx, e)
 			continue
+			s.updateLeft(e)
 		case ok && !e.snapshot().Status.HasTask():
 			s.clear(ctx, e)
 		}
@@ -299,6 +300,7 @@ func (s *Service) sweep(ctx context.Context, inCore []corecontainer.Container) e
 		}
 		s.unmountShm(d.Name())
 		if err := s.Images.RemoveSnapshot(ctx, d.Name()); err != nil {
+		s.releaseAnyQuota(ctx, d.Name())
 			return err
 		}
 		if err := s.removeNoted(ctx, d.Name()); err != nil {

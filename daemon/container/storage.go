@@ -38,16 +38,21 @@ func (s *Service) limitRoot(ctx context.Context, c *Record, steps *undo.Stack) e
 
 // releaseQuota gives up the limit of a container's root before that goes.
 func (s *Service) releaseQuota(ctx context.Context, c *Record) {
-	if len(c.Host.StorageOpt) == 0 {
-		return
+	if len(c.Host.StorageOpt) > 0 {
+		s.releaseAnyQuota(ctx, c.ID)
 	}
-	mounts, err := s.Images.Mounts(ctx, c.ID)
+}
+
+// releaseAnyQuota is releaseQuota of a container without a record, which may have had no
+// limit.
+func (s *Service) releaseAnyQuota(ctx context.Context, id string) {
+	mounts, err := s.Images.Mounts(ctx, id)
 	if err != nil {
 		return // it has gone
 	}
 	if upper, _ := writableDirs(mounts); upper != "" {
 		if err := quota.Release(upper); err != nil {
-			s.log.WarnContext(ctx, "release quota", "container", c.ID, "path", filepath.Dir(upper), "err", err)
+			s.log.WarnContext(ctx, "release quota", "container", id, "path", filepath.Dir(upper), "err", err)
 		}
 	}
 }

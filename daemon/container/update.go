@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	containertypes "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/daemon/spec"
 	"gantry/daemon/userns"
 )
@@ -45,28 +49,76 @@ func (s *Service) apply(ctx context.Context, e *entry, h *containertypes.HostCon
 	if err := spec.MergeUpdate(&next, h); err != nil {
 		return err
 	}
-	put := func(host *containertypes.HostConfig) error {
-		return s.commit(e, func(n *Snapshot) {
-			r := *n.Record
-			r.Host = host
-			n.Record = &r
-		})
+	if !c.Status.HasTask() {
+		return s.putHost(e, &next)
 	}
-	if err := put(&next); err != nil {
+	if err := os.WriteFile(s.updatingPath(e), nil, 0o600); err != nil {
 		return err
 	}
-	if !c.Status.HasTask() {
-		return nil
+	defer s.forgetUpdating(ctx, e)
+	failpoint.Hit("daemon/container.update.noted")
+	if err := s.putHost(e, &next); err != nil {
+		return err
 	}
-	limits, err := spec.Any(spec.Update(h.Resources))
-	if err == nil {
-		err = s.Tasks.Update(ctx, e.id, limits, nil)
-	}
+	failpoint.Hit("daemon/container.update.recorded")
+	err := s.limit(ctx, e, h.Resources)
+	failpoint.Hit("daemon/container.update.limited")
 	if err != nil {
-		if perr := put(c.Host); perr != nil {
+		if perr := s.putHost(e, c.Host); perr != nil {
 			s.log.ErrorContext(ctx, "take back update", "container", e.id, "err", perr)
 		}
 		return errdefs.WithClass(errdefs.ErrInternal, err)
 	}
 	return nil
+}
+
+func (s *Service) putHost(e *entry, host *containertypes.HostConfig) error {
+	return s.commit(e, func(n *Snapshot) {
+		r := *n.Record
+		r.Host = host
+		n.Record = &r
+	})
+}
+
+// limit gives the task the limits of r.
+func (s *Service) limit(ctx context.Context, e *entry, r containertypes.Resources) error {
+	limits, err := spec.Any(spec.Update(r))
+	if err != nil {
+		return err
+	}
+	return s.Tasks.Update(ctx, e.id, limits, nil)
+}
+
+// A running container whose limits are being changed has a file of this name in its
+// directory: should the daemon die between record and task, the next one gives the task
+// what the record says.
+const updatingFile = "updating"
+
+func (s *Service) updatingPath(e *entry) string { return filepath.Join(s.dir(e.id), updatingFile) }
+
+func (s *Service) forgetUpdating(ctx context.Context, e *entry) {
+	if err := os.Remove(s.updatingPath(e)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.WarnContext(ctx, "forget that a container is updated", "container", e.id, "err", err)
+	}
+}
+
+// updateLeft ends an update that was cut off. It does not wait for the shim.
+func (s *Service) updateLeft(e *entry) {
+	if _, err := os.Lstat(s.updatingPath(e)); err != nil {
+		return
+	}
+	s.spawn(func() {
+		if e.lane.enter(s.life) != nil {
+			return
+		}
+		defer e.lane.leave()
+		c := e.snapshot()
+		if c.Status.HasTask() {
+			if err := s.limit(s.life, e, c.Host.Resources); err != nil {
+				s.log.Error("give a container its limits after an update that was cut off", "container", e.id, "err", err)
+				return // the next daemon tries again
+			}
+		}
+		s.forgetUpdating(s.life, e)
+	})
 }

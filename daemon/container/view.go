@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/api/undo"
 	"gantry/daemon/rootfs"
 	"gantry/daemon/spec"
@@ -135,6 +136,7 @@ func (s *Service) dress(ctx context.Context, c *Snapshot, root *rootfs.Root, w *
 		root.Close()
 		return nil, errors.Join(err, v.Close())
 	}
+	failpoint.Hit("daemon/container.view.mounted")
 	s.tellMounted(c, &v.steps)
 	var binds []rootfs.Bind
 	for _, m := range spec.SortMounts(append(mounts, engineFiles(c, c.Network)...)) {
@@ -150,6 +152,7 @@ func (s *Service) dress(ctx context.Context, c *Snapshot, root *rootfs.Root, w *
 	if err != nil {
 		return nil, errors.Join(err, v.Close())
 	}
+	failpoint.Hit("daemon/container.view.dressed")
 	return v, nil
 }
 

@@ -60,15 +60,14 @@ func Limit(size int64, dirs ...string) error {
 	if err != nil {
 		return err
 	}
-	if err := fs.setLimit(id, size); err != nil {
-		return err
-	}
+	// The limit last: by the directories it is found again, and of a project without a
+	// limit nothing stays but them.
 	for _, d := range dirs {
 		if err := setProject(d, id); err != nil {
-			return errors.Join(err, fs.setLimit(id, 0))
+			return err
 		}
 	}
-	return nil
+	return fs.setLimit(id, size)
 }
 
 // Release drops the limit of a directory's project; it is fine when it has none.

@@ -59,10 +59,11 @@ func Check(t testing.TB, before State, dir, bridge string) {
 	}
 }
 
+// mounts are what is mounted below dir, and elsewhere of directories below it.
 func mounts(dir string) (out []string) {
 	raw, _ := os.ReadFile("/proc/self/mountinfo")
 	for _, line := range strings.Split(string(raw), "\n") {
-		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], dir+"/") {
+		if f := strings.Fields(line); len(f) > 4 && (strings.HasPrefix(f[4], dir+"/") || strings.Contains(f[len(f)-1], "="+dir+"/")) {
 			out = append(out, "mount "+f[4])
 		}
 	}
@@ -72,7 +73,7 @@ func mounts(dir string) (out []string) {
 // files lists what is per container; an image's blobs and snapshots are not.
 func files(dir string) (out []string) {
 	for _, pattern := range []string{
-		"data/containers/*", "data/volumes/*/_data", "exec/netns/*", "exec/io/*", "exec/runtime/*/*", "exec/runtime/*",
+		"data/containers/*", "data/volumes/*/_data", "exec/netns/*", "exec/io/*", "exec/sources/*", "exec/runtime/*/*", "exec/runtime/*",
 		"exec/core/io.containerd.runtime.v2.task/*/*", "data/core/io.containerd.runtime.v2.task/*/*",
 	} {
 		found, _ := filepath.Glob(filepath.Join(dir, pattern))

@@ -149,6 +149,7 @@ func (p Place) recorded(ctx context.Context, core *client.Client) (out []string,
 			out = append(out, kind+" "+c.ID)
 		}
 		out = append(out, fmt.Sprintf("process %d", c.State.Pid))
+		out = append(out, limited(c.ID, c.HostConfig.Resources)...)
 		if c.HostConfig.Runtime == ForeignRuntime {
 			out = append(out, "keeper "+c.ID, "fifos "+c.ID, "mount "+p.path(coreState, "moby", c.ID, "rootfs"))
 		} else {
@@ -260,7 +261,7 @@ func (p Place) There() (out State) {
 	for _, k := range []struct{ kind, pattern string }{
 		{"directory of container", "data/containers/*"}, {"bundle", coreState + "/*/*"}, {"work directory", coreWork + "/*/*"},
 		{"bundle", coreState + "/*/.*"}, {"runtime state", "exec/runtime/*/*"}, {"netns", "exec/netns/*"}, {"stream socket", "exec/io/*"},
-		{"volume", "data/volumes/*"}, {"removed snapshot", coreSnapshots + "/removing/*"},
+		{"volume", "data/volumes/*"}, {"source", "exec/sources/*"}, {"removed snapshot", coreSnapshots + "/removing/*"},
 	} {
 		for _, name := range names(p.path(k.pattern)) {
 			out = append(out, k.kind+" "+strings.TrimSuffix(name, ".sock"))
@@ -271,6 +272,8 @@ func (p Place) There() (out State) {
 			out[i] = strings.Replace(id, "stream socket", "fifos", 1)
 		}
 	}
+	out = append(out, p.notes()...)
+	out = append(out, limits(p.Dir)...)
 	for _, b := range names(p.path(coreBlobs, "*/*")) {
 		out = append(out, "blob "+digest.NewDigestFromEncoded(digest.SHA256, b).String())
 	}
@@ -299,6 +302,23 @@ func (p Place) There() (out State) {
 		fmt.Sprintf("%d shim sockets", len(names(p.path("exec/core/s/*")))), fmt.Sprintf("%d links", len(links(p.Bridge))),
 		fmt.Sprintf("%d ingests", len(names(p.path(coreIngests, "*")))),
 		fmt.Sprintf("%d snapshots", len(names(p.path(coreSnapshots, "snapshots/*")))))
+}
+
+// notes are what is written down while something is under way, and files that are there
+// only as long.
+func (p Place) notes() (out []string) {
+	for _, pattern := range []string{
+		"data/containers/*/frozen", "data/containers/*/updating", "exec/io/*.fifos/*.[012]", "data/.*-*", "data/core/*/.*-*",
+		coreState + "/*/*/exec-process-*", "data/containers/*/*.tmp",
+	} {
+		found, _ := filepath.Glob(p.path(pattern))
+		for _, f := range found {
+			if !strings.HasPrefix(filepath.Base(f), "init.") {
+				out = append(out, "note "+strings.TrimPrefix(f, p.Dir+"/"))
+			}
+		}
+	}
+	return out
 }
 
 func names(pattern string) (out []string) {
