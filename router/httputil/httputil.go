@@ -37,8 +37,11 @@ func RequireJSON(r *http.Request) error {
 }
 
 // ReadJSON decodes the body into out; without a body out stays as it is. Unknown
-// fields are ignored, a second value is refused.
+// fields are ignored, a second value is refused; so is a query that is none.
 func ReadJSON(r *http.Request, out any) error {
+	if err := ParseForm(r); err != nil {
+		return err
+	}
 	if err := RequireJSON(r); err != nil {
 		return err
 	}
