@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,24 +30,68 @@ import (
 // testdata/routes.txt lists every operation of the Engine API 1.51, and those that
 // dockerd serves without documenting them.
 func TestEveryOperationHasARoute(t *testing.T) {
-	s, err := server.New(server.Config{}, resources()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	list, err := os.ReadFile("testdata/routes.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	variable := regexp.MustCompile(`\{[^}]*\}`)
-	for _, row := range strings.Split(strings.TrimSpace(string(list)), "\n") {
+	h := handler(t)
+	for _, row := range operations(t) {
 		method, path, _ := strings.Cut(row, " ")
 		path = variable.ReplaceAllString(path, "x")
-		for _, prefix := range []string{"", "/v1.24", "/v1.51"} {
-			if !routed(s.Handler(), method, prefix+path) {
+		for _, prefix := range prefixes {
+			if !routed(h, method, prefix+path) {
 				t.Errorf("%s has no route under %q", row, prefix)
 			}
 		}
 	}
+}
+
+// TestOtherMethods asks for each path in every way that no row has: there is no such
+// page, as with dockerd, and not a method that is not allowed. OPTIONS is fine anywhere.
+func TestOtherMethods(t *testing.T) {
+	h, rows := handler(t), operations(t)
+	var known []*regexp.Regexp
+	for _, row := range rows {
+		name := ".*" // names of images have slashes, and dockerd lets the others have them
+		if ofSwarm.MatchString(row) {
+			name = "[^/]+"
+		}
+		known = append(known, regexp.MustCompile("^"+variable.ReplaceAllString(row, name)+"$"))
+	}
+	is := func(method, path string) bool {
+		return method == http.MethodOptions || slices.ContainsFunc(known, func(r *regexp.Regexp) bool { return r.MatchString(method + " " + path) })
+	}
+	for _, row := range rows {
+		_, path, _ := strings.Cut(row, " ")
+		path = variable.ReplaceAllString(path, "x")
+		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"} {
+			for _, prefix := range prefixes {
+				if got, want := routed(h, method, prefix+path), is(method, path); got != want {
+					t.Errorf("%s %s%s: routed %v, want %v", method, prefix, path, got, want)
+				}
+			}
+		}
+	}
+}
+
+var (
+	variable = regexp.MustCompile(`\{[^}]*\}`)
+	ofSwarm  = regexp.MustCompile("^[A-Z]+ /(nodes|services|tasks|secrets|configs)/")
+	prefixes = []string{"", "/v1.24", "/v1.51"}
+)
+
+func handler(t *testing.T) http.Handler {
+	t.Helper()
+	s, err := server.New(server.Config{}, resources()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Handler()
+}
+
+func operations(t *testing.T) []string {
+	t.Helper()
+	list, err := os.ReadFile("testdata/routes.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(list)), "\n")
 }
 
 // routed says whether a route takes the request: the backends are nil, so those that
