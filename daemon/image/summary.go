@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"sync"
 
 	"github.com/containerd/platforms"
 	imagetypes "github.com/docker/docker/api/types/image"
@@ -29,13 +30,31 @@ func (s *Service) takeInventory(ctx context.Context) (*inventory, error) {
 	if err != nil {
 		return nil, err
 	}
+	all := map[string]bool{}
 	err = s.Snapshots.Walk(ctx, func(i snapshot.Info) error {
+		all[i.Name] = true
 		if i.Kind == snapshot.KindCommitted && !isInit(i.Name) {
 			inv.snaps[i.Name] = true
 		}
 		return nil
 	})
+	if err == nil {
+		s.forgetGone(all)
+	}
 	return inv, err
+}
+
+// forgetGone drops what is remembered of snapshots that are no more: the collector takes
+// them without a word.
+func (s *Service) forgetGone(there map[string]bool) {
+	for _, remembered := range []*sync.Map{&s.usages, &s.parents} {
+		remembered.Range(func(name, _ any) bool {
+			if !there[name.(string)] {
+				remembered.Delete(name)
+			}
+			return true
+		})
+	}
 }
 
 // usage is the disk use of one committed snapshot, 0 when it is not there.
