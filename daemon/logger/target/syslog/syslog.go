@@ -222,14 +222,15 @@ func parseAddress(s string) (network, address string, err error) {
 	default:
 		return "", "", fmt.Errorf("unsupported scheme: '%s'", u.Scheme)
 	}
-	host := u.Host
-	if _, _, err := net.SplitHostPort(host); err != nil {
-		if !strings.Contains(err.Error(), "missing port in address") {
-			return "", "", err
-		}
-		host = net.JoinHostPort(host, defaultPort)
+	var bad *net.AddrError
+	_, _, err = net.SplitHostPort(u.Host)
+	switch {
+	case err == nil:
+		return u.Scheme, u.Host, nil
+	case errors.As(err, &bad) && bad.Err == "missing port in address":
+		return u.Scheme, net.JoinHostPort(u.Hostname(), defaultPort), nil
 	}
-	return u.Scheme, host, nil
+	return "", "", err
 }
 
 // facilities by their numbers; 12 to 15 have no names here.
