@@ -71,17 +71,11 @@ func (s *Service) Allocate(ctx context.Context, r Request) (_ *Sandbox, err erro
 		return nil, wrongSetup(err)
 	}
 	failpoint.Hit("daemon/network.allocate.recorded")
-	_, made := step(ctx, "make network namespace")
-	ns, err := makeNamespace(e, r.IDs)
-	made(&err)
+	ns, err := namespaces(ctx, e, r.IDs, &u)
 	if err != nil {
 		return nil, wrongSetup(err)
 	}
 	defer ns.Close()
-	u.Add("remove network namespace", func(context.Context) error { return netns.Remove(e.Netns) })
-	if e.Userns != "" {
-		u.Add("remove user namespace", func(context.Context) error { return netns.Remove(e.Userns) })
-	}
 	failpoint.Hit("daemon/network.allocate.netns")
 	if link {
 		if err := s.join(ctx, ns, &e, r, n, &u); err != nil {
@@ -99,13 +93,24 @@ func (s *Service) Allocate(ctx context.Context, r Request) (_ *Sandbox, err erro
 	return sb, nil
 }
 
-// makeNamespace makes the endpoint's network namespace, and the user namespace that owns it
-// where the container has one.
-func makeNamespace(e endpoint, ids userns.Mapping) (*os.File, error) {
+// namespaces makes the container's network namespace, and the user namespace that owns it
+// where the container has ids of its own. The file is the network namespace's.
+func namespaces(ctx context.Context, e endpoint, ids userns.Mapping, u *undo.Stack) (ns *os.File, err error) {
+	_, made := step(ctx, "make network namespace")
+	defer made(&err)
 	if e.Userns == "" {
-		return netns.Create(e.Netns, bridge.Inside)
+		ns, err = netns.Create(e.Netns, bridge.Inside)
+	} else {
+		ns, err = netns.CreateOwned(e.Netns, e.Userns, ids, bridge.Inside)
 	}
-	return netns.CreateOwned(e.Netns, e.Userns, ids, bridge.Inside)
+	if err != nil {
+		return nil, err
+	}
+	u.Add("remove network namespace", func(context.Context) error { return netns.Remove(e.Netns) })
+	if e.Userns != "" {
+		u.Add("remove user namespace", func(context.Context) error { return netns.Remove(e.Userns) })
+	}
+	return ns, nil
 }
 
 func (s *Service) allocateHost(r Request, n record) (*Sandbox, error) {

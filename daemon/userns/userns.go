@@ -134,8 +134,8 @@ func parse(list []user.IDMap, value string) ([]user.IDMap, error) {
 	return list, nil
 }
 
-// Unmapped is what the kernel shows of an id of the host that has none inside.
-const Unmapped = 65534
+// unmapped is what the kernel shows of an id of the host that has none inside.
+const unmapped = 65534
 
 // Inside is what ids of the host are inside.
 func Inside(m Mapping, uid, gid uint32) (insideUID, insideGID int) {
@@ -151,7 +151,7 @@ func inside(list []user.IDMap, id uint32) int {
 			return int(r.ID + n)
 		}
 	}
-	return Unmapped
+	return unmapped
 }
 
 // Spec is a side of a mapping in the words of the runtime specification.

@@ -172,8 +172,8 @@ func TestInside(t *testing.T) {
 		u, g     int
 	}{
 		{one, 100000, 200001, 0, 1},
-		{one, 165535, 265536, 65535, Unmapped},
-		{one, 0, 99999, Unmapped, Unmapped},
+		{one, 165535, 265536, 65535, unmapped},
+		{one, 0, 99999, unmapped, unmapped},
 		{Mapping{}, 5, 6, 5, 6},
 	} {
 		if u, g := Inside(c.m, c.uid, c.gid); u != c.u || g != c.g {

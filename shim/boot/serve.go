@@ -70,20 +70,7 @@ func (a args) serve() error {
 	svc := service.New(service.Config{
 		Namespace: a.namespace, Reaper: reap, Events: events, Log: log,
 		Shutdown: func() { close(shutdown) }, OneTask: a.oneTask,
-		Runtime: func(options *anypb.Any, bundle, socket string) (process.Runtime, error) {
-			c, err := choose(options, a.namespace, bundle)
-			if err != nil {
-				return nil, err
-			}
-			c.Socket, c.Address = socket, a.socket
-			if c.ShimCgroup != "" {
-				if err := enterCgroup(c.ShimCgroup, os.Getpid()); err != nil {
-					return nil, err
-				}
-			}
-			failpoint.Hit("shim/boot.serve.chosen")
-			return c.runtime(before), c.save(bundle)
-		},
+		Runtime: a.runtimes(before),
 	})
 	clients := newClients(ttrpc.UnixSocketRequireSameUser())
 	srv, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(clients))
@@ -117,6 +104,25 @@ func (a args) serve() error {
 		err = nil
 	}
 	return err
+}
+
+// runtimes makes the runtime that a task's options ask for. oomScoreAdj is what containers
+// have that ask for none, nil for the shim's own.
+func (a args) runtimes(oomScoreAdj *int) func(options *anypb.Any, bundle, socket string) (process.Runtime, error) {
+	return func(options *anypb.Any, bundle, socket string) (process.Runtime, error) {
+		c, err := choose(options, a.namespace, bundle)
+		if err != nil {
+			return nil, err
+		}
+		c.Socket, c.Address = socket, a.socket
+		if c.ShimCgroup != "" {
+			if err := enterCgroup(c.ShimCgroup, os.Getpid()); err != nil {
+				return nil, err
+			}
+		}
+		failpoint.Hit("shim/boot.serve.chosen")
+		return c.runtime(oomScoreAdj), c.save(bundle)
+	}
 }
 
 // inherited is the listening socket at a descriptor, which it closes.

@@ -41,7 +41,7 @@ func Open(u shimwire.LogURI, h Host) (Output, error) {
 		return nil, err
 	}
 	if u.NonBlocking {
-		return NewRing(l, u.Buffer), nil
+		return newRing(l, u.Buffer), nil
 	}
 	return l, nil
 }

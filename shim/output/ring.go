@@ -41,8 +41,8 @@ type cut struct {
 // lost is what was dropped and is not told yet.
 type lost struct{ lines, bytes int64 }
 
-// NewRing returns l behind a buffer of size bytes.
-func NewRing(l *Log, size int64) *Ring {
+// newRing returns l behind a buffer of size bytes.
+func newRing(l *Log, size int64) *Ring {
 	r := &Ring{Log: l, max: max(size, 0), idle: make(chan struct{})}
 	r.wake = sync.NewCond(&r.mu)
 	go r.drain() // ends with End

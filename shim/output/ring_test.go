@@ -33,7 +33,7 @@ func TestRing(t *testing.T) {
 		lines.Add(args[1].(int64))
 		bytes.Add(args[3].(int64))
 	}
-	r := NewRing(l, 100)
+	r := newRing(l, 100)
 	l.lane.Lock() // as a file system that does not answer
 	write := func(s logfile.Stream, text string) {
 		if err := r.Write(s, []byte(text)); err != nil {
@@ -69,7 +69,7 @@ func TestRing(t *testing.T) {
 // TestRingCutsLine pins that a line which loses its end does not run into the next.
 func TestRingCutsLine(t *testing.T) {
 	l := openTestLog(t, shimwire.LogURI{})
-	r := NewRing(l, 10)
+	r := newRing(l, 10)
 	l.lane.Lock()
 	r.Write(logfile.Stdout, []byte("x\n"))
 	taken(r)
