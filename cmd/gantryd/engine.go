@@ -170,7 +170,8 @@ func (e *engine) newAPI() (*server.Server, error) {
 }
 
 // serve answers the API until a signal says to end, and ends then.
-func (e *engine) serve(ctx context.Context, r *reloader) error {
+func (e *engine) serve(ctx context.Context, in chan os.Signal, r *reloader) error {
+	listenForEnd(in) // before anybody can know that we are there
 	failed := make(chan error, len(e.listeners))
 	for _, l := range e.listeners {
 		go func() { failed <- e.api.Serve(l) }()
@@ -180,7 +181,7 @@ func (e *engine) serve(ctx context.Context, r *reloader) error {
 	}
 	e.log.Info("ready", "version", version.Version, "commit", version.Commit)
 	told := make(chan struct{})
-	go func() { signals(r, e.reload); close(told) }()
+	go func() { signals(in, r, e.reload); close(told) }()
 	var err error
 	select {
 	case err = <-failed:

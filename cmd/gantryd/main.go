@@ -33,6 +33,7 @@ func main() {
 }
 
 func run(args []string) error {
+	in := listenEarly()
 	c, err := config.Load(args, os.Stdout)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
@@ -64,5 +65,5 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	return e.serve(ctx, &reloader{args: args, level: level, current: c, log: log})
+	return e.serve(ctx, in, &reloader{args: args, level: level, current: c, log: log})
 }

@@ -13,11 +13,21 @@ import (
 	"gantry/daemon/config"
 )
 
+// listenEarly catches, before anything is read or made, what would otherwise end a
+// process that comes up: it is handled when that is up.
+func listenEarly() chan os.Signal {
+	in := make(chan os.Signal, 16)
+	signal.Notify(in, syscall.SIGHUP, syscall.SIGUSR1)
+	return in
+}
+
+// listenForEnd catches also what tells the process to end. Until then that ends it at
+// once: whatever is on its way may take long, and the next start tidies up.
+func listenForEnd(in chan os.Signal) { signal.Notify(in, syscall.SIGTERM, syscall.SIGINT) }
+
 // signals handles what the process is told until it is told to end; it returns then.
 // A third SIGTERM or SIGINT ends the process at once, unclean.
-func signals(r *reloader, apply func(*config.Config, []string) error) {
-	in := make(chan os.Signal, 16)
-	signal.Notify(in, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+func signals(in <-chan os.Signal, r *reloader, apply func(*config.Config, []string) error) {
 	for s := range in {
 		switch s {
 		case syscall.SIGHUP:
