@@ -9,8 +9,13 @@ import (
 	"gantry/api/shimwire"
 )
 
-// held is how many bytes a Buffer keeps.
-const held = 64 << 10
+const (
+	// held is how many bytes a Buffer keeps.
+	held = 64 << 10
+	// heldLast is the bound once the process has ended: what its pipes hold then, 64 KiB
+	// each unless it made them larger, waits for no reader.
+	heldLast = 512 << 10
+)
 
 // Buffer is an output without a log. While somebody reads, the slowest reader
 // sets the pace; while nobody does, the process is not held up, and the oldest
@@ -24,6 +29,7 @@ type Buffer struct {
 	size    int     // of the pieces together; guarded by mu
 	start   int64   // offset of the first piece; guarded by mu
 	end     int64   // guarded by mu
+	exited  bool    // guarded by mu; see Exited
 	ended   bool    // guarded by mu
 	done    chan struct{}
 	readers map[*bufferReader]struct{} // guarded by mu
@@ -54,10 +60,10 @@ func (b *Buffer) Write(s logfile.Stream, p []byte) error {
 			return nil
 		}
 		part := p[:min(len(p), held/2)]
-		for b.size+len(part) > held && len(b.readers) > 0 && !b.ended {
+		for b.size+len(part) > b.most() && len(b.readers) > 0 && !b.ended {
 			b.change.Wait()
 		}
-		for b.size+len(part) > held {
+		for b.size+len(part) > b.most() {
 			b.dropFirst()
 		}
 		b.pieces = append(b.pieces, piece{s, time.Now(), append([]byte(nil), part...)})
@@ -67,6 +73,23 @@ func (b *Buffer) Write(s logfile.Stream, p []byte) error {
 		b.change.Broadcast()
 	}
 	return nil
+}
+
+// most is how many bytes may be held. It is called under mu.
+func (b *Buffer) most() int {
+	if b.exited {
+		return heldLast
+	}
+	return held
+}
+
+// Exited tells that the process has ended: what it has left waits for no reader, up to a
+// bound.
+func (b *Buffer) Exited() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.exited = true
+	b.change.Broadcast()
 }
 
 // dropFirst is called under mu.

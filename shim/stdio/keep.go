@@ -89,6 +89,7 @@ func (io *IO) keepInput(f shimwire.Fifos) error {
 // have ended or said all; it waits no longer than d.
 func (io *IO) Finish(d time.Duration) {
 	io.mu.Lock()
+	io.hurry()
 	for _, src := range io.sources {
 		src.finishBy(time.Now())
 	}

@@ -308,8 +308,16 @@ func (io *IO) Exited() {
 	if !io.begun {
 		return
 	}
+	io.hurry()
 	for _, src := range io.sources {
 		src.finishBy(time.Now().Add(Grace))
+	}
+}
+
+// hurry has an output without a log wait for nobody: its readers would hold up the exit.
+func (io *IO) hurry() {
+	if b, ok := io.out.(*output.Buffer); ok {
+		b.Exited()
 	}
 }
 
