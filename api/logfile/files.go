@@ -141,6 +141,24 @@ func (f *File) Decoder(offset int64) *Decoder {
 	return f.format.NewDecoder(io.NewSectionReader(f, offset, 1<<62), offset)
 }
 
+// Size is how many bytes have been written to it so far, at most.
+func (f *File) Size() (int64, error) {
+	if f.inflated != nil {
+		return f.inflated.meta.Size, nil
+	}
+	info, err := f.file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+// DecoderTo returns a decoder of the entries from offset on that ends at end, whatever is
+// written there later.
+func (f *File) DecoderTo(offset, end int64) *Decoder {
+	return f.format.NewDecoder(io.NewSectionReader(f, offset, max(0, end-offset)), offset)
+}
+
 // Tail returns the offset of the last n entries, and how many there are if fewer.
 func (f *File) Tail(n int) (offset int64, found int, err error) {
 	if f.inflated != nil {

@@ -83,6 +83,10 @@ func (c *Conn) Read() (Frame, error) {
 	return f, err
 }
 
+// Keep leaves the Data of the frame read last to the caller, for good. It is for the
+// goroutine of Read.
+func (c *Conn) Keep() { c.body = nil }
+
 // Ready says that Read would not wait: a whole frame has come.
 func (c *Conn) Ready() bool {
 	n := c.r.Buffered()
