@@ -23,6 +23,7 @@ const maxParked = 128
 // parked is a client that waits for the start.
 type parked struct {
 	hello   shimwire.Hello
+	heir    *heir
 	process chan stream.Process // yields one connection, or nil when there will be none; has room for it
 	left    bool                // guarded by the entry's mu; nobody waits any more
 }
@@ -60,13 +61,15 @@ type attachment struct {
 	keys []byte
 	tty  bool
 	from *logfile.Position // where the replay ended
+	heir heir
 }
 
 func (a *attachment) run(ctx context.Context, c *Snapshot) error {
-	wait, err := a.e.park(a.hello(c))
+	wait, err := a.e.park(a.hello(c), &a.heir)
 	if err != nil {
 		return err
 	}
+	defer a.e.disown(&a.heir)
 	defer a.e.unpark(wait)
 	client, err := a.o.Open(!a.tty)
 	if err != nil {
@@ -138,11 +141,14 @@ func (a *attachment) replay(ctx context.Context, c *Snapshot, client *apistream.
 // start of another.
 func (a *attachment) connect(ctx context.Context, c *Snapshot, wait *parked) (stream.Process, error) {
 	if wait == nil {
+		if p, ended := a.e.remains(&a.heir, a.from); ended {
+			return p, nil
+		}
 		h := a.hello(c)
 		h.From = a.from
-		p, err := a.s.dial(ctx, c, h)
+		p, err := a.s.dial(ctx, a.e, h, &a.heir)
 		if errdefs.IsNotFound(err) || errdefs.Class(err) == errdefs.ErrUnavailable {
-			return nil, nil // it has ended meanwhile
+			return a.ended(), nil
 		}
 		return p, err
 	}
@@ -152,6 +158,24 @@ func (a *attachment) connect(ctx context.Context, c *Snapshot, wait *parked) (st
 	case <-ctx.Done():
 		return nil, nil
 	}
+}
+
+// ended is what a client that could not connect has still to get of the run: nil where
+// there is nothing. Whoever has closed the stream socket has written all of the log.
+func (a *attachment) ended() stream.Process {
+	src, logged := logOf(a.e.snapshot())
+	if a.from == nil || !logged {
+		return nil
+	}
+	rest, err := logger.OpenRest(src, *a.from)
+	if p, came := a.e.remains(&a.heir, a.from); came { // and these may be another run's
+		closeRest(rest)
+		return p
+	}
+	if err != nil {
+		return nil
+	}
+	return stream.Remains(rest, *a.from)
 }
 
 func (a *attachment) join(ctx context.Context, c *Snapshot, p stream.Process, client *apistream.Client) {
@@ -170,10 +194,11 @@ func (a *attachment) join(ctx context.Context, c *Snapshot, p stream.Process, cl
 }
 
 // park makes a waiting place, nil when the container runs already.
-func (e *entry) park(h shimwire.Hello) (*parked, error) {
+func (e *entry) park(hello shimwire.Hello, h *heir) (*parked, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.run != nil || e.view.Load().Status.HasTask() {
+		e.join(h)
 		return nil, nil
 	}
 	if e.gone {
@@ -182,7 +207,7 @@ func (e *entry) park(h shimwire.Hello) (*parked, error) {
 	if len(e.parked) >= maxParked {
 		return nil, errdefs.ResourceExhausted("too many clients wait for container %s to start", e.id)
 	}
-	p := &parked{hello: h, process: make(chan stream.Process, 1)}
+	p := &parked{hello: hello, heir: h, process: make(chan stream.Process, 1)}
 	e.parked[p] = struct{}{}
 	return p, nil
 }
@@ -224,6 +249,7 @@ func (e *entry) takeParked() []*parked {
 	for p := range e.parked {
 		out = append(out, p)
 		delete(e.parked, p)
+		e.join(p.heir)
 	}
 	return out
 }
@@ -243,7 +269,7 @@ func (s *Service) connectParked(ctx context.Context, e *entry) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
 	for _, p := range e.takeParked() {
-		conn, err := s.dial(ctx, e.snapshot(), p.hello)
+		conn, err := s.dial(ctx, e, p.hello, p.heir)
 		if err != nil {
 			s.log.WarnContext(ctx, "connect waiting client", "container", e.id, "err", err)
 			conn = nil

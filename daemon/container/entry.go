@@ -30,6 +30,7 @@ type entry struct {
 	goneWaiters []chan containertypes.WaitResponse // guarded by mu; woken by the removal
 	gone        bool                               // guarded by mu; removed
 	parked      map[*parked]struct{}               // guarded by mu; clients that wait for a start
+	heirs       map[*heir]struct{}                 // guarded by mu; clients of the run, nil when there were none
 	run         *run                               // guarded by mu; the present task, nil when down
 	pending     *pending                           // guarded by mu; a restart that waits
 	attempt     restart.Attempt                    // guarded by mu

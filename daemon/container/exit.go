@@ -146,10 +146,12 @@ func (s *Service) release(ctx context.Context, e *entry) {
 			failpoint.Hit("daemon/container.exit.network-released")
 		})
 	}
+	e.runOver()
 	_, err := s.Tasks.Delete(ctx, e.id, "")
 	report("delete task", err)
 	failpoint.Hit("daemon/container.exit.task-deleted")
 	report("end streams", s.endStreams(ctx, e.id))
+	s.bequeath(ctx, e)
 	report("delete core container", s.Containers.Delete(ctx, e.id))
 	failpoint.Hit("daemon/container.exit.core-deleted")
 	side.Wait()

@@ -55,6 +55,16 @@ func logSource(c *Snapshot) (logger.Source, error) {
 	return logger.Source{Path: c.LogPath, Format: set.Format, Attrs: logAttrs(c)}, nil
 }
 
+// logOf is where the log of a container is on disk, also one that is not shown; false
+// where there is none.
+func logOf(c *Snapshot) (logger.Source, bool) {
+	set, err := logger.Parse(c.Host.LogConfig)
+	if err != nil || c.LogPath == "" {
+		return logger.Source{}, false
+	}
+	return logger.Source{Path: c.LogPath, Format: set.Format}, true
+}
+
 // shownLogPath is the log's path where Docker tells it: of the other drivers it is the
 // engine's own affair.
 func shownLogPath(c *Snapshot) string {

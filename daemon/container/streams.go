@@ -95,20 +95,24 @@ func (s *Service) adoptStreams(ctx context.Context, c *Snapshot) {
 	}
 }
 
-// dial opens a stream of the container's init. A keeper that has died is replaced.
-func (s *Service) dial(ctx context.Context, c *Snapshot, h shimwire.Hello) (stream.Process, error) {
-	p, err := s.Dial(ctx, s.socket(c.ID), h)
-	if !s.kept(c.ID) {
-		return p, err
-	}
-	if errdefs.IsNotFound(err) || errdefs.Class(err) == errdefs.ErrUnavailable { // another has yet to open them
+// dial opens a stream of the container's init for h. A keeper that has died is replaced.
+func (s *Service) dial(ctx context.Context, e *entry, hello shimwire.Hello, h *heir) (stream.Process, error) {
+	c := e.snapshot()
+	p, err := s.Dial(ctx, s.socket(c.ID), hello)
+	kept := s.kept(c.ID)
+	if kept && (errdefs.IsNotFound(err) || errdefs.Class(err) == errdefs.ErrUnavailable) { // another has yet to open them
 		s.adoptStreams(ctx, c)
-		p, err = s.Dial(ctx, s.socket(c.ID), h)
+		p, err = s.Dial(ctx, s.socket(c.ID), hello)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return stream.Fifo{Process: p, CloseShim: func() error {
+	_, logged := logOf(c)
+	t := e.connected(h, p, logged)
+	if !kept {
+		return t, nil
+	}
+	return stream.Fifo{Process: t, CloseShim: func() error {
 		return ignoreNotFound(s.Tasks.CloseIO(context.WithoutCancel(ctx), c.ID, ""))
 	}}, nil
 }

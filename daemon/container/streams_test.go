@@ -104,7 +104,7 @@ func TestKeeperTakenUp(t *testing.T) {
 		if len(adopted) != 1 {
 			t.Errorf("adopted %q", adopted)
 		}
-		if _, err := s.dial(ctx, e.snapshot(), shimwire.Hello{}); err == nil || len(adopted) != 2 || len(w.dialed) != 2 {
+		if _, err := s.dial(ctx, e, shimwire.Hello{}, new(heir)); err == nil || len(adopted) != 2 || len(w.dialed) != 2 {
 			t.Errorf("%v, adopted %q, dialed %d times", err, adopted, len(w.dialed))
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	containertypes "github.com/docker/docker/api/types/container"
 
 	"gantry/api/errdefs"
+	"gantry/daemon/stream"
 )
 
 // state of an exec.
@@ -32,10 +33,11 @@ type exec struct {
 	done    chan struct{} // closed when the exit has been committed
 
 	mu    sync.Mutex
-	state state // guarded by mu
-	pid   int   // guarded by mu; stays when it has exited
-	code  int   // guarded by mu; good once exited
-	stale bool  // guarded by mu; a sweep has seen it exited
+	state state        // guarded by mu
+	pid   int          // guarded by mu; stays when it has exited
+	code  int          // guarded by mu; good once exited
+	stale bool         // guarded by mu; a sweep has seen it exited
+	tail  *stream.Tail // guarded by mu; the attached client's stream, nil without
 }
 
 func newExec(container string, o containertypes.ExecOptions, keys []byte) *exec {
@@ -59,6 +61,24 @@ func (x *exec) take() error {
 	}
 	x.state = running
 	return nil
+}
+
+func (x *exec) connected(t *stream.Tail) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.tail = t
+}
+
+// release has what the shim holds of the output taken: the process has ended, and nobody
+// waits for a client that reads slowly.
+func (x *exec) release() {
+	x.mu.Lock()
+	tail := x.tail
+	x.tail = nil
+	x.mu.Unlock()
+	if tail != nil {
+		tail.Over()
+	}
 }
 
 func (x *exec) setPid(pid int) {

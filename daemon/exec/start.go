@@ -196,6 +196,7 @@ func (s *Service) watch(x *exec) {
 	s.containers.Publish(x.container, events.ActionExecDie, map[string]string{
 		"execID": x.id, "exitCode": strconv.Itoa(int(exit.Code)),
 	})
+	x.release()
 	x.finish(int(exit.Code)) // the client waits for this, not for what is tidied up after it
 	s.finished(x)
 	failpoint.Hit("daemon/exec.exit.told")

@@ -53,10 +53,16 @@ func (r *start) dial(ctx context.Context) (err error) {
 	r.p, err = r.s.cfg.Dial(ctx, r.t.Socket, shimwire.Hello{
 		Proc: r.x.id, Stdin: o.AttachStdin, Stdout: o.AttachStdout, Stderr: o.AttachStderr && !o.Tty,
 	})
-	if err == nil && r.t.Kept {
+	if err != nil {
+		return err
+	}
+	tail := stream.NewTail(r.p, false)
+	r.x.connected(tail)
+	r.p = tail
+	if r.t.Kept {
 		r.p = stream.Fifo{Process: r.p, CloseShim: func() error { return r.closeShim(ctx) }}
 	}
-	return err
+	return nil
 }
 
 // closeStdin ends the process's stdin without a stream of it.
