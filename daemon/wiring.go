@@ -169,7 +169,7 @@ func containerConfig(c *config.Config, features host.Features) (container.Config
 		Defaults: containerDefaults(c),
 		Init:     c.Init, InitPath: c.InitPath, NoNewPrivileges: c.NoNewPrivileges, SeccompProfile: c.SeccompProfile,
 		Log:  containertypes.LogConfig{Type: c.LogDriver, Config: c.LogOpts},
-		Host: features,
+		Host: features, Experimental: c.Experimental,
 	}
 	for _, u := range c.Ulimits {
 		conf.Ulimits = append(conf.Ulimits, u)

@@ -41,6 +41,8 @@ type Config struct {
 	Log             containertypes.LogConfig
 
 	Host host.Features
+	// Experimental offers checkpoints.
+	Experimental bool
 }
 
 // Runtime is a shim by the core's name of it, with options.

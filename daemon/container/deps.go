@@ -93,6 +93,7 @@ type Tasks interface {
 	Update(ctx context.Context, id string, resources typeurl.Any, annotations map[string]string) error
 	Metrics(ctx context.Context, id string) (typeurl.Any, error)
 	Wait(ctx context.Context, id, execID string) (task.Exit, error)
+	Checkpoint(ctx context.Context, id, path string, options typeurl.Any) error
 }
 
 // Images is what containers need of images; daemon/image.Service implements it.

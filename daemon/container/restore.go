@@ -96,6 +96,7 @@ func (s *Service) Restore(ctx context.Context) error {
 	}
 	for _, e := range s.all() {
 		s.forward(e.snapshot(), nil)
+		s.settleCheckpoint(ctx, e, live[e.id])
 		st, ok := found[e.id]
 		switch {
 		case live[e.id]:

@@ -26,7 +26,7 @@ import (
 // Start starts a container; NotModified when it runs already. A start that has begun
 // is not ended by the client's leaving.
 func (s *Service) Start(ctx context.Context, ref string, o containertypes.StartOptions) error {
-	if o.CheckpointID != "" || o.CheckpointDir != "" {
+	if o.CheckpointID != "" && !s.cfg.Experimental {
 		return errdefs.InvalidArgument("checkpoint is only supported in experimental mode")
 	}
 	e, err := s.find(ref)
@@ -40,11 +40,18 @@ func (s *Service) Start(ctx context.Context, ref string, o containertypes.StartO
 	if _, err := spec.Validate(nil, &host, s.machine(e.snapshot().IDs), false); err != nil {
 		return invalid(err)
 	}
-	return s.startNow(ctx, e)
+	from, err := s.fromCheckpoint(e, ref, o)
+	if err != nil {
+		return err
+	}
+	return s.startFrom(ctx, e, from)
 }
 
 // startNow starts in the lane, by a user's will: the policy begins anew.
-func (s *Service) startNow(ctx context.Context, e *entry) error {
+func (s *Service) startNow(ctx context.Context, e *entry) error { return s.startFrom(ctx, e, "") }
+
+// startFrom is startNow with the processes of the checkpoint in a directory, "" for none.
+func (s *Service) startFrom(ctx context.Context, e *entry, checkpoint string) error {
 	if err := e.lane.enter(ctx); err != nil {
 		return err
 	}
@@ -55,7 +62,7 @@ func (s *Service) startNow(ctx context.Context, e *entry) error {
 			return err
 		}
 		e.locked(func() { e.attempt, e.noRestart = restart.Attempt{}, false })
-		return s.start(ctx, e)
+		return s.begin(ctx, e, checkpoint)
 	}()
 	if err != nil && errdefs.Class(err) != errdefs.ErrNotModified {
 		s.autoRemove(ctx, e)
@@ -79,9 +86,11 @@ func (e *entry) startable() error {
 
 // start runs the container; the caller is in its lane. On failure the state says why
 // and nothing else is left.
-func (s *Service) start(ctx context.Context, e *entry) error {
+func (s *Service) start(ctx context.Context, e *entry) error { return s.begin(ctx, e, "") }
+
+func (s *Service) begin(ctx context.Context, e *entry, checkpoint string) error {
 	ctx, settle := s.breakable(ctx, e)
-	err := settle(s.try(ctx, e))
+	err := settle(s.try(ctx, e, checkpoint))
 	if err == nil {
 		return nil
 	}
@@ -127,7 +136,7 @@ func (c coded) Unwrap() error { return c.error }
 
 // try is the start itself, in DESIGN's order: network, mounts and specification side by
 // side, then the core's record, its task, what our shim holds for us, and the go.
-func (s *Service) try(ctx context.Context, e *entry) (err error) {
+func (s *Service) try(ctx context.Context, e *entry, checkpoint string) (err error) {
 	var steps undo.Stack
 	defer func() { steps.OnError(ctx, undoTime, &err) }()
 
@@ -140,6 +149,7 @@ func (s *Service) try(ctx context.Context, e *entry) (err error) {
 	e.change(func(n *Snapshot) { n.Network = networkOf(p.sandbox).down() }) // a start that fails leaves the files' places, as with dockerd
 	failpoint.Hit("daemon/container.start.prepared")
 	defer p.close(ctx)
+	p.checkpoint = checkpoint
 	if err := s.createInCore(ctx, c, p, &steps); err != nil {
 		return err
 	}
@@ -182,7 +192,7 @@ func (s *Service) run(ctx context.Context, e *entry, p *prepared, steps *undo.St
 	})
 	s.connectParked(ctx, e) // who comes later finds the run and connects itself
 	begun := time.Now().UTC()
-	pid, err := s.Tasks.Start(ctx, e.id, "")
+	pid, err := s.startTask(ctx, e, p)
 	if err != nil {
 		return taskError(err)
 	}
@@ -255,7 +265,7 @@ func (s *Service) createTask(ctx context.Context, c *Snapshot, p *prepared, step
 		return err
 	}
 	_, err = s.Tasks.Create(ctx, task.CreateOptions{
-		ContainerID: c.ID, Rootfs: p.rootfs, IO: io, Options: p.options,
+		ContainerID: c.ID, Rootfs: p.rootfs, IO: io, Options: p.options, Checkpoint: p.checkpoint,
 	})
 	if err != nil {
 		return taskError(withPrefix(err))
@@ -312,6 +322,8 @@ type prepared struct {
 	options typeurl.Any     // for the shim
 	target  *forward.Target // of the log; nil where that is not remote
 	staged  undo.Stack      // what the container has by itself once it is made
+	// checkpoint is the directory that the processes come from, "" for none.
+	checkpoint string
 }
 
 // close gives up what the container has by now, or never gets.

@@ -53,6 +53,7 @@ type world struct {
 	events []string
 	dialed []shimwire.Hello
 	conns  map[string]*fakeConn // by container, what Dial gives
+	froms  map[string]string    // by container, the checkpoint that its task is of
 	pid    uint32
 
 	metrics *statsv1.Metrics // of every task; nil where there are none
@@ -70,7 +71,7 @@ type fakeTask struct {
 func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, dir: t.TempDir(), fail: map[string]error{}, at: map[string]func(){}, held: map[string]bool{},
-		tasks: map[string]*fakeTask{}, conns: map[string]*fakeConn{}, pid: 100,
+		tasks: map[string]*fakeTask{}, conns: map[string]*fakeConn{}, froms: map[string]string{}, pid: 100,
 	}
 	open := func(name string) *bolt.DB {
 		db, err := bolt.Open(filepath.Join(w.dir, name), 0o600, &bolt.Options{NoSync: true})
@@ -212,6 +213,7 @@ func (f fakeTasks) Create(_ context.Context, o task.CreateOptions) (uint32, erro
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
 	f.w.pid++
+	f.w.froms[o.ContainerID] = o.Checkpoint
 	f.w.tasks[o.ContainerID] = &fakeTask{pid: f.w.pid, status: task.StatusCreated, ended: make(chan struct{}), term: true}
 	return f.w.pid, nil
 }

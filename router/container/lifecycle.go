@@ -141,7 +141,3 @@ func (r *Router) deleteOne(ctx context.Context, w http.ResponseWriter, req *http
 func (r *Router) postPrune(ctx context.Context, w http.ResponseWriter, req *http.Request) error {
 	return httputil.Prune(ctx, w, req, r.backend.Prune)
 }
-
-func noCheckpoints(context.Context, http.ResponseWriter, *http.Request) error {
-	return errdefs.NotImplemented("checkpoints are not available in this engine yet")
-}

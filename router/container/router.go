@@ -53,9 +53,9 @@ func (r *Router) Routes() []route.Route {
 		{Method: http.MethodGet, Path: one + "/archive", Handler: r.getArchive, Life: route.Stream},
 		{Method: http.MethodPut, Path: one + "/archive", Handler: r.putArchive, Body: route.Upload},
 
-		{Method: http.MethodGet, Path: one + "/checkpoints", Handler: noCheckpoints},
-		{Method: http.MethodPost, Path: one + "/checkpoints", Handler: noCheckpoints},
-		{Method: http.MethodDelete, Path: one + "/checkpoints/{checkpoint}", Handler: noCheckpoints},
+		{Method: http.MethodGet, Path: one + "/checkpoints", Handler: r.getCheckpoints, Experimental: true},
+		{Method: http.MethodPost, Path: one + "/checkpoints", Handler: r.postCheckpoint, Life: route.Detached, Experimental: true},
+		{Method: http.MethodDelete, Path: one + "/checkpoints/{checkpoint}", Handler: r.deleteCheckpoint, Life: route.Detached, Experimental: true},
 
 		{Method: http.MethodDelete, Path: one, Handler: r.deleteOne, Life: route.Detached},
 		{Method: http.MethodPost, Path: "/commit", Handler: r.postCommit, Life: route.Detached},

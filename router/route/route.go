@@ -52,6 +52,8 @@ type Route struct {
 	Handler Handler
 	Life    Life
 	Body    Body
+	// Experimental rows are served when the engine runs with its experimental features.
+	Experimental bool
 }
 
 // Resource gives the rows of one resource.

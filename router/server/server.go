@@ -108,7 +108,7 @@ func (s *Server) handler(resources []route.Resource) http.Handler {
 	var t table
 	for _, res := range resources {
 		for _, rt := range res.Routes() {
-			t.add(rt, s.route(rt))
+			t.add(rt, s.route(s.offered(rt)))
 		}
 	}
 	return middleware.Chain(splitVersion(t.handler()), // it also cleans the path
