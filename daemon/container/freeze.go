@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"gantry/api/errdefs"
 	"gantry/api/failpoint"
+	"gantry/libctr/core/task"
 )
 
 // A container that is frozen for a commit has a file of this name in its directory, so
@@ -31,6 +33,10 @@ func (s *Service) freeze(ctx context.Context, e *entry) (thaw func(), err error)
 	case st != Running:
 		return func() {}, nil
 	}
+	if err := s.answers(ctx, e.id); err != nil { // it would freeze the container some day
+		s.log.WarnContext(ctx, "pause container for a commit", "container", e.id, "err", err)
+		return func() {}, nil
+	}
 	if err := os.WriteFile(s.frozenPath(e), nil, 0o600); err != nil {
 		return nil, fmt.Errorf("freeze container %s: %w", e.id, err)
 	}
@@ -43,6 +49,20 @@ func (s *Service) freeze(ctx context.Context, e *entry) (thaw func(), err error)
 	failpoint.Hit("daemon/container.freeze.paused")
 	e.freezes++
 	return thaw, nil
+}
+
+// answers says whether a running container's shim does. What one is asked for that does
+// not is refused after a while, and done all the same when it goes on.
+func (s *Service) answers(ctx context.Context, id string) error {
+	st, err := s.Tasks.Get(ctx, id, "")
+	if err == nil && st.Status == task.StatusUnknown {
+		err = errSilent(id)
+	}
+	return err
+}
+
+func errSilent(id string) error {
+	return errdefs.Unavailable("the shim of container %s does not answer", id)
 }
 
 func (s *Service) thaw(ctx context.Context, e *entry) {

@@ -52,6 +52,9 @@ func (s *Service) apply(ctx context.Context, e *entry, h *containertypes.HostCon
 	if !c.Status.HasTask() {
 		return s.putHost(e, &next)
 	}
+	if err := s.answers(ctx, e.id); err != nil {
+		return err
+	}
 	if err := os.WriteFile(s.updatingPath(e), nil, 0o600); err != nil {
 		return err
 	}

@@ -194,6 +194,9 @@ func (s *Service) openLive(ctx context.Context, e *entry, c *Snapshot) (*rootfs.
 	if err != nil {
 		return nil, fmt.Errorf("ask for the container's process: %w", err)
 	}
+	if st.Status == task.StatusUnknown {
+		return nil, errSilent(e.id)
+	}
 	if int(st.PID) != c.Pid || st.Status != task.StatusRunning && st.Status != task.StatusPaused {
 		return nil, s.settled(ctx, e)
 	}
