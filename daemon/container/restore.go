@@ -102,8 +102,8 @@ func (s *Service) Restore(ctx context.Context) error {
 		case live[e.id]:
 			s.adopt(ctx, e, st)
 			s.thawLeft(ctx, e)
-			continue
 			s.updateLeft(e)
+			continue
 		case ok && !e.snapshot().Status.HasTask():
 			s.clear(ctx, e)
 		}
@@ -300,8 +300,8 @@ func (s *Service) sweep(ctx context.Context, inCore []corecontainer.Container) e
 			continue
 		}
 		s.unmountShm(d.Name())
-		if err := s.Images.RemoveSnapshot(ctx, d.Name()); err != nil {
 		s.releaseAnyQuota(ctx, d.Name())
+		if err := s.Images.RemoveSnapshot(ctx, d.Name()); err != nil {
 			return err
 		}
 		if err := s.removeNoted(ctx, d.Name()); err != nil {

@@ -310,8 +310,12 @@ func (f fakeTasks) set(id string, st task.Status) error {
 func (f fakeTasks) ResizePty(context.Context, string, string, uint32, uint32) error { return nil }
 func (f fakeTasks) CloseIO(context.Context, string, string) error                   { return nil }
 func (f fakeTasks) Pids(context.Context, string) ([]task.Process, error)            { return nil, nil }
-func (f fakeTasks) Update(context.Context, string, typeurl.Any, map[string]string) error {
-	return f.w.step("task update", "")
+func (f fakeTasks) Update(_ context.Context, _ string, limits typeurl.Any, _ map[string]string) error {
+	if err := f.w.step("task update", ""); err != nil {
+		return err
+	}
+	f.w.limits = string(limits.GetValue())
+	return nil
 }
 func (f fakeTasks) Metrics(context.Context, string) (typeurl.Any, error) {
 	if f.w.metrics != nil {
