@@ -96,6 +96,7 @@ func (a *attachment) close() { a.conn.Close() }
 // TestAttachments: what the clients of one container see of each other, and what their
 // coming and going does to it.
 func TestAttachments(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	e.Must("create", "-i", "--name", "c1", image, "sh", "-c", "while read x; do echo got $x; done; echo eof")
 	e.Must("run", "-d", "-i", "--name", "c2", image, "sh", "-c", "while read x; do echo got $x; done; echo eof")
@@ -162,6 +163,7 @@ func actions(t *testing.T, e *engine.Engine, ref string) string {
 
 // TestDetachKeys: the keys a user chooses, those typed in part, and those that are none.
 func TestDetachKeys(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	e.Must("run", "-dit", "--name", "c1", image, "cat")
 	out, code := tty(t, e, "one\x18two\n\x00\x10\x11three\n\x00\x18q", "attach", "--detach-keys", "ctrl-x,q", "c1")

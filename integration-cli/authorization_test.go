@@ -177,6 +177,7 @@ func startGuarded(t *testing.T, args ...string) (*engine.Engine, *authz) {
 }
 
 func TestAuthorization(t *testing.T) {
+	t.Parallel()
 	e, p := startGuarded(t)
 	if got := e.Must("info", "-f", "{{.Plugins.Authorization}}"); got != "[judge]" {
 		t.Errorf("info shows %s", got)
@@ -286,6 +287,7 @@ func postTo(t *testing.T, c *http.Client, path, kind string, body io.Reader) (in
 // TestAuthorizationReload: plugins come and go by reload, all or nothing, and are asked
 // in their order.
 func TestAuthorizationReload(t *testing.T) {
+	t.Parallel()
 	e := engine.Start(t)
 	first, second := startPlugin(t, e.Dir+"/exec/plugins/first.sock"), startPlugin(t, e.Dir+"/exec/plugins/second/second.sock")
 	for _, p := range []*authz{first, second} {
@@ -325,6 +327,7 @@ func TestAuthorizationReload(t *testing.T) {
 
 // TestAuthorizationAbsent: an engine whose plugin is not there does not start.
 func TestAuthorizationAbsent(t *testing.T) {
+	t.Parallel()
 	e := engine.Start(t)
 	e.Terminate()
 	if err := os.WriteFile(e.Dir+"/daemon.json", []byte(`{"authorization-plugins":["absent"]}`), 0o600); err != nil {

@@ -11,6 +11,7 @@ import (
 // both snapshotters. The lists are dockerd's, but that the entries of a directory come by
 // name, and what was deleted from it last.
 func TestChanges(t *testing.T) {
+	t.Parallel()
 	for _, driver := range []string{"overlayfs", "native"} {
 		t.Run(driver, func(t *testing.T) {
 			e := start(t, "--storage-driver", driver)

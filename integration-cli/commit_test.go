@@ -15,6 +15,7 @@ import (
 
 // TestCommit makes images of containers that run, are paused and are down, and runs them.
 func TestCommit(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	since := time.Now().Add(-time.Second)
 	e.Must("run", "-d", "--name", "cc", "-e", "A=1", "-e", "B=2", "-l", "own=yes", "-p", "80", "-v", "/vol", "-w", "/tmp", "-u", "1000",
@@ -107,6 +108,7 @@ func imageOf(t *testing.T, e *engine.Engine, ref string) (in imagetypes.InspectR
 
 // TestCommitCutOff: whoever leaves, the container goes on.
 func TestCommitCutOff(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	e.Must("run", "-d", "--name", "cc", image, "sh", "-c", "dd if=/dev/urandom of=/big bs=1M count=100 2>/dev/null; touch /ready; sleep 1000")
 	eventually(t, "the file is there", func() bool { return e.Docker("exec", "cc", "test", "-e", "/ready").Code == 0 })

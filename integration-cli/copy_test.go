@@ -269,6 +269,7 @@ func putTar(e *engine.Engine, path string, in []byte) error {
 // TestCopyAndStart: a start does not mount the files that a copy still has mounted, and
 // a client that has stopped sending holds nobody up for ever.
 func TestCopyAndStart(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	e.Must("create", "--name", "down", image, "sh", "-c", "cat /tmp/whole; sleep 1000")
 	content, feed := io.Pipe()

@@ -27,6 +27,7 @@ func within(t *testing.T, e *engine.Engine, bound time.Duration, args ...string)
 // TestDeadMount has containers on a file system that does not answer any more: what
 // touches it fails in bounded time, and nothing else notices.
 func TestDeadMount(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	m := deadmount.New(t)
 	e.Must("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", "device="+m.Dir, "vol")

@@ -20,6 +20,7 @@ func stamp(t time.Time) string { return fmt.Sprintf("%d.%09d", t.Unix(), t.Nanos
 
 // TestEventStory: what is told of a life with everything in it, in dockerd's order.
 func TestEventStory(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	begin := time.Now()
 	dir := t.TempDir()
@@ -134,6 +135,7 @@ func feed(t *testing.T, e *engine.Engine, version string, q url.Values) (out []e
 // TestEventTimes: since and until in every form, what they mean in the past, and across
 // a crash and a restart of the daemon.
 func TestEventTimes(t *testing.T) {
+	t.Parallel()
 	e := engine.Start(t)
 	begin := time.Now()
 	e.Must("volume", "create", "one")

@@ -50,6 +50,7 @@ func (s *site) rotate() error {
 // TestLogOutlivesShim lets the shim die between the steps of a rotation and of a
 // compression: what was kept is read, once and in order, and the next run goes on.
 func TestLogOutlivesShim(t *testing.T) {
+	t.Parallel()
 	needFailpoints(t)
 	points := slices.DeleteFunc(failpoints(t), func(p string) bool { return !strings.HasPrefix(p, "shim/output.") })
 	if len(points) < 4 {

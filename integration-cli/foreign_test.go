@@ -32,6 +32,7 @@ func foreign(t *testing.T) *engine.Engine {
 
 // TestForeignStreams: under another's shim streams are as under ours.
 func TestForeignStreams(t *testing.T) {
+	t.Parallel()
 	e := foreign(t)
 	inTurn(t, e, []row{
 		{name: "output", args: []string{"run", "--name", "out", image, "sh", "-c", "echo out; echo err >&2; exit 3"}, code: 3, out: "out", err: "err"},
@@ -87,6 +88,7 @@ func TestForeignStreams(t *testing.T) {
 // TestForeignDeaths kills the engine and the keeper under a container that writes: it
 // goes on, and every line is there once, but for the line that a killed keeper had begun.
 func TestForeignDeaths(t *testing.T) {
+	t.Parallel()
 	e := foreign(t)
 	lines := scale(500_000, 20_000)
 	id := e.Must("run", "-d", "--name", "w1", image, "sh", "-c",

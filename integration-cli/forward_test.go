@@ -65,6 +65,7 @@ func until(n int) func([]sink.Message) bool {
 
 // TestForward runs a container with each remote driver; docker logs shows the same.
 func TestForward(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	fluentd := sink.Fluentd(t, "tcp", "", nil)
 	tcp, udp := sink.GELF(t, "tcp", ""), sink.GELF(t, "udp", "")
@@ -173,6 +174,7 @@ func exists(path string) bool { _, err := os.Lstat(path); return err == nil }
 
 // TestForwardDefault has a remote driver as the daemon's default.
 func TestForwardDefault(t *testing.T) {
+	t.Parallel()
 	s := sink.GELF(t, "udp", "")
 	e := start(t, "--log-driver", "gelf", "--log-opt", "gelf-address=udp://"+s.Addr, "--log-opt", "tag=ours")
 	e.Must("run", image, "echo", "line 1")
@@ -193,6 +195,7 @@ func TestForwardDefault(t *testing.T) {
 
 // TestForwardLongLine: its pieces are marked.
 func TestForwardLongLine(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	s := sink.Fluentd(t, "tcp", "", nil)
 	e.Must("run", "--log-driver", "fluentd", "--log-opt", "fluentd-address="+s.Addr, image, "sh", "-c", "head -c 40000 /dev/zero | tr '\\0' x; echo; echo short")
@@ -215,6 +218,7 @@ func TestForwardLongLine(t *testing.T) {
 // TestForwardNobodyThere: a driver that blocks fails a user's start, in dockerd's words;
 // others, and the engine's own starts, do not need the target.
 func TestForwardNobodyThere(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -265,6 +269,7 @@ func TestForwardNobodyThere(t *testing.T) {
 // TestForwardTargetDown takes the target away in the middle, twice; nothing is lost, and
 // the container and the engine do not notice.
 func TestForwardTargetDown(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	s := sink.Syslog(t, "tcp", "", nil)
 	const n = 60
@@ -286,6 +291,7 @@ func TestForwardTargetDown(t *testing.T) {
 // TestForwardDaemonKilled kills the engine in the middle, and once more after the
 // container's end: nothing is lost, and little comes twice.
 func TestForwardDaemonKilled(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	s := sink.Fluentd(t, "tcp", "", nil)
 	const n = 100
@@ -316,6 +322,7 @@ func TestForwardDaemonKilled(t *testing.T) {
 // TestForwardKilledUnderLoad kills the engine again and again while a container writes as
 // fast as it can, with a target that acknowledges and one that does not: nothing is lost.
 func TestForwardKilledUnderLoad(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	n, kills := scale(1000000, 60000), scale(20, 2)
 	flu, sys := sink.Fluentd(t, "tcp", "", nil), sink.Syslog(t, "tcp", "", nil)
@@ -351,6 +358,7 @@ func TestForwardKilledUnderLoad(t *testing.T) {
 
 // TestForwardPolicies: what the engine starts by itself does not need the target.
 func TestForwardPolicies(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	s := sink.Syslog(t, "tcp", "", nil)
 	e.Must("run", "-d", "--name", "again", "--restart", "always", "--log-driver", "syslog", "--log-opt", "syslog-address=tcp://"+s.Addr,
@@ -373,6 +381,7 @@ func TestForwardPolicies(t *testing.T) {
 // TestForwardRemoved: the end of a container that removes itself is sent; one whose
 // target is down is removed all the same, and soon.
 func TestForwardRemoved(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	s := sink.Syslog(t, "tcp", "", nil)
 	const n = 2000
@@ -395,6 +404,7 @@ func TestForwardRemoved(t *testing.T) {
 // TestForwardRotation rotates while the target is down, and faster than it takes: what has
 // gone is counted, and the rest comes in order.
 func TestForwardRotation(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	run := func(name string, s *sink.Sink, n int, cmd string) {
 		e.Must("run", "-d", "--name", name, "--log-driver", "syslog", "--log-opt", "syslog-address=tcp://"+s.Addr, "--log-opt", "cache-max-size=8k",

@@ -78,6 +78,7 @@ func ended(pid int) bool {
 // if nothing were, the container is shown as it was, and is itself again once its shim
 // goes on. Neither does the daemon's end wait for it.
 func TestBootStuck(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	e.Must("run", "-d", "--name", "well", image, "sleep", "1000")
 	took := func(what string, f func()) time.Duration {

@@ -204,6 +204,7 @@ func TestLogAttributes(t *testing.T) {
 // TestLogFollowers follow a log that rotates and is compressed under them, from its
 // beginning and from the middle, while the engine dies and comes again.
 func TestLogFollowers(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	const n = 6000
 	for _, driver := range []string{"json-file", "local"} {

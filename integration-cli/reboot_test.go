@@ -19,6 +19,7 @@ import (
 // TestReboot cuts the power under containers and starts the engine on the next boot of
 // its machine, once with what the last one left in the exec-root and once without.
 func TestReboot(t *testing.T) {
+	t.Parallel()
 	e := engine.StartMachine(t)
 	e.Load(busybox.Archive(t, busybox.Config{}, image))
 	host := filepath.Join(e.Dir, "host")

@@ -26,6 +26,7 @@ action(type="omfile" file="%[1]s/out" template="t")
 
 // TestForwardRsyslog has a real syslog server understand every format.
 func TestForwardRsyslog(t *testing.T) {
+	t.Parallel()
 	bin := need.Command(t, "rsyslogd")
 	e := start(t)
 	dir := t.TempDir()
