@@ -25,6 +25,7 @@ import (
 // for again, and in the end nothing is left.
 func TestSoakCrash(t *testing.T) {
 	e := start(t)
+	e.Must("rm", e.Must("create", image)) // makes the image's init layer, which stays
 	if !e.Place().Agree(t) {
 		return
 	}
