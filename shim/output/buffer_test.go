@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"gantry/api/logfile"
 	"gantry/api/shimwire"
@@ -81,5 +82,39 @@ func TestBufferLeave(t *testing.T) {
 	b.End()
 	if g := take(t, b.NewReader(both), nil); g.streams[1].String() != "unread" {
 		t.Errorf("got %q", g.streams[1].String())
+	}
+}
+
+// TestBufferExited: what a process leaves behind waits for no reader, up to a bound, and
+// the reader gets it all the same.
+func TestBufferExited(t *testing.T) {
+	b := NewBuffer(false)
+	slow := b.NewReader(both)
+	blocked := make(chan struct{})
+	text := bytes.Repeat([]byte("0123456789abcde\n"), 16<<10) // 256 KiB
+	go func() {
+		b.Write(logfile.Stdout, text) // as much as is in a pipe, and before it
+		close(blocked)
+	}()
+	select {
+	case <-blocked:
+		t.Error("a reader does not set the pace")
+	case <-time.After(10 * time.Millisecond):
+	}
+	b.Exited()
+	<-blocked
+	more := make(chan struct{})
+	go func() {
+		b.Write(logfile.Stdout, bytes.Repeat(text, 2))
+		close(more)
+	}()
+	select {
+	case <-more:
+		t.Error("there is no bound")
+	case <-time.After(10 * time.Millisecond):
+	}
+	go func() { <-more; b.End() }()
+	if g := take(t, slow, nil); !bytes.Equal(g.streams[1].Bytes(), bytes.Repeat(text, 3)) || g.gaps > 0 || !g.ended {
+		t.Errorf("got %d bytes, %d gaps, ended %v", g.streams[1].Len(), g.gaps, g.ended)
 	}
 }
