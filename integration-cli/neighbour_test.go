@@ -52,13 +52,21 @@ func (l *lab) daemonize(env []string, name string, args ...string) {
 // docker starts a dockerd on the lab's host and returns how its client is called.
 func (l *lab) docker() func(args ...string) string {
 	l.t.Helper()
+	return l.dockerClient(l.dockerd())
+}
+
+// dockerd starts one on the lab's host and returns its socket.
+func (l *lab) dockerd() (socket string) {
+	l.t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "gantry-docker-") // short, for sockets
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	parent := "/" + filepath.Base(dir)
 	l.t.Cleanup(func() {
-		unix.Unmount(dir+"/data", unix.MNT_DETACH) // which a dockerd that ends early leaves
+		for _, left := range []string{"/data", "/exec/netns/default"} { // by a dockerd that ends early, or had a container on the host's network
+			unix.Unmount(dir+left, unix.MNT_DETACH)
+		}
 		for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
 			left, _ := filepath.Glob(pattern + parent)
 			for _, d := range left {
@@ -69,12 +77,18 @@ func (l *lab) docker() func(args ...string) string {
 			l.t.Error(err)
 		}
 	})
-	socket := filepath.Join(dir, "docker.sock")
+	socket = filepath.Join(dir, "docker.sock")
 	l.daemonize(nil, "dockerd", "--data-root", dir+"/data", "--exec-root", dir+"/exec", "-H", "unix://"+socket, "-p", dir+"/pid",
 		"--cgroup-parent", parent, "--bip", "10.9.8.1/24", "--storage-driver", "vfs")
+	return socket
+}
+
+// dockerClient waits until the dockerd at socket answers.
+func (l *lab) dockerClient(socket string) func(args ...string) string {
+	l.t.Helper()
 	client := func(args ...string) (string, error) {
 		cmd := exec.Command("timeout", append([]string{"-k", "2", "40", need.Command(l.t, "docker")}, args...)...)
-		cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+socket, "DOCKER_CONFIG="+dir)
+		cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+socket, "DOCKER_CONFIG="+filepath.Dir(socket))
 		cmd.Stdin = strings.NewReader(string(busybox.Archive(l.t, busybox.Config{}, image)))
 		out, err := cmd.Output()
 		return strings.TrimSpace(string(out)), err
