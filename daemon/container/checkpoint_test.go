@@ -190,17 +190,17 @@ func TestCheckpointRefused(t *testing.T) {
 		down := w.make(s, "down", nil)
 		w.make(s, "brief", func(o *apicontainer.CreateOptions) { o.HostConfig.AutoRemove = true })
 		mapped := w.make(s, "mapped", nil)
-		s.entry(mapped).change(func(n *Snapshot) {
-			r := *n.Record
-			r.IDs = userns.Mapping{UIDMaps: []user.IDMap{{ParentID: 100000, Count: 65536}}}
-			n.Record = &r
-		})
 		foreign := w.make(s, "foreign", nil)
 		for _, ref := range []string{"brief", "mapped", "foreign"} {
 			if err := s.Start(ctx, ref, containertypes.StartOptions{}); err != nil {
 				t.Fatal(err)
 			}
 		}
+		s.entry(mapped).change(func(n *Snapshot) {
+			r := *n.Record
+			r.IDs = userns.Mapping{UIDMaps: []user.IDMap{{ParentID: 100000, Count: 65536}}}
+			n.Record = &r
+		})
 		rts := s.live.Load().Runtimes
 		rts["theirs"] = Runtime{Name: "io.containerd.runc.v2", Foreign: true}
 		s.entry(foreign).change(func(n *Snapshot) {
