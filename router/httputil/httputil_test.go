@@ -7,10 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/docker/docker/pkg/jsonmessage"
@@ -190,7 +193,7 @@ func TestRepoTag(t *testing.T) {
 
 func TestProgress(t *testing.T) {
 	w := httptest.NewRecorder()
-	p := httputil.NewProgressStream(w)
+	p := httputil.NewProgressStream(w, httptest.NewRequest(http.MethodPost, "/", nil))
 	if err := p.Finish(errdefs.NotFound("nope")); !errdefs.IsNotFound(err) || w.Body.Len() > 0 {
 		t.Errorf("before the first object: %v", err)
 	}
@@ -210,12 +213,57 @@ func TestProgress(t *testing.T) {
 	}
 }
 
+// TestProgressLeavesConnection: what a handler has not read of the body costs the client
+// neither the answer nor the connection.
+func TestProgressLeavesConnection(t *testing.T) {
+	var said, conns atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := httputil.NewProgressStream(w, r)
+		io.CopyN(io.Discard, r.Body, 10)
+		p.Emit(jsonmessage.JSONMessage{Status: "x"})
+		var err error
+		if r.URL.Path == "/fails" {
+			err = errors.New("no")
+		}
+		p.Finish(err)
+	}))
+	s.Config.ErrorLog = log.New(writerFunc(func(line []byte) { said.Add(1); t.Logf("%.200s", line) }), "", 0)
+	s.Config.ConnState = func(_ net.Conn, st http.ConnState) {
+		if st == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	s.Start()
+	defer s.Close()
+	for _, size := range []int{0, 10, 11, 100_000, 900_000} {
+		for _, path := range []string{"/", "/fails"} {
+			body := io.MultiReader(strings.NewReader(strings.Repeat("x", size))) // of no known length
+			resp, err := s.Client().Post(s.URL+path, "", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || !strings.HasPrefix(string(raw), `{"status":"x"}`) {
+				t.Errorf("%d: %q, %v", size, raw, err)
+			}
+		}
+	}
+	if said.Load() != 0 || conns.Load() != 1 {
+		t.Errorf("%d lines in the log, %d connections", said.Load(), conns.Load())
+	}
+}
+
+type writerFunc func(p []byte)
+
+func (f writerFunc) Write(p []byte) (int, error) { f(p); return len(p), nil }
+
 type broken struct{ *httptest.ResponseRecorder }
 
 func (broken) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
 func TestProgressTellsThatTheClientHasGone(t *testing.T) {
-	p := httputil.NewProgressStream(broken{httptest.NewRecorder()})
+	p := httputil.NewProgressStream(broken{httptest.NewRecorder()}, httptest.NewRequest(http.MethodPost, "/", nil))
 	for range 2 {
 		if err := p.Emit(jsonmessage.JSONMessage{Status: "x"}); !errors.Is(err, io.ErrClosedPipe) {
 			t.Error(err)

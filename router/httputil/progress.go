@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/docker/docker/pkg/jsonmessage"
 )
@@ -13,18 +14,38 @@ import (
 // ProgressStream answers with JSON objects, one after another, each flushed. Emit
 // satisfies api/image.Progress. It is safe for concurrent use.
 type ProgressStream struct {
+	w    http.ResponseWriter
+	body io.Reader
+
 	mu      sync.Mutex
-	w       http.ResponseWriter
 	started bool  // guarded by mu
 	broken  error // guarded by mu; the first failed write
 }
 
-// NewProgressStream returns a stream on w. Nothing is written before the first Emit.
-// The request's body may be read on while objects are written: net/http would
-// otherwise throw away what is not read yet at the first of them.
-func NewProgressStream(w http.ResponseWriter) *ProgressStream {
+// NewProgressStream returns a stream on w, the answer to r. Nothing is written before the
+// first Emit. The request's body may be read on while objects are written, until Finish:
+// net/http would otherwise throw away what is not read yet at the first of them.
+func NewProgressStream(w http.ResponseWriter, r *http.Request) *ProgressStream {
 	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 is so anyway, and cannot be told
-	return &ProgressStream{w: w}
+	return &ProgressStream{w: w, body: r.Body}
+}
+
+// What is left of a body when the work is done, as the padding of a tar, is read so far
+// and so long.
+const (
+	maxRest  = 1 << 20
+	restTime = time.Second
+)
+
+// drain reads the body to its end, since net/http, left to do so, breaks the connection
+// off afterwards: it takes its own look at the connection for somebody else's.
+func (p *ProgressStream) drain() {
+	c := http.NewResponseController(p.w)
+	if err := c.SetReadDeadline(time.Now().Add(restTime)); err != nil {
+		return // no connection
+	}
+	_, _ = io.CopyN(io.Discard, p.body, maxRest) // however it ends, there is no more to do
+	_ = c.SetReadDeadline(time.Time{})           // as above
 }
 
 // Emit writes one object; the first one commits the 200. Its error means that the
@@ -65,6 +86,7 @@ func (p *ProgressStream) write(line []byte) error {
 // error is returned, to become the status; after it, it becomes an errorDetail object.
 func (p *ProgressStream) Finish(err error) error {
 	if err != nil && !p.begun() {
+		p.drain()
 		return err
 	}
 	return p.FinishInBand(err)
@@ -73,6 +95,7 @@ func (p *ProgressStream) Finish(err error) error {
 // FinishInBand is Finish for the routes that report every error of the work inside
 // the stream.
 func (p *ProgressStream) FinishInBand(err error) error {
+	defer p.drain()
 	if err == nil {
 		if !p.begun() {
 			p.w.Header().Set("Content-Type", "application/json")

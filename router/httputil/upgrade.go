@@ -20,7 +20,7 @@ import (
 
 // patience bounds how long a stream's first bytes wait for the client to have read the
 // head of the answer.
-const patience = 500 * time.Millisecond
+const patience = time.Second
 
 // linger bounds how long Upgrade.Close waits for the client to finish reading.
 const linger = 5 * time.Second

@@ -203,7 +203,7 @@ func TestHeadComesAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(50 * time.Millisecond)
+	time.Sleep(20 * time.Millisecond)
 	got := make([]byte, 8192)
 	n, err := c.Read(got)
 	if err != nil || !bytes.HasSuffix(got[:n], []byte("\r\n\r\n")) {
