@@ -36,7 +36,7 @@ func (r *Router) pull(ctx context.Context, w http.ResponseWriter, req *http.Requ
 	if err != nil {
 		return err
 	}
-	out := httputil.NewProgressStream(w)
+	out := httputil.NewProgressStream(w, req)
 	return out.Finish(r.backend.Pull(ctx, apiimage.PullOptions{
 		Ref:      reference.FamiliarString(named),
 		All:      reference.IsNameOnly(named),
@@ -95,7 +95,7 @@ func (r *Router) importTar(ctx context.Context, w http.ResponseWriter, req *http
 	if o.Source == "-" {
 		o.Body = req.Body
 	}
-	out := httputil.NewProgressStream(w)
+	out := httputil.NewProgressStream(w, req)
 	return out.Finish(r.backend.Import(ctx, o, out.Emit))
 }
 
@@ -113,7 +113,7 @@ func (r *Router) postPush(ctx context.Context, w http.ResponseWriter, req *http.
 			return err
 		}
 	}
-	out := httputil.NewProgressStream(w)
+	out := httputil.NewProgressStream(w, req)
 	return out.Finish(r.backend.Push(ctx, reference.FamiliarString(named), platform, httputil.Auth(req), out.Emit))
 }
 
@@ -135,7 +135,7 @@ func (r *Router) postLoad(ctx context.Context, w http.ResponseWriter, req *http.
 	if err != nil {
 		return err
 	}
-	out := httputil.NewProgressStream(w)
+	out := httputil.NewProgressStream(w, req)
 	return out.FinishInBand(r.backend.Load(ctx, req.Body, platform, httputil.BoolOr(req, "quiet", true), out.Emit))
 }
 
