@@ -27,8 +27,6 @@ func newPeers(t *testing.T) (docker, gantry *peer) {
 	return docker, gantry
 }
 
-const deaf = "trap '' TERM; while :; do sleep 0.1; done"
-
 func creating(name string, more object, cmd ...string) request {
 	host := object{"NetworkMode": "bridge", "RestartPolicy": object{"Name": "no"}, "LogConfig": object{"Type": "json-file", "Config": object{"max-size": "1m"}}}
 	body := object{"Image": image, "Cmd": cmd, "HostConfig": host}

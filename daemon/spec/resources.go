@@ -30,6 +30,12 @@ func Update(r containertypes.Resources) *specs.LinuxResources {
 	}
 	r.MemorySwappiness, r.OomKillDisable = nil, nil
 	out.Memory = memory(r)
+	if r.MemorySwap == -1 { // a create has none to lift
+		if out.Memory == nil {
+			out.Memory = &specs.LinuxMemory{}
+		}
+		out.Memory.Swap = &r.MemorySwap
+	}
 	return out
 }
 

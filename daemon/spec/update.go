@@ -6,7 +6,8 @@ import (
 	"gantry/api/errdefs"
 )
 
-// MergeUpdate puts the given fields of u into h. Limits of processor time that
+// MergeUpdate puts the given fields of u into h, and into u what else a running task has
+// to be told with them. Limits of processor time that
 // contradict the ones in force, and memory above the swap limit, are Conflict.
 func MergeUpdate(h, u *containertypes.HostConfig) error {
 	if err := checkUpdate(&h.Resources, &u.Resources); err != nil {
@@ -26,6 +27,9 @@ func MergeUpdate(h, u *containertypes.HostConfig) error {
 	given(&r.CPURealtimePeriod, n.CPURealtimePeriod)
 	given(&r.CPURealtimeRuntime, n.CPURealtimeRuntime)
 	given(&r.PidsLimit, n.PidsLimit)
+	if n.MemorySwap > 0 && n.Memory == 0 { // of cgroup v2 the swap alone is limited: it takes both to tell
+		u.Memory = r.Memory
+	}
 	if u.RestartPolicy.Name == "" {
 		return nil
 	}

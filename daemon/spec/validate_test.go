@@ -14,6 +14,7 @@ import (
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 
+	"gantry/api/errdefs"
 	"gantry/daemon/host"
 	"gantry/daemon/spec"
 )
@@ -262,6 +263,7 @@ func TestMergeUpdate(t *testing.T) {
 		{name: "limits", u: containertypes.HostConfig{Resources: containertypes.Resources{Memory: 15, CPUShares: 7}}},
 		{name: "memory above swap", u: containertypes.HostConfig{Resources: containertypes.Resources{Memory: 30}}, text: "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"},
 		{name: "both", u: containertypes.HostConfig{Resources: containertypes.Resources{Memory: 30, MemorySwap: 60}}},
+		{name: "memory with swap", u: containertypes.HostConfig{Resources: containertypes.Resources{MemorySwap: 30}}},
 		{name: "nano over quota", u: containertypes.HostConfig{Resources: containertypes.Resources{NanoCPUs: 1}}, text: "Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set"},
 	}
 	for _, tt := range tests {
@@ -270,9 +272,24 @@ func TestMergeUpdate(t *testing.T) {
 		if got := ""; err != nil && err.Error() != tt.text || err == nil && tt.text != got {
 			t.Errorf("%s: %v", tt.name, err)
 		}
-		if err == nil && h.Memory != tt.u.Memory {
+		if err == nil && (h.Memory != tt.u.Memory || tt.u.Memory == 0) {
 			t.Errorf("%s: memory %d", tt.name, h.Memory)
 		}
+	}
+}
+
+// Who has no limit of memory and swap together can't limit memory alone, as with dockerd.
+func TestMergeUpdateUnlimited(t *testing.T) {
+	for _, swap := range []int64{0, -1} {
+		h := &containertypes.HostConfig{Resources: containertypes.Resources{MemorySwap: swap}}
+		u := &containertypes.HostConfig{Resources: containertypes.Resources{Memory: 64 << 20}}
+		if err := spec.MergeUpdate(h, u); !errdefs.IsConflict(err) {
+			t.Errorf("swap %d: %v", swap, err)
+		}
+	}
+	got := spec.Update(containertypes.Resources{MemorySwap: -1})
+	if got.Memory == nil || got.Memory.Swap == nil || *got.Memory.Swap != -1 {
+		t.Errorf("the swap's limit is not lifted: %+v", got.Memory)
 	}
 }
 

@@ -153,8 +153,11 @@ func (c *legacy) set(res *specs.LinuxResources, first bool) ([]Warning, error) {
 	if c.rootless && denied(err) {
 		warnings, err = append(warnings, "device rules can't be set: left out"), nil
 	}
-	if err == nil {
+	switch {
+	case err == nil && first:
 		err = apply(ss, dirOf)
+	case err == nil:
+		err = change(ss, dirOf)
 	}
 	if errors.Is(err, unix.EBUSY) {
 		err = c.explainBusy(err)

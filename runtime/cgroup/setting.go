@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -61,6 +62,40 @@ func apply(ss []setting, dirOf func(controller string) (string, bool)) error {
 		}
 	}
 	return flush()
+}
+
+// change is apply to a cgroup in use: where the kernel refuses a setting, those before it
+// are taken back.
+func change(ss []setting, dirOf func(controller string) (string, bool)) error {
+	old := present(ss, dirOf)
+	err := apply(ss, dirOf)
+	if err == nil {
+		return nil
+	}
+	if back := apply(old, dirOf); back != nil {
+		return fmt.Errorf("%w (and what had been set before stays: %w)", err, back)
+	}
+	return err
+}
+
+// present are the settings in force of what ss would set, in the order to take ss back.
+// Lists, of devices mostly, are not among them.
+func present(ss []setting, dirOf func(controller string) (string, bool)) (old []setting) {
+	for _, s := range slices.Backward(ss) {
+		dir, ok := dirOf(s.controller)
+		if !ok {
+			continue
+		}
+		if s.alt != nil && !exists(dir, s.file) {
+			s = *s.alt
+		}
+		value, err := readFile(dir, s.file)
+		if err != nil || strings.ContainsAny(value, "\n:") || strings.Contains(s.value, ":") {
+			continue
+		}
+		old = append(old, setting{controller: s.controller, file: s.file, value: value + "\n", later: true}) // a cpuset may be empty
+	}
+	return old
 }
 
 func (s setting) write(dirOf func(string) (string, bool)) error {

@@ -150,7 +150,10 @@ func (c *unified) set(res *specs.LinuxResources, first bool) ([]Warning, error) 
 			return nil, err
 		}
 	}
-	return warnings, apply(ss, c.dirOf)
+	if first {
+		return warnings, apply(ss, c.dirOf)
+	}
+	return warnings, change(ss, c.dirOf)
 }
 
 func (c *unified) state() (now v2State) {
