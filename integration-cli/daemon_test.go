@@ -2,7 +2,9 @@ package integrationcli
 
 import (
 	"os"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,6 +42,31 @@ func TestReload(t *testing.T) {
 		}
 		return false
 	})
+}
+
+// TestReloadEarly: a daemon that is told to read its file again while it comes up does so
+// when it is up.
+func TestReloadEarly(t *testing.T) {
+	e := engine.Start(t)
+	e.Terminate()
+	launched := make(chan error, 1)
+	go func() { launched <- e.TryLaunch() }()
+	var pid int
+	eventually(t, "there is a process", func() bool {
+		raw, err := os.ReadFile(e.Dir + "/pid")
+		pid, _ = strconv.Atoi(string(raw))
+		return err == nil && pid > 0
+	})
+	if err := os.WriteFile(e.Dir+"/daemon.json", []byte(`{"labels":["x=y"]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
+		t.Error(err)
+	}
+	if err := <-launched; err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the new label is shown", func() bool { return strings.Contains(e.Docker("info", "-f", "{{.Labels}}").Stdout, "x=y") })
 }
 
 // TestReloadSettings: what a reload promises holds for the next container and the next
