@@ -9,6 +9,7 @@
 package health
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -60,16 +61,21 @@ func Of(c *containertypes.Config) (Check, bool) {
 	}
 	return Check{
 		Args: args, Interval: or(h.Interval, defaultInterval), Timeout: or(h.Timeout, defaultTimeout),
-		Retries: or(max(h.Retries, 0), defaultRetries), StartPeriod: h.StartPeriod, StartInterval: or(h.StartInterval, defaultStartInterval),
+		Retries: cmp.Or(max(h.Retries, 0), defaultRetries), StartPeriod: h.StartPeriod,
+		StartInterval: or(h.StartInterval, defaultStartInterval),
 	}, true
 }
 
-func or[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
+// longest is as good as for ever, and leaves room for sums.
+const longest = 100 * 365 * 24 * time.Hour
+
+// or is d, or what stands for it where it is not said, or is shorter than a request may
+// say: an image may say anything.
+func or(d, otherwise time.Duration) time.Duration {
+	if d < containertypes.MinimumDuration {
 		return otherwise
 	}
-	return v
+	return min(d, longest)
 }
 
 // Health is a container's state of health; nil for none. It is never changed in place.

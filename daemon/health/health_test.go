@@ -2,6 +2,7 @@ package health
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -38,6 +39,29 @@ func TestDefaults(t *testing.T) {
 	want := Check{Args: []string{"x"}, Interval: 30 * time.Second, Timeout: 30 * time.Second, Retries: 3, StartInterval: 5 * time.Second}
 	if fmt.Sprint(c) != fmt.Sprint(want) {
 		t.Errorf("got %+v", c)
+	}
+}
+
+// TestOutOfBounds: an image's check does not run without a pause, and has an end.
+func TestOutOfBounds(t *testing.T) {
+	for _, d := range []time.Duration{math.MinInt64, -1, 1, time.Millisecond - 1} {
+		c, _ := Of(&containertypes.Config{Healthcheck: &containertypes.HealthConfig{
+			Test: []string{"CMD", "x"}, Interval: d, Timeout: d, StartInterval: d, StartPeriod: d, Retries: -1,
+		}})
+		if c.Interval != defaultInterval || c.Timeout != defaultTimeout || c.StartInterval != defaultStartInterval || c.Retries != defaultRetries {
+			t.Errorf("%d: %+v", d, c)
+		}
+		if w := c.Wait(nil, time.Now(), time.Now()); w < time.Second {
+			t.Errorf("%d: next check after %s", d, w)
+		}
+	}
+	c, _ := Of(&containertypes.Config{Healthcheck: &containertypes.HealthConfig{Test: []string{"CMD", "x"}, Timeout: math.MaxInt64, Interval: math.MaxInt64}})
+	if c.Timeout+time.Hour < c.Timeout || c.Interval+time.Hour < c.Interval {
+		t.Errorf("no room: %+v", c)
+	}
+	c, _ = Of(&containertypes.Config{Healthcheck: &containertypes.HealthConfig{Test: []string{"CMD", "x"}, Interval: time.Millisecond}})
+	if c.Interval != time.Millisecond {
+		t.Errorf("the shortest: %+v", c)
 	}
 }
 
