@@ -61,12 +61,23 @@ func (r *Ring) Write(s logfile.Stream, p []byte) error {
 		return nil
 	}
 	taken := len(p)
-	if room := r.max - r.size; int64(taken) > room && len(r.queue) > 0 {
+	if room := r.room(); int64(taken) > room && len(r.queue) > 0 {
 		taken = bytes.LastIndexByte(p[:max(0, room)], '\n') + 1
 	}
 	r.take(s, p[:taken])
 	r.drop(s, p[taken:])
 	return nil
+}
+
+// fewPieces may wait however small they are; each takes more than its bytes.
+const fewPieces = 64
+
+// room is how many bytes more may wait. It is called under mu.
+func (r *Ring) room() int64 {
+	if int64(len(r.queue)) >= max(fewPieces, r.max/16) {
+		return 0
+	}
+	return r.max - r.size
 }
 
 // finishDrop drops the rest of a line of which something was dropped already. It is

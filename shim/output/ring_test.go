@@ -108,3 +108,24 @@ func TestRingOpen(t *testing.T) {
 		}
 	}
 }
+
+// TestRingSmallPieces pins that what is written byte by byte has a bound too.
+func TestRingSmallPieces(t *testing.T) {
+	l := openTestLog(t, shimwire.LogURI{})
+	l.host.Warn = func(string, ...any) {}
+	r := newRing(l, 1<<20)
+	l.lane.Lock()
+	for range 1 << 18 {
+		if err := r.Write(logfile.Stdout, []byte("\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.mu.Lock()
+	n := len(r.queue)
+	r.mu.Unlock()
+	l.lane.Unlock()
+	if n > 1<<16 {
+		t.Errorf("%d pieces wait", n)
+	}
+	r.End()
+}
