@@ -171,6 +171,26 @@ func (d Draft) Discard() error {
 	return root.RemoveAll(d.Name)
 }
 
+// Sweep removes what drafts and removals that were cut off have left in a directory that
+// is the engine's own.
+func (d Dir) Sweep() error {
+	root, err := os.OpenRoot(d.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	entries, err := os.ReadDir(d.Path)
+	for _, e := range entries {
+		if e.Name()[0] == '.' {
+			err = errors.Join(err, root.RemoveAll(e.Name()))
+		}
+	}
+	return err
+}
+
 // whole are files that a dump writes at its end: CRIU's inventory.
 var whole = []string{"inventory.img"}
 

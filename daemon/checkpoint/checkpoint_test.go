@@ -81,6 +81,15 @@ func TestLife(t *testing.T) {
 	if got := below(t, d.Path); got != "c2" {
 		t.Errorf("left: %s", got)
 	}
+	if err := draft.Make(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Sweep(); err != nil {
+		t.Error(err)
+	}
+	if got := below(t, d.Path); got != "c2" {
+		t.Errorf("swept: %s", got)
+	}
 }
 
 // TestRace: of two that write the same one the later is told, and its draft can go.

@@ -213,6 +213,8 @@ func (s *Service) settleCheckpoint(ctx context.Context, e *entry, live bool) {
 	if ok || err != nil {
 		s.forgetCheckpoint(ctx, e)
 	}
+	own, _ := s.checkpoints(e.snapshot(), "", "")
+	s.report(ctx, e, "remove rests of checkpoints", own.Sweep())
 }
 
 // fromCheckpoint is the directory of the checkpoint that a start is to begin from, "" for

@@ -188,7 +188,7 @@ func TestCheckpointRefused(t *testing.T) {
 			return s.CreateCheckpoint(ctx, ref, o)
 		}
 		down := w.make(s, "down", nil)
-		w.make(s, "brief", func(o *apicontainer.CreateOptions) { o.HostConfig.AutoRemove = true })
+		brief := w.make(s, "brief", nil)
 		mapped := w.make(s, "mapped", nil)
 		foreign := w.make(s, "foreign", nil)
 		for _, ref := range []string{"brief", "mapped", "foreign"} {
@@ -199,6 +199,12 @@ func TestCheckpointRefused(t *testing.T) {
 		s.entry(mapped).change(func(n *Snapshot) {
 			r := *n.Record
 			r.IDs = userns.Mapping{UIDMaps: []user.IDMap{{ParentID: 100000, Count: 65536}}}
+			n.Record = &r
+		})
+		s.entry(brief).change(func(n *Snapshot) {
+			r, h := *n.Record, *n.Host
+			h.AutoRemove = true
+			r.Host = &h
 			n.Record = &r
 		})
 		rts := s.live.Load().Runtimes
