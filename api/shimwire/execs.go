@@ -56,7 +56,7 @@ type wireExecs struct {
 }
 
 // WriteExecs answers a request for execs, in as many frames as need be: after each the
-// client asks for the next. Arguments that fit no frame are cut off.
+// client asks for the next. What fits no frame is cut off.
 func WriteExecs(conn net.Conn, list []Exec) error {
 	for {
 		frame, rest := appendExecs(list)
@@ -82,11 +82,21 @@ func appendExecs(list []Exec) (frame []byte, rest []Exec) {
 			return append(appendHeader(nil, kindExecList, 0, len(body)), body...), list[n:]
 		}
 		if n == 1 {
-			list[0].Args = list[0].Args[:1]
-			if len(list[0].Args[0]) > MaxBody/8 {
-				list[0].Args[0] = list[0].Args[0][:MaxBody/8]
-			}
+			list[0].shorten()
 			n = 2
 		}
 	}
+}
+
+// longest is what a text may take of a frame, whatever JSON makes of its bytes, so that
+// two fit.
+const longest = MaxBody / 16
+
+// shorten cuts off what fits no frame. The texts are the list's own.
+func (e *Exec) shorten() {
+	e.Args = e.Args[:min(1, len(e.Args))]
+	for i, a := range e.Args {
+		e.Args[i] = a[:min(longest, len(a))]
+	}
+	e.Cwd = e.Cwd[:min(longest, len(e.Cwd))]
 }
