@@ -2,6 +2,10 @@ package container
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 
 	"gantry/api/errdefs"
@@ -38,6 +42,9 @@ func (s *Service) kept(id string) bool { return s.Keepers != nil && s.Keepers.Ke
 // when it returns.
 func (s *Service) openStreams(ctx context.Context, c *Snapshot, steps *undo.Stack) (task.IO, error) {
 	uri, err := s.logURI(c)
+	if err == nil {
+		err = s.makeLogDir(c)
+	}
 	if err != nil {
 		return task.IO{}, err
 	}
@@ -61,6 +68,19 @@ func (s *Service) openStreams(ctx context.Context, c *Snapshot, steps *undo.Stac
 
 func keptStreams(c *Snapshot, uri string) keeper.Streams {
 	return keeper.Streams{Output: uri, Stdin: c.Config.OpenStdin, Terminal: c.Config.Tty}
+}
+
+// makeLogDir makes the directory of a log that has one of its own. Whoever writes the log
+// makes none: it may come to that when the container has been removed.
+func (s *Service) makeLogDir(c *Snapshot) error {
+	dir := filepath.Dir(c.LogPath)
+	if c.LogPath == "" || dir == s.dir(c.ID) {
+		return nil
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make the log's directory: %w", err)
+	}
+	return nil
 }
 
 // logURI is where the init's output goes, and is served.

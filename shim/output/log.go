@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -115,9 +114,6 @@ const logFlags = os.O_WRONLY | os.O_APPEND | os.O_CREATE
 
 // open opens the current file and lists the generations.
 func (l *Log) open() (err error) {
-	if err := os.Mkdir(filepath.Dir(l.path), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
 	if l.file, err = os.OpenFile(l.path, logFlags, 0o640); err != nil {
 		return err
 	}

@@ -101,6 +101,18 @@ func entriesOf(t *testing.T, f logfile.Format, path string) (lines []string) {
 	return lines
 }
 
+// TestOpenWithoutDirectory: who comes late brings no removed container's directory back.
+func TestOpenWithoutDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "gone")
+	if l, err := OpenLog(shimwire.LogURI{Path: filepath.Join(dir, "log")}, inProcess); err == nil {
+		l.Close()
+		t.Error("opened")
+	}
+	if _, err := os.Lstat(dir); err == nil {
+		t.Error("the directory is there")
+	}
+}
+
 func TestEntries(t *testing.T) {
 	k16 := strings.Repeat("x", logfile.MaxLine)
 	for _, tc := range []struct {
