@@ -174,6 +174,14 @@ func cutSteps(t *testing.T, e *engine.Engine, from string) []cutStep {
 			has(false, "inspect", "one")(t)
 		}, ""},
 		{"update", must("update", "--restart", "on-failure:2", "two"), shows("2", "inspect", "-f", "{{.HostConfig.RestartPolicy.MaximumRetryCount}}", "two"), ""},
+		{"commit", func() {
+			file := filepath.Join(t.TempDir(), "file")
+			if err := os.WriteFile(file, []byte("copied"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			e.Must("cp", file, "two:/copied")
+			e.Must("commit", "two", "made:1")
+		}, shows("copied", "run", "--rm", "--network", "none", "made:1", "cat", "/copied"), ""},
 		{"the exit of a run, a second later", func() { e.Docker("start", "-a", "two"); time.Sleep(2 * time.Second) }, func(t *testing.T) {
 			in := inspect(t, e, "two") // failed, so its policy may have started it again since
 			if !strings.HasPrefix(in.State.StartedAt, "20") || in.State.Status == "created" {
@@ -190,7 +198,7 @@ func cutSteps(t *testing.T, e *engine.Engine, from string) []cutStep {
 				t.Error("its content is there")
 			}
 		}, ""},
-		{"rmi", must("rmi", pulled), func(t *testing.T) {
+		{"rmi", must("rmi", "made:1", pulled), func(t *testing.T) {
 			has(false, "image", "inspect", pulled)(t)
 			shows("", "images", "-aq")(t)
 		}, ""},
