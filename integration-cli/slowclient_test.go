@@ -1,6 +1,7 @@
 package integrationcli
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -130,15 +131,15 @@ func TestSlowRun(t *testing.T) {
 	t.Cleanup(func() { e.Clean(t) })
 }
 
-// unread opens a hijacked stream and reads nothing of it yet.
-func unread(t *testing.T, e *engine.Engine, path string, body string) *unreadStream {
+// unread asks for a stream and reads nothing of it yet.
+func unread(t *testing.T, e *engine.Engine, method, path, body string) *unreadStream {
 	t.Helper()
 	c, err := net.Dial("unix", e.Socket())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	req, _ := http.NewRequest("POST", "http://gantry/v1.51"+path, strings.NewReader(body))
+	req, _ := http.NewRequest(method, "http://gantry/v1.51"+path, strings.NewReader(body))
 	req.Header.Set("Content-Type", "application/json")
 	if err := req.Write(c); err != nil {
 		t.Fatal(err)
@@ -152,14 +153,14 @@ type unreadStream struct{ net.Conn }
 func (u *unreadStream) all(t *testing.T) []byte {
 	t.Helper()
 	u.SetDeadline(time.Now().Add(2 * time.Minute))
-	raw, err := io.ReadAll(u.Conn)
+	answer, err := http.ReadResponse(bufio.NewReader(u.Conn), nil)
 	if err != nil {
 		t.Error(err)
+		return nil
 	}
-	_, raw, ok := bytes.Cut(raw, []byte("\r\n\r\n"))
 	var out, errs bytes.Buffer
-	if _, err := stdcopy.StdCopy(&out, &errs, bytes.NewReader(raw)); err != nil || !ok {
-		t.Errorf("stream: %v, header found: %v", err, ok)
+	if _, err := stdcopy.StdCopy(&out, &errs, answer.Body); err != nil || answer.StatusCode != http.StatusOK {
+		t.Errorf("%s: %v", answer.Status, err)
 	}
 	return append(out.Bytes(), errs.Bytes()...)
 }
@@ -188,18 +189,19 @@ func TestSlowBesideStuck(t *testing.T) {
 	e.Must("create", "--name", "cat", "-v", path+":/noise:ro", image, "sh", "-c", "usleep 300000; cat /noise; cat /noise >&2")
 	const query = "/containers/cat/attach?stream=1&stdout=1&stderr=1"
 	before := usageOfDaemon(t, e, 1<<20)
-	late := unread(t, e, query, "")
+	late := unread(t, e, "POST", query, "")
 	stuck := make([]*unreadStream, 20)
 	for i := range stuck {
-		stuck[i] = unread(t, e, query, "")
+		stuck[i] = unread(t, e, "POST", query, "")
 	}
-	prompt := unread(t, e, query, "")
+	prompt := unread(t, e, "POST", query, "")
 	var reading sync.WaitGroup
 	reading.Go(func() { same(t, "who reads at once", prompt.all(t), twice) })
 	eventually(t, "all wait for the start", func() bool { return strings.Count(actions(t, e, "cat"), "attach") == len(stuck)+2 })
 	for range 2 {
 		e.Must("start", "cat")
 		shim := shimOf(t, e, "cat")
+		stuck = append(stuck, unread(t, e, "GET", "/containers/cat/logs?follow=1&stdout=1", ""))
 		if code := e.Must("wait", "cat"); code != "0" {
 			t.Errorf("exit code %s", code)
 		}
@@ -233,7 +235,7 @@ func TestSlowExec(t *testing.T) {
 		var late []*unreadStream
 		for range 3 {
 			x := newExec(t, e, "cat", object{"AttachStdout": true, "AttachStderr": true, "Cmd": []string{"cat", "/noise"}})
-			late = append(late, unread(t, e, "/exec/"+x+"/start", `{"Detach":false}`))
+			late = append(late, unread(t, e, "POST", "/exec/"+x+"/start", `{"Detach":false}`))
 			eventually(t, "the exec ends", func() bool { in := inspectExec(t, e, x); return in.ExitCode != nil && *in.ExitCode == 0 })
 		}
 		e.Must("rm", "-f", "cat")
@@ -252,13 +254,17 @@ func TestSlowReplay(t *testing.T) {
 	path, data := noise(t, 3<<20)
 	e.Must("run", "-d", "--name", "cat", "-v", path+":/noise:ro", image, "sh", "-c", "cat /noise; echo; echo half >&2; until [ -e /go ]; do usleep 50000; done; cat /noise")
 	eventually(t, "the first half is in the log", func() bool { return strings.Contains(e.Docker("logs", "cat").Stderr, "half") })
-	late := unread(t, e, "/containers/cat/attach?stream=1&logs=1&stdout=1", "")
-	eventually(t, "it has begun", func() bool { return opened(e, "-json.log") > 0 })
+	late := unread(t, e, "POST", "/containers/cat/attach?stream=1&logs=1&stdout=1", "")
+	follower := unread(t, e, "GET", "/containers/cat/logs?follow=1&stdout=1", "")
+	eventually(t, "both have begun", func() bool { return opened(e, "-json.log") > 1 })
 	e.Must("exec", "cat", "touch", "/go")
 	e.Must("wait", "cat")
-	e.Must("rm", "cat")
+	e.Must("start", "cat") // and of this they get nothing
+	e.Must("rm", "-f", "cat")
 	want := append(append(append([]byte(nil), data...), '\n'), data...)
 	same(t, "replay and what followed", late.all(t), want)
+	same(t, "log that is followed", follower.all(t), want)
+	eventually(t, "no file stays open", func() bool { return opened(e, "-json.log")+deleted(e) == 0 })
 	e.Clean(t)
 }
 
@@ -272,7 +278,7 @@ func TestSlowForeign(t *testing.T) {
 		want []byte
 	}{"json-file": {path, data}, "none": {few, little}} {
 		e.Must("create", "--rm", "--name", "cat", "--log-driver", driver, "-v", c.path+":/noise:ro", image, "sh", "-c", "usleep 500000; exec cat /noise")
-		late := unread(t, e, "/containers/cat/attach?stream=1&stdout=1&stderr=1", "")
+		late := unread(t, e, "POST", "/containers/cat/attach?stream=1&stdout=1&stderr=1", "")
 		eventually(t, "it waits for the start", func() bool { return strings.Contains(actions(t, e, "cat"), "attach") })
 		e.Must("start", "cat")
 		keeper := keeperOf(t, inspect(t, e, "cat").ID)

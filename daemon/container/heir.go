@@ -18,6 +18,8 @@ type heir struct {
 	left bool         // the client has
 	came bool         // the inheritance has, before there was a connection
 	rest *logger.Rest // it, nil where there is nothing
+
+	gone chan struct{} // if any, closed with came; constant
 }
 
 // join notes a client of the run that is there or about to be. It is called under mu.
@@ -86,6 +88,27 @@ func (e *entry) remains(h *heir, from *logfile.Position) (p stream.Process, came
 	return stream.Remains(rest, *from), came
 }
 
+// follow notes a follower of the log of the run that is there, if there is one, until
+// stop is called.
+func (e *entry) follow(src *logger.Source) (stop func()) {
+	h := &heir{gone: make(chan struct{})}
+	there := false
+	e.locked(func() {
+		if there = e.run != nil; there {
+			e.join(h)
+		}
+	})
+	if !there {
+		return func() {}
+	}
+	src.Gone = h.gone
+	src.Rest = func() (rest *logger.Rest) {
+		e.locked(func() { rest, h.rest = h.rest, nil })
+		return rest
+	}
+	return func() { e.disown(h) }
+}
+
 func (e *entry) family() (all []*heir) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -133,6 +156,9 @@ func (e *entry) bequeath(h *heir) (err error) {
 		}
 	})
 	closeRest(rest)
+	if h.gone != nil {
+		close(h.gone)
+	}
 	if tail == nil {
 		return err
 	}

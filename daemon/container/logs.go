@@ -37,6 +37,9 @@ func (s *Service) Logs(ctx context.Context, ref string, o apicontainer.LogsOptio
 	if c.Status.HasTask() {
 		src.Socket = s.socket(e.id)
 	}
+	if read.Follow && src.Socket != "" {
+		defer e.follow(&src)()
+	}
 	stdout, stderr, err := o.Open(c.Config.Tty)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -71,7 +72,7 @@ func follow(ctx context.Context, src Source, until time.Time, pos logfile.Positi
 	}
 	whole, err := listen(ctx, src, pos, take, out.flush, nil)
 	if err == nil && !whole {
-		_, err = readOn(ctx, src, pos, take, nil)
+		err = readRest(ctx, src, pos, take)
 	}
 	switch {
 	case errors.Is(err, errStop):
@@ -82,10 +83,40 @@ func follow(ctx context.Context, src Source, until time.Time, pos logfile.Positi
 	return err
 }
 
+// gone says whether who serves the socket has gone.
+func (s Source) gone() bool {
+	select {
+	case <-s.Gone: // never where there is none
+		return true
+	default:
+		return false
+	}
+}
+
+// readRest gives what the shim has not told of the run that was followed. The files of
+// the path are its as long as it has not been said that the shim goes.
+func readRest(ctx context.Context, src Source, pos logfile.Position, take each) error {
+	rest, err := OpenRest(src, pos)
+	if src.gone() {
+		if rest != nil {
+			rest.Close()
+		}
+		rest, err = src.Rest(), nil
+	}
+	if err != nil || rest == nil {
+		return err
+	}
+	defer rest.Close()
+	return rest.each(ctx, pos, take)
+}
+
 // listen follows the shim's stream from pos on; settle is called when there is nothing
 // more at the moment, gap, which may be nil, when something has gone. It says whether it
 // has come to the end of the output; what it has not told then is in the files.
 func listen(ctx context.Context, src Source, pos logfile.Position, take each, settle func() error, gap func(shimwire.Frame)) (whole bool, err error) {
+	if src.gone() {
+		return false, nil // another may serve there now
+	}
 	conn, err := shimwire.Dial(ctx, src.Socket, shimwire.Hello{Stdout: true, Stderr: true, From: &pos, Lines: true})
 	if err != nil {
 		if errdefs.IsNotFound(err) || errors.Is(err, errdefs.ErrUnavailable) {
@@ -96,6 +127,17 @@ func listen(ctx context.Context, src Source, pos logfile.Position, take each, se
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
+	if src.Gone != nil {
+		over := make(chan struct{})
+		defer close(over)
+		go func() { // ends with this function
+			select {
+			case <-src.Gone:
+				conn.Close() // it waits for nobody
+			case <-over:
+			}
+		}()
+	}
 	err = copyEntries(conn, attrsOf(src), take, settle, gap)
 	switch {
 	case ctx.Err() != nil:
@@ -130,7 +172,7 @@ func copyEntries(conn *shimwire.Conn, attrs []byte, take each, settle func() err
 		switch {
 		case errors.Is(err, io.EOF) || (err == nil && f.Kind == shimwire.End):
 			return settle()
-		case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.ECONNRESET):
+		case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.ECONNRESET), errors.Is(err, net.ErrClosed):
 			return errHungUp
 		case err != nil:
 			return err

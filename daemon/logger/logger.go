@@ -24,6 +24,10 @@ type Source struct {
 	Format logfile.Format
 	// Socket is the container's stream socket while it runs, to follow; else "".
 	Socket string
+	// Gone, if any, is closed when who serves the socket goes; from then on Rest gives
+	// what the run has left, once, and what has been written later is not followed.
+	Gone <-chan struct{}
+	Rest func() *Rest
 	// Attrs are the log's attributes, for Details in what is followed.
 	Attrs map[string]string
 }

@@ -1,6 +1,7 @@
 package logger
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -108,6 +109,27 @@ func (r *Rest) Read() (shimwire.Frame, error) {
 	}
 	r.ended = true
 	return shimwire.Frame{Kind: shimwire.End}, nil
+}
+
+// each gives the entries after pos.
+func (r *Rest) each(ctx context.Context, pos logfile.Position, take each) error {
+	r.From(pos)
+	for {
+		err := r.next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			r.taken = false
+			err = take(&r.entry, position(r.files[0].File, r.dec.Offset()))
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // next decodes an entry, unless one is still to be given.
