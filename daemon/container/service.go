@@ -39,6 +39,7 @@ type Service struct {
 	index    *name.Index
 	log      *slog.Logger
 	stats    *stats.Collector
+	host     stats.Machine
 	sources  *source.Store
 	forwards *forward.Service
 

@@ -98,7 +98,7 @@ func (s *Service) sample(ctx context.Context, id string) (*containertypes.StatsR
 		return nil, err
 	}
 	r.Name, r.ID, r.Read = "/"+c.Name, id, time.Now()
-	if r.CPUStats.SystemUsage, r.CPUStats.OnlineCPUs, err = stats.SystemCPU(); err != nil {
+	if r.CPUStats.SystemUsage, r.CPUStats.OnlineCPUs, err = s.host.CPU(); err != nil {
 		return nil, err
 	}
 	if !c.Config.NetworkDisabled && s.hasInterfaces(c) {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	statsv1 "github.com/containerd/cgroups/v3/cgroup1/stats"
 	statsv2 "github.com/containerd/cgroups/v3/cgroup2/stats"
@@ -59,8 +60,13 @@ func TestParse(t *testing.T) {
 	if _, err := Network(os.Getpid()); err != nil {
 		t.Error(err)
 	}
-	if nanos, online, err := SystemCPU(); err != nil || nanos == 0 || online == 0 {
+	var m Machine
+	if nanos, online, err := m.CPU(); err != nil || nanos == 0 || online == 0 {
 		t.Errorf("%d %d %v", nanos, online, err)
+	}
+	m.nanos, m.at = 1, time.Now().Add(-lookFor)
+	if nanos, _, err := m.CPU(); err != nil || nanos == 1 {
+		t.Errorf("an old look is taken for a new one: %d %v", nanos, err)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -84,6 +86,44 @@ func (r *statReader) text(controller, file string) string {
 		return ""
 	}
 	return s
+}
+
+// rare is text of a file that this kernel may not make in any cgroup.
+func (r *statReader) rare(controller, file string) string {
+	if lacking.has(file) {
+		return ""
+	}
+	s := r.text(controller, file)
+	if s == "" && !r.has(controller, file) && r.has(controller, "cgroup.procs") {
+		lacking.add(file)
+	}
+	return s
+}
+
+// lacking are the files that this kernel has been found not to make: there are many names
+// for the same counters, and looking for one costs as much as reading another. A module
+// may bring them later, so they are looked for again after a while.
+var lacking = absentFiles{since: map[string]time.Time{}}
+
+type absentFiles struct {
+	mu    sync.Mutex
+	since map[string]time.Time // guarded by mu
+}
+
+// lookAgain is how long a file is taken for one that is not there.
+const lookAgain = time.Minute
+
+func (a *absentFiles) has(file string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at, ok := a.since[file]
+	return ok && time.Since(at) < lookAgain
+}
+
+func (a *absentFiles) add(file string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.since[file] = time.Now()
 }
 
 func (r *statReader) uint(controller, file string) uint64 {

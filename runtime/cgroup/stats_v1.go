@@ -95,7 +95,7 @@ func blkioV1(r *statReader) *BlkIO {
 	}
 	first := func(counter string) []BlkIOEntry {
 		for _, by := range []string{"bfq.", "", "throttle."} {
-			if es := blkioEntries(r.text("blkio", "blkio."+by+counter+"_recursive")); len(es) > 0 {
+			if es := blkioEntries(r.rare("blkio", "blkio."+by+counter+"_recursive")); len(es) > 0 {
 				return es
 			}
 		}
