@@ -1,6 +1,7 @@
 package integrationcli
 
 import (
+	"encoding/json"
 	"net"
 	"testing"
 
@@ -22,9 +23,14 @@ func TestTranscripts(t *testing.T) {
 	e.Must("create", "--name", "never", image, "true")
 	e.Must("create", "-i", "--name", "once", image, "cat")
 	e.Must("start", "once")
+	_, made := do(t, e, "POST", "/containers/up/exec", `{"Cmd":["sh","-c","cat; exit 3"],"AttachStdin":true,"AttachStdout":true}`)
+	var exec struct{ ID string }
+	if err := json.Unmarshal([]byte(made), &exec); err != nil {
+		t.Fatal(err, made)
+	}
 	dial := func() (net.Conn, error) { return net.Dial("unix", e.Socket()) }
 	transcript.Run(t, dial, "testdata/*.txt", transcript.Names{
-		"up": up, "down": down, "frozen": frozen, "term": term, "image": e.Must("inspect", "-f", "{{.Id}}", image),
+		"up": up, "down": down, "frozen": frozen, "term": term, "exec": exec.ID, "image": e.Must("inspect", "-f", "{{.Id}}", image),
 		"bridge": e.Must("network", "inspect", "-f", "{{.Id}}", "bridge"),
 	})
 	if s := status(e, "up") + status(e, "down") + status(e, "frozen"); s != "runningexitedpaused" {

@@ -6,11 +6,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"gantry/internal/testutil/transcript"
 	"gantry/router/build"
 	"gantry/router/container"
 	"gantry/router/debug"
@@ -66,6 +68,36 @@ func TestOtherMethods(t *testing.T) {
 					t.Errorf("%s %s%s: routed %v, want %v", method, prefix, path, got, want)
 				}
 			}
+		}
+	}
+}
+
+// TestEveryRowIsAsked holds the transcripts of a live engine to all operations on
+// containers, execs and the system as a whole.
+func TestEveryRowIsAsked(t *testing.T) {
+	mine := regexp.MustCompile(`^[A-Z]+ /(containers|exec|commit|events|system|version|auth|_ping)\b`)
+	files, err := filepath.Glob("../integration-cli/testdata/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked []string
+	for _, file := range files {
+		exchanges, err := transcript.Read(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range exchanges {
+			line, _, _ := strings.Cut(e.Request, "\n")
+			path, _, _ := strings.Cut(line, "?")
+			asked = append(asked, regexp.MustCompile(`/v[0-9.]+/`).ReplaceAllString(path, "/"))
+		}
+	}
+	for _, row := range operations(t) {
+		if !mine.MatchString(row) {
+			continue
+		}
+		if is := regexp.MustCompile("^" + variable.ReplaceAllString(row, "[^/]+") + "$"); !slices.ContainsFunc(asked, is.MatchString) {
+			t.Errorf("no transcript asks for %s", row)
 		}
 	}
 }

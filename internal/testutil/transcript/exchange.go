@@ -24,6 +24,7 @@ type exchange struct {
 	request []string // without "> "
 	sends   []string // without ">> "
 	told    []string // the answer as it stands in the file
+	shaped  bool     // see shape
 }
 
 // requestLine begins an exchange, whether or not the one before has been answered yet.
@@ -31,9 +32,12 @@ var requestLine = regexp.MustCompile(`^> [A-Z]+ [/*]`)
 
 func parse(text string) (out []exchange, tail string, err error) {
 	var e exchange
-	answered := false
+	answered, shapes := false, false
 	flush := func() {
-		if len(e.request) > 0 {
+		if len(e.before) > 0 { // what it says holds for the exchanges that follow closely
+			shapes = slices.Contains(e.before, shaped+"\n")
+		}
+		if e.shaped = shapes; len(e.request) > 0 {
 			out = append(out, e)
 		}
 		e, answered = exchange{}, false
@@ -117,6 +121,9 @@ func (e exchange) perform(dial Dial, names Names) (answer, error) {
 		a.raw, err = e.stream(conn, br, res)
 	} else {
 		err = a.readBody(res)
+	}
+	if e.shaped {
+		a.lines = shape(a.lines)
 	}
 	names.hide(a.lines)
 	return a, err

@@ -17,6 +17,7 @@
 //	>> EOF                                    half close
 //	<< "\x01\x00\x00\x00\x00\x00\x00\x02ok"   bytes received: a line per frame, or all at once
 //
+// Under a comment "# shape" the values in JSON answers are shown by their types alone.
 // go test -update rewrites the answers.
 package transcript
 
