@@ -11,6 +11,7 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/api/undo"
+	"gantry/daemon/mountpoint"
 	"gantry/daemon/spec"
 )
 
@@ -21,7 +22,7 @@ func (s *Service) shmPath(id string) string { return filepath.Join(s.dir(id), "s
 
 // shareShm binds /dev/shm where it is not the container's own alone.
 func (s *Service) shareShm(c *Snapshot, in *spec.Input, steps *undo.Stack) error {
-	if mountedAt(c.Mounts, "/dev/shm") {
+	if mountpoint.At(c.Mounts, "/dev/shm") {
 		return nil
 	}
 	source, err := s.shmSource(c, steps)
