@@ -3,6 +3,7 @@ package integrationcli
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,8 @@ func TestDeadMount(t *testing.T) {
 	for _, args := range [][]string{
 		{"ps"}, {"inspect", "sleeper"}, {"inspect", "mounted"}, {"logs", "sleeper"}, {"exec", "mounted", "true"}, {"top", "sleeper"},
 		{"stats", "--no-stream"}, {"system", "df", "-v"}, {"volume", "ls"}, {"volume", "inspect", "vol"}, {"info"},
+		{"diff", "mounted"}, {"export", "-o", filepath.Join(t.TempDir(), "tar"), "mounted"}, {"commit", "mounted", "made:1"}, {"commit", "sleeper", "made:2"},
+		{"rename", "mounted", "other"}, {"rename", "other", "mounted"}, {"update", "--restart", "no", "mounted"},
 	} {
 		if r := within(t, e, 15*time.Second, args...); r.Code != 0 {
 			t.Errorf("docker %v: %s", args, r.Stderr)
@@ -50,6 +53,9 @@ func TestDeadMount(t *testing.T) {
 	sick := [][]string{
 		{"run", "-d", "-v", m.Dir + ":/mnt", image, "true"},
 		{"run", "-d", "--mount", "type=bind,src=" + m.Dir + "/dir,dst=/mnt", image, "true"},
+		{"run", "-d", "--name", "part", "--mount", "type=volume,src=vol,dst=/mnt,volume-subpath=dir", image, "true"},
+		{"run", "-d", "--log-driver", "syslog", "--log-opt", "syslog-address=unix://" + m.Dir + "/dir/socket", image, "true"},
+		{"cp", "mounted:/mnt/file", "-"}, {"cp", "deadmount_test.go", "later:/mnt"},
 		{"start", "later"}, {"start", "volume"}, {"rm", "-f", "sleeper"},
 	}
 	lanes(t, len(sick), func(i int) error {
@@ -68,7 +74,8 @@ func TestDeadMount(t *testing.T) {
 	e.Must("exec", "mounted", "true")
 	m.Abort()
 	eventually(t, "the sleeper has died of its kill", func() bool { return status(e, "sleeper") == "exited" })
-	e.Must("rm", "-fv", "sleeper", "mounted", "later", "volume")
+	e.Must("rm", "-fv", "sleeper", "mounted", "later", "volume", "part")
 	e.Must("volume", "rm", "vol")
+	e.Must("rmi", "made:1", "made:2")
 	e.Clean(t)
 }

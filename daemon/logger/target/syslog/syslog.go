@@ -11,17 +11,20 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/docker/go-connections/tlsconfig"
 
 	"gantry/api/logfile"
+	"gantry/daemon/hostpath"
 	"gantry/daemon/logger/target"
 	"gantry/daemon/logger/target/link"
 )
@@ -50,7 +53,10 @@ func present(network, address string) error {
 	if network != "unix" && network != "unixgram" {
 		return nil
 	}
-	_, err := os.Stat(address)
+	there, err := hostpath.Exists(context.Background(), address) // bounded by itself
+	if err == nil && !there {
+		err = &fs.PathError{Op: "stat", Path: address, Err: syscall.ENOENT}
+	}
 	return err
 }
 
