@@ -118,6 +118,8 @@ var acts = map[string]act{
 	"shim/":                                 (*site).live,
 	"shim/boot.delete.":                     (*site).orphan,
 	"shim/process.probe.":                   (*site).liveChecked,
+	"daemon/container.checkpoint.":          (*site).liveDumped,
+	"shim/process.restore.":                 (*site).liveDumped,
 }
 
 // befores leave something for the next start to put right: by that their points are
@@ -128,6 +130,9 @@ var befores = map[string]act{
 	"libctr/task.reload.":       (*site).lose,
 
 	"daemon/network/netns.create-owned.": (*site).remap,
+
+	"daemon/container.checkpoint.": (*site).dump,
+	"shim/process.restore.":        (*site).dump,
 }
 
 func actOf(acts map[string]act, point string) act {
@@ -144,6 +149,7 @@ func actOf(acts map[string]act, point string) act {
 type site struct {
 	e    *engine.Engine
 	reg  *registrytest.Registry
+	grun string
 	base leak.State // what is there when nothing is
 	said said
 }
@@ -159,7 +165,7 @@ type said struct {
 
 func newSite(t *testing.T, reg *registrytest.Registry) *site {
 	t.Helper()
-	s := &site{e: start(t), reg: reg}
+	s := &site{e: start(t), reg: reg, grun: engine.Binary(t, "grun")}
 	s.e.Must("create", "--name", "first", image, "true") // makes the image's init layer, which stays
 	s.e.Must("rm", "first")
 	if !s.e.Place().Agree(t) {

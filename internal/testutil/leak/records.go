@@ -28,6 +28,10 @@ import (
 // ForeignRuntime is a runtime whose shim is another's, and keeps its state elsewhere.
 const ForeignRuntime = "foreign"
 
+// ProgramRuntime is an OCI runtime's program under our own shim, which mounts the root for
+// it on the host.
+const ProgramRuntime = "program"
+
 // Place is an engine: where it keeps its things, and where its records can be asked for.
 type Place struct {
 	Dir, Bridge string
@@ -150,6 +154,9 @@ func (p Place) recorded(ctx context.Context, core *client.Client) (out []string,
 		}
 		out = append(out, fmt.Sprintf("process %d", c.State.Pid))
 		out = append(out, limited(c.ID, c.HostConfig.Resources)...)
+		if c.HostConfig.Runtime == ProgramRuntime {
+			out = append(out, "mount "+p.path(coreState, "moby", c.ID, "rootfs"))
+		}
 		if c.HostConfig.Runtime == ForeignRuntime {
 			out = append(out, "keeper "+c.ID, "fifos "+c.ID, "mount "+p.path(coreState, "moby", c.ID, "rootfs"))
 		} else {
