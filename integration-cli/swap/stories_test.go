@@ -32,7 +32,9 @@ var runs = []story{
 	{name: "inside", script: `run --rm $I sh -c 'umask; cat /proc/self/oom_score_adj; grep -v "Max processes\|Max open\|Max core\|Max pending" /proc/self/limits; cat /proc/self/personality; ls -l /proc/self/fd | grep -c " [3-9] ->"; cat /proc/1/comm; ls -la /dev | awk "{print \$1, \$3, \$4, \$NF}" | grep -v kcore | sort'`, not: []string{"crun"}},
 	{name: "mounts", script: `run --rm $I cat /proc/mounts | grep -v " overlay \| /proc/[a-z_]* \(dev\)\?tmpfs \| /sys/fs/cgroup " | sed 's/,size=4k,nr_inodes=1//' | awk '{print $2, $3, $4}' | sort`, not: []string{"crun"}},
 	{name: "masked", long: true, script: `run --rm $I sh -c 'for f in /proc/kcore /proc/keys /proc/timer_list /proc/sysrq-trigger /proc/acpi /sys/firmware /proc/scsi; do [ -e $f ] && { ls -ld $f | cut -c1-10; wc -c <$f 2>&1 | tail -1; echo x 2>/dev/null >$f || echo no; }; done'`},
-	{name: "out of memory", script: `run -d --name $N --memory 12m --memory-swap 12m $I sh -c 'tail /dev/zero' >/dev/null; d wait $N; d inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' $N; d rm $N >/dev/null`, want: "137\ntrue 137", not: []string{"podman"}},
+	// Whoever looks out for it does so after the start, and tells of it beside the end.
+	{name: "out of memory", script: `run -d --name $N --memory 12m --memory-swap 12m -v $T:/t $I sh -c 'until [ -e /t/go ]; do sleep .05; done; tail /dev/zero; r=$?; sleep 1; exit $r' >/dev/null
+		touch $T/go; d wait $N; d inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' $N; d rm $N >/dev/null`, want: "137\ntrue 137", not: []string{"podman"}},
 	{name: "small memory", long: true, script: `for i in 1 2 3; do run --rm --memory 6m $I echo $i; done`, want: "1\n2\n3", not: []string{"runc"}},
 }
 
