@@ -89,7 +89,7 @@ func probe(addresses ...[2]string) *prober {
 
 func (p *prober) lane(a [2]string, keep bool) {
 	var conn net.Conn
-	pause := 5 * time.Millisecond
+	pause := time.Duration(scale(5, 10)) * time.Millisecond
 	if !keep && a[0] == "udp" { // whoever relays remembers each client for a while
 		pause *= 5
 	}

@@ -12,14 +12,15 @@ import (
 )
 
 // TestQuickBesideSick asks for everything that shows something, again and again, with
-// 300 containers of which one's shim is stopped, one's process sleeps on a dead mount
-// and one's start never ends, while others live and die.
+// many containers, at full length 300, of which one's shim is stopped, one's process
+// sleeps on a dead mount and one's start never ends, while others live and die.
 func TestQuickBesideSick(t *testing.T) {
 	path, pids := stuckRuntime(t)
 	e := start(t, "--add-runtime", "stuck="+path)
 	m := deadmount.New(t)
+	many := scale(300, 80)
 	lanes(t, 4, func(lane int) error {
-		for i := lane; i < 300; i += 4 {
+		for i := lane; i < many; i += 4 {
 			if _, err := want(e, 201, "POST", fmt.Sprintf("/containers/create?name=c%d", i), sleeper("none")); err != nil {
 				return err
 			}
@@ -43,7 +44,7 @@ func TestQuickBesideSick(t *testing.T) {
 	go func() { lives <- life(e, over) }()
 	bound := time.Duration(scale(50, 1000)) * time.Millisecond
 	for _, path := range []string{
-		"/containers/json", "/containers/json?all=1", "/containers/c0/json", "/containers/c299/json",
+		"/containers/json", "/containers/json?all=1", "/containers/c0/json", fmt.Sprintf("/containers/c%d/json", many-1),
 		"/containers/frozen/json", "/containers/asleep/json", "/containers/begun/json",
 		"/info", "/version", "/_ping", "/images/json", "/system/df", "/networks", "/volumes",
 		"/events?since=1&until=2", "/containers/c1/stats?stream=0&one-shot=1", "/containers/c1/logs?stdout=1",

@@ -14,6 +14,7 @@ import (
 // TestWithoutLiveRestore tells a daemon to end that takes its containers along: each
 // gets its own signal and time, all at once, and policies are for the next daemon.
 func TestWithoutLiveRestore(t *testing.T) {
+	t.Parallel()
 	e := start(t, "--live-restore=false", "--shutdown-timeout", "1")
 	const deaf = "trap '' TERM; echo up; while :; do usleep 50000; done"
 	for _, c := range []struct {

@@ -10,6 +10,7 @@ import (
 // TestStuckShim stops a shim as a signal does: whatever does not need it answers
 // meanwhile, what does fails in bounded time, and all is well when it goes on.
 func TestStuckShim(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	e.Must("run", "-d", "--name", "stuck", image, "sleep", "1000")
 	e.Must("run", "-d", "--name", "well", image, "sleep", "1000")
@@ -44,6 +45,7 @@ func TestStuckShim(t *testing.T) {
 
 // TestDeadShim kills a shim: its container's end is noticed, and cleaned up after.
 func TestDeadShim(t *testing.T) {
+	t.Parallel()
 	e := start(t)
 	e.Must("run", "-d", "--name", "c1", "-p", "80", "-v", "/data", image, "sleep", "1000")
 	p := port(t, e, "c1", "80/tcp")
