@@ -44,23 +44,11 @@ func (d *Daemon) makeMetrics(c *config.Config) error {
 		Version: version.Version, Commit: version.Commit, Architecture: m.Architecture, Driver: c.StorageDriver,
 		Kernel: m.Kernel, OS: m.OS, OSType: m.OSType, OSVersion: m.OSVersion, ID: id,
 		CPUs: d.Host.NumCPU, Memory: uint64(d.Host.MemoryTotal),
-	}, metrics.Sources{Containers: d.countContainers, Events: d.Events.Published, Subscribers: d.Events.Listeners})
+	}, metrics.Sources{
+		Containers: func() (running, paused, stopped int) { return d.Containers.Count() }, // they are made later
+		Events:     d.Events.Published, Subscribers: d.Events.Listeners,
+	})
 	return nil
-}
-
-func (d *Daemon) countContainers() (running, paused, stopped int) {
-	list, _ := d.Containers.List(context.Background(), containertypes.ListOptions{All: true}) // fails for bad filters
-	for _, c := range list {
-		switch c.State {
-		case containertypes.StateRunning, containertypes.StateRestarting:
-			running++
-		case containertypes.StatePaused:
-			paused++
-		default:
-			stopped++
-		}
-	}
-	return running, paused, stopped
 }
 
 // timedNetworks are the networks, with the time that allocation and release take noted.

@@ -66,7 +66,7 @@ func (s *Service) Info(ctx context.Context) (*systemtypes.Info, error) {
 		CDISpecDirs:        append([]string{}, c.CDISpecDirs...),
 		DiscoveredDevices:  []systemtypes.DeviceInfo{},
 	}
-	s.fillContainers(ctx, info)
+	s.fillContainers(info)
 	fillHost(info, c.Host)
 	fillOptional(info, c)
 	info.Warnings = warnings(c, info)
@@ -79,22 +79,10 @@ func (s *Service) Info(ctx context.Context) (*systemtypes.Info, error) {
 	return info, nil
 }
 
-func (s *Service) fillContainers(ctx context.Context, info *systemtypes.Info) {
-	list, err := s.deps.Containers.List(ctx, containertypes.ListOptions{All: true})
-	if err != nil {
-		s.log.WarnContext(ctx, "count containers", "err", err)
-	}
-	for _, c := range list {
-		switch c.State {
-		case containertypes.StateRunning, containertypes.StateRestarting:
-			info.ContainersRunning++
-		case containertypes.StatePaused:
-			info.ContainersPaused++
-		default:
-			info.ContainersStopped++
-		}
-	}
-	info.Containers = len(list)
+func (s *Service) fillContainers(info *systemtypes.Info) {
+	running, paused, stopped := s.deps.Containers.Count()
+	info.ContainersRunning, info.ContainersPaused, info.ContainersStopped = running, paused, stopped
+	info.Containers = running + paused + stopped
 }
 
 func (s *Service) countImages(ctx context.Context) int {

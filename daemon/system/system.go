@@ -110,6 +110,7 @@ type Devices interface {
 // Containers lists containers; daemon/container.Service does.
 type Containers interface {
 	List(ctx context.Context, o containertypes.ListOptions) ([]containertypes.Summary, error)
+	Count() (running, paused, stopped int)
 }
 
 // Images lists images; daemon/image.Service does.

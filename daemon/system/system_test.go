@@ -33,6 +33,8 @@ func (f containers) List(ctx context.Context, o containertypes.ListOptions) ([]c
 	return f(ctx, o)
 }
 
+func (f containers) Count() (running, paused, stopped int) { return 2, 1, 3 }
+
 type images func() []*imagetypes.Summary
 
 func (f images) List(context.Context, imagetypes.ListOptions) ([]*imagetypes.Summary, error) {
