@@ -18,7 +18,7 @@ func TestCount(t *testing.T) {
 		}
 		count("0 0 0")
 		var ids []string
-		for _, name := range []string{"a", "b", "c"} {
+		for _, name := range []string{"one", "two", "three"} {
 			ids = append(ids, w.make(s, name, nil))
 		}
 		count("0 0 3")
