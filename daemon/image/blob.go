@@ -65,7 +65,9 @@ func (s *Service) writeBlob(ctx context.Context, desc ocispec.Descriptor, p []by
 		return err
 	}
 	defer unlock() // the ingest is one, two pulls may want the same document
-	if err := s.copyBlob(ctx, "image-"+desc.Digest.String(), desc, bytes.NewReader(p), labels); err != nil {
+	ref := oncePrefix + "image-" + desc.Digest.String()
+	if err := s.copyBlob(ctx, ref, desc, bytes.NewReader(p), labels); err != nil {
+		s.abort(ctx, ref)
 		return fmt.Errorf("write blob %s: %w", desc.Digest, err)
 	}
 	return nil
