@@ -47,8 +47,14 @@ func (o CheckpointOptions) Args() []string {
 }
 
 // Checkpoint writes the container's processes to files. The end of one that is not
-// to go on is told like any other.
+// to go on is told like any other. Probes, which are no descendants of the init, wait.
 func (t *Task) Checkpoint(ctx context.Context, o CheckpointOptions) error {
+	select {
+	case t.probing <- struct{}{}:
+		defer func() { <-t.probing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := t.init.enter(ctx); err != nil {
 		return err
 	}
