@@ -184,13 +184,13 @@ func opened(e *engine.Engine, suffix string) (n int) {
 // nothing is kept when they have gone.
 func TestSlowBesideStuck(t *testing.T) {
 	e := start(t)
-	path, data := noise(t, 3<<20)
+	path, data := noise(t, 1<<20)
 	twice := append(append([]byte(nil), data...), data...)
 	e.Must("create", "--name", "cat", "-v", path+":/noise:ro", image, "sh", "-c", "usleep 300000; cat /noise; cat /noise >&2")
 	const query = "/containers/cat/attach?stream=1&stdout=1&stderr=1"
 	before := usageOfDaemon(t, e, 1<<20)
 	late := unread(t, e, "POST", query, "")
-	stuck := make([]*unreadStream, 20)
+	stuck := make([]*unreadStream, 8)
 	for i := range stuck {
 		stuck[i] = unread(t, e, "POST", query, "")
 	}
@@ -251,7 +251,7 @@ func TestSlowExec(t *testing.T) {
 // after that too, although the container has gone meanwhile.
 func TestSlowReplay(t *testing.T) {
 	e := start(t)
-	path, data := noise(t, 3<<20)
+	path, data := noise(t, 1<<20)
 	e.Must("run", "-d", "--name", "cat", "-v", path+":/noise:ro", image, "sh", "-c", "cat /noise; echo; echo half >&2; until [ -e /go ]; do usleep 50000; done; cat /noise")
 	eventually(t, "the first half is in the log", func() bool { return strings.Contains(e.Docker("logs", "cat").Stderr, "half") })
 	late := unread(t, e, "POST", "/containers/cat/attach?stream=1&logs=1&stdout=1", "")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 
 	"gantry/api/logfile"
 )
@@ -12,21 +13,33 @@ import (
 // each takes one entry, valid during the call, and the position after it.
 type each func(e *logfile.Entry, after logfile.Position) error
 
-// readTail gives the last n entries (all when n < 0), in order, and returns the position
-// after the last.
+// readTail gives the last n entries (all when n < 0) of the log as it is now, in order,
+// and returns the position after the last.
 func readTail(ctx context.Context, src Source, n int, take each) (pos logfile.Position, err error) {
 	files, err := open(src)
 	if err != nil || len(files) == 0 {
 		return pos, err
 	}
 	defer logfile.Close(files)
+	last, err := files[len(files)-1].Size() // it grows, by the next run too
+	if err != nil {
+		return pos, err
+	}
 	first, offset, err := start(files, n)
 	if err != nil {
 		return pos, err
 	}
 	for i := first; i < len(files); i++ {
-		if pos, err = readFile(ctx, files[i], offset, take); err != nil {
+		limit := int64(math.MaxInt64)
+		if i == len(files)-1 {
+			limit = last
+		}
+		end, err := readFile(ctx, files[i], offset, limit, take)
+		if err != nil {
 			return pos, err
+		}
+		if end.Generation != 0 { // else it had nothing
+			pos = end
 		}
 		offset = 0
 	}
@@ -57,7 +70,7 @@ func readOn(ctx context.Context, src Source, pos logfile.Position, take each, fu
 			further(first, counted, pos.Generation != 0 && !last)
 			last = true
 		}
-		end, err := readFile(ctx, f, offset, take)
+		end, err := readFile(ctx, f, offset, math.MaxInt64, take)
 		if err != nil {
 			return pos, err
 		}
@@ -92,8 +105,9 @@ func start(files []*logfile.File, n int) (index int, offset int64, err error) {
 	return 0, 0, nil
 }
 
-func readFile(ctx context.Context, f *logfile.File, offset int64, take each) (logfile.Position, error) {
-	d := f.Decoder(offset)
+// readFile gives the entries of f from offset on, as far as they end before limit.
+func readFile(ctx context.Context, f *logfile.File, offset, limit int64, take each) (logfile.Position, error) {
+	d := f.DecoderTo(offset, limit)
 	var e logfile.Entry
 	for n := 0; ; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {
