@@ -20,7 +20,7 @@ import (
 )
 
 // TestSoakCrash kills the daemon, and now and then a shim, at random moments while lanes
-// create, start, exec, stop and remove containers, load and remove images, and make and
+// create, start, exec, update, rename, commit, read, stop and remove containers, load and remove images, and make and
 // remove volumes. All that was acknowledged stays true, all that was cut off can be asked
 // for again, and in the end nothing is left.
 func TestSoakCrash(t *testing.T) {
@@ -120,6 +120,7 @@ func (c *crasher) container(name string, request object) {
 	for _, step := range []func(){
 		func() { c.step(id, "POST", "/containers/"+id+"/start", nil, 204, 304) },
 		func() { c.exec(id) },
+		func() { c.verb(id, name) },
 		func() { c.step(id, "POST", "/containers/"+id+"/stop?t=0", nil, 204, 304) },
 	} {
 		if rand.IntN(5) > 0 {
@@ -150,6 +151,28 @@ func (c *crasher) exec(id string) {
 	text := c.step(id, "POST", "/containers/"+id+"/exec", object{"Cmd": []string{"true"}}, 201, 409)
 	if x := field(text, "Id"); x != "" {
 		c.step(id, "POST", "/exec/"+x+"/start", object{"Detach": true}, 200, 404, 409)
+	}
+}
+
+// verb does something else with the container, and takes it back.
+func (c *crasher) verb(id, name string) {
+	at := "/containers/" + id
+	switch rand.IntN(6) {
+	case 0:
+		c.step(id, "POST", at+"/update", object{"PidsLimit": 100 + rand.IntN(100)}, 200)
+	case 1: // 400: the first time it was done
+		c.step(id, "POST", at+"/rename?name=x"+name, nil, 204, 400)
+		c.step(id, "POST", at+"/rename?name="+name, nil, 204, 400)
+	case 2:
+		tag := "soak:" + id[:12]
+		c.step(id, "POST", "/commit?container="+id+"&repo=soak&tag="+id[:12], nil, 201)
+		c.removed("/images/" + tag)
+	case 3:
+		c.step(id, "GET", at+"/changes", nil, 200)
+	case 4:
+		c.step(id, "GET", at+"/export", nil, 200)
+	case 5:
+		c.step(id, "GET", at+"/archive?path=/etc/passwd", nil, 200)
 	}
 }
 

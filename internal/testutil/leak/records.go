@@ -315,7 +315,7 @@ func (p Place) There() (out State) {
 // only as long.
 func (p Place) notes() (out []string) {
 	for _, pattern := range []string{
-		"data/containers/*/frozen", "data/containers/*/updating", "exec/io/*.fifos/*.[012]", "data/.*-*", "data/core/*/.*-*",
+		"data/containers/*/frozen", "data/containers/*/updating", "data/containers/*/checkpoint", "data/containers/*/checkpoints/.*", "exec/io/*.fifos/*.[012]", "data/.*-*", "data/core/*/.*-*",
 		coreState + "/*/*/exec-process-*", "data/containers/*/*.tmp",
 	} {
 		found, _ := filepath.Glob(p.path(pattern))
