@@ -150,7 +150,7 @@ func (a *Authorized) WriteHeader(code int) {
 	switch {
 	case a.sent:
 		a.w.WriteHeader(code)
-	case a.code == 0 && code >= 200:
+	case a.code == 0 && (code >= 200 || code == http.StatusSwitchingProtocols):
 		a.code = code
 	}
 }
@@ -264,6 +264,9 @@ func (a *Authorized) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	a.release()
+	if a.code == http.StatusSwitchingProtocols { // else the head is the handler's to write
+		a.w.WriteHeader(a.code)
+	}
 	return http.NewResponseController(a.w).Hijack()
 }
 

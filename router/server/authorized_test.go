@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/coder/websocket"
+
 	"gantry/api/authorization"
 	"gantry/api/errdefs"
 	"gantry/router/httputil"
@@ -99,6 +101,14 @@ func (g *guardedRoutes) Routes() []route.Route {
 				}
 			}
 			return nil
+		}},
+		{Method: "GET", Path: "/websocket", Life: route.Hijack, Handler: func(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
+			c, err := websocket.Accept(w, r, nil)
+			if err != nil {
+				return err
+			}
+			defer c.CloseNow()
+			return c.Write(ctx, websocket.MessageText, []byte("hello"))
 		}},
 		{Method: "POST", Path: "/hijack", Life: route.Hijack, Handler: func(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
 			u := httputil.NewUpgrade(ctx, w, r)
@@ -281,6 +291,26 @@ func TestAuthorizedHijack(t *testing.T) {
 	j.before = j.after
 	if got := ask(); got != "HTTP/1.1 403 Forbidden" {
 		t.Errorf("request refused: %s", got)
+	}
+}
+
+func TestAuthorizedWebSocket(t *testing.T) {
+	j := &judge{}
+	_, h := guard(t, j)
+	c, _, err := websocket.Dial(t.Context(), h.URL+"/websocket", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseNow()
+	if _, said, err := c.Read(t.Context()); err != nil || string(said) != "hello" {
+		t.Errorf("%q, %v", said, err)
+	}
+	if code := j.last(t, &j.answers).ResponseStatusCode; code != 101 {
+		t.Errorf("told of %d", code)
+	}
+	j.after = func(*authorization.Request) error { return errdefs.PermissionDenied("no") }
+	if _, resp, err := websocket.Dial(t.Context(), h.URL+"/websocket", nil); err == nil || resp == nil || resp.StatusCode != 403 {
+		t.Errorf("answer refused: %v, %v", resp, err)
 	}
 }
 
