@@ -132,6 +132,10 @@ func (a *attachment) replay(ctx context.Context, c *Snapshot, client *apistream.
 	if !a.o.Stderr {
 		errs = nil
 	}
+	// Also where the client does not read. Later that is Copy's affair, which knows whose
+	// input ends.
+	stop := context.AfterFunc(ctx, func() { client.Close() })
+	defer stop()
 	pos, err := logger.Replay(ctx, src, out, errs)
 	a.from = &pos
 	return err
