@@ -12,7 +12,7 @@ missing=()
 for command in "${!need[@]}"; do
 	PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || missing+=("${need[$command]}")
 done
-/usr/bin/python3 -c 'import docker' 2>/dev/null || missing+=(python3-docker)
+/usr/bin/python3 -c 'import docker; docker.from_env' 2>/dev/null || missing+=(python3-docker)
 [ ${#missing[@]} -eq 0 ] && exit 0
 echo "installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
