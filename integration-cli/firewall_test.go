@@ -12,11 +12,11 @@ import (
 
 	"github.com/vishvananda/netns"
 
+	"gantry/api/thread"
 	"gantry/internal/testutil/busybox"
 	"gantry/internal/testutil/engine"
 	"gantry/internal/testutil/leak"
 	"gantry/internal/testutil/need"
-	"gantry/internal/testutil/thread"
 )
 
 // A lab is a network namespace that stands for a host, and one for the world around

@@ -11,7 +11,7 @@ import (
 
 	"github.com/vishvananda/netns"
 
-	"gantry/internal/testutil/thread"
+	"gantry/api/thread"
 )
 
 // inNetns runs f in the network namespace of a process; sockets that f opens stay there.

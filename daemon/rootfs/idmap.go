@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gantry/api/thread"
 	"gantry/daemon/userns"
 )
 
@@ -44,18 +45,21 @@ func (l layers) idsOf(dir string) []string {
 // namespace of a thread's own each of them is covered by itself, mapped, since overlayfs
 // takes only what it can reach there.
 func mountMapped(l layers) (fd int, err error) {
-	err = aside(func() (err error) {
-		if err := ownMounts(); err != nil {
-			return err
-		}
-		if err := l.cover(); err != nil {
-			return err
-		}
-		if fd, err = fsmountOverlay(l); errors.Is(err, errOldKernel) {
-			fd, err = mountOnPlace(l)
-		}
-		return err
-	})
+	thread.Apart(func() { fd, err = l.mountCovered() })
+	return fd, err
+}
+
+func (l layers) mountCovered() (int, error) {
+	if err := ownMounts(); err != nil {
+		return -1, err
+	}
+	if err := l.cover(); err != nil {
+		return -1, err
+	}
+	fd, err := fsmountOverlay(l)
+	if errors.Is(err, errOldKernel) {
+		return mountOnPlace(l)
+	}
 	return fd, err
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gantry/api/thread"
 	"gantry/daemon/userns"
 )
 
@@ -15,10 +16,8 @@ import (
 // caller has made sure that it is the container's, and that ids are. ESRCH when it has ended.
 func OpenLive(init *os.File, ids userns.Mapping) (*Root, error) {
 	var clone, own int
-	err := aside(func() (err error) {
-		clone, own, err = cloneLive(int(init.Fd()))
-		return err
-	})
+	var err error
+	thread.Apart(func() { clone, own, err = cloneLive(int(init.Fd())) })
 	if err != nil {
 		return nil, fmt.Errorf("open root of running container: %w", err)
 	}

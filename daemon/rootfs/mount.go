@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gantry/api/thread"
 	"gantry/libctr/core/mount"
 )
 
@@ -296,10 +297,7 @@ func withLog(fsfd int, err error) error {
 // options, but needs a place. That is made in a mount namespace of a thread's own,
 // which ends with the thread.
 func mountOverlay(l layers) (fd int, err error) {
-	err = aside(func() (err error) {
-		fd, err = mountAside(l)
-		return err
-	})
+	thread.Apart(func() { fd, err = mountAside(l) })
 	return fd, err
 }
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"gantry/api/thread"
 )
 
 // Bind is a file or directory of the host to be seen in a view.
@@ -68,10 +70,7 @@ func (r *Root) bind(binds []Bind, lock bool) (_ *Root, err error) {
 		return nil, err
 	}
 	var fd int
-	err = aside(func() (err error) {
-		fd, err = r.assemble(binds, sources)
-		return err
-	})
+	thread.Apart(func() { fd, err = r.assemble(binds, sources) })
 	if err != nil {
 		return nil, err
 	}

@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"gantry/api/thread"
 	"gantry/libctr/core/mount"
 )
 
@@ -31,35 +31,15 @@ func WithDetached(ctx context.Context, mounts []mount.Mount, fn func(root string
 	return fn("/proc/self/fd/" + strconv.Itoa(int(root.Fd())))
 }
 
-// detached runs on a thread that ends with it, and takes its namespace along.
+// detached works on a thread that ends with it, and takes its namespace along.
 func detached(m mount.Mount) (*os.File, error) {
-	type result struct {
-		fd  int
-		err error
+	var fd int
+	var err error
+	thread.Apart(func() { fd, err = mountAside(m) })
+	if err != nil {
+		return nil, err
 	}
-	out := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() { // it never ends, and /proc/self speaks of it
-			defer runtime.UnlockOSThread()
-			root, err := detached(m)
-			if err != nil {
-				out <- result{-1, err}
-				return
-			}
-			fd, err := unix.FcntlInt(root.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-			root.Close()
-			out <- result{fd, err}
-			return
-		}
-		fd, err := mountAside(m)
-		out <- result{fd, err} // never unlocked
-	}()
-	r := <-out
-	if r.err != nil {
-		return nil, r.err
-	}
-	return os.NewFile(uintptr(r.fd), "root"), nil
+	return os.NewFile(uintptr(fd), "root"), nil
 }
 
 // place is a directory that is surely there; what is mounted on it is seen by nobody.

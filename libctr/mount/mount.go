@@ -9,12 +9,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 
 	"github.com/cyphar/filepath-securejoin/pathrs-lite"
 	"golang.org/x/sys/unix"
 
+	"gantry/api/thread"
 	"gantry/libctr/core/mount"
 )
 
@@ -145,25 +145,21 @@ func (o options) mount(m mount.Mount, target string) error {
 // mountShort mounts an overlay whose options are too long: with paths relative to
 // the directory that all layers share, on a thread that has a working directory
 // of its own and ends afterwards.
-func (o options) mountShort(m mount.Mount, target string, flags uintptr) error {
+func (o options) mountShort(m mount.Mount, target string, flags uintptr) (err error) {
 	base, data := shorten(o.data)
 	if base == "" || len(data) >= pageSize {
 		return fmt.Errorf("options of %d bytes: %w", len(data), unix.E2BIG)
 	}
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread goes with the goroutine
-		if err := unix.Unshare(unix.CLONE_FS); err != nil {
-			result <- fmt.Errorf("unshare working directory: %w", err)
-			return
+	thread.Apart(func() {
+		if err = unix.Unshare(unix.CLONE_FS); err != nil {
+			err = fmt.Errorf("unshare working directory: %w", err)
+		} else if err = unix.Chdir(base); err != nil {
+			err = fmt.Errorf("change to %s: %w", base, err)
+		} else {
+			err = unix.Mount(m.Source, target, m.Type, flags, data)
 		}
-		if err := unix.Chdir(base); err != nil {
-			result <- fmt.Errorf("change to %s: %w", base, err)
-			return
-		}
-		result <- unix.Mount(m.Source, target, m.Type, flags, data)
-	}()
-	return <-result
+	})
+	return err
 }
 
 // shorten makes the paths of overlay options relative to base.

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
 	"gantry/api/failpoint"
+	"gantry/api/thread"
 )
 
 // Create makes a network namespace, runs inside (on a thread in it) and mounts it on
@@ -25,12 +25,12 @@ func Create(path string, inside func() error) (*os.File, error) {
 	return f, nil
 }
 
-func create(path string, inside func() error) (*os.File, error) {
+func create(path string, inside func() error) (f *os.File, err error) {
 	if err := makePoint(path); err != nil {
 		return nil, err
 	}
 	failpoint.Hit("daemon/network/netns.create.file")
-	f, err := aside(func() (*os.File, error) { return unshareOnto(path, inside) })
+	thread.Apart(func() { f, err = unshareOnto(path, inside) })
 	if err != nil {
 		os.Remove(path)
 	}
@@ -46,23 +46,7 @@ func makePoint(path string) error {
 	return point.Close()
 }
 
-// aside runs f on a thread that is never unlocked, so that it ends with its goroutine and
-// no other one ever runs in the namespace that f enters.
-func aside(f func() (*os.File, error)) (*os.File, error) {
-	type result struct {
-		f   *os.File
-		err error
-	}
-	done := make(chan result)
-	go func() {
-		runtime.LockOSThread()
-		f, err := f()
-		done <- result{f, err}
-	}()
-	r := <-done
-	return r.f, r.err
-}
-
+// unshareOnto is called on a thread that ends afterwards.
 func unshareOnto(path string, inside func() error) (*os.File, error) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return nil, fmt.Errorf("unshare: %w", err)

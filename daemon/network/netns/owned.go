@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/api/failpoint"
+	"gantry/api/thread"
 	"gantry/daemon/userns"
 )
 
@@ -44,7 +45,9 @@ func createOwned(path, user string, m userns.Mapping, inside func() error) (_ *o
 		return nil, err
 	}
 	failpoint.Hit("daemon/network/netns.create-owned.mounted")
-	return aside(func() (*os.File, error) { return enter(path, inside) })
+	var f *os.File
+	thread.Apart(func() { f, err = enter(path, inside) })
+	return f, err
 }
 
 // pin mounts a namespace of a process on path.

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"gantry/internal/testutil/thread"
+	"gantry/api/thread"
 )
 
 // Writable tries with all the privileges of the caller, in a mount namespace of its own

@@ -5,7 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"gantry/internal/testutil/thread"
+	"gantry/api/thread"
 )
 
 func TestApart(t *testing.T) {
