@@ -27,7 +27,7 @@ func TestLongActions(t *testing.T) {
 		s.Publish(events.ContainerEventType, long, events.Actor{})
 	}
 	s.Publish(events.ContainerEventType, events.ActionStart, events.Actor{})
-	for deadline := time.Now().Add(10 * time.Second); len(s.unwritten().msgs) > 0; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(s.unwritten().msgs) > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the log is not written")
 		}
