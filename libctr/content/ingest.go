@@ -67,10 +67,22 @@ func (s *Store) Abort(_ context.Context, ref string) error {
 	if _, err := os.Lstat(dir); err != nil {
 		return ingestErr(ref, err)
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := discard(dir); err != nil {
 		return fmt.Errorf("abort ingest %q: %w", ref, err)
 	}
 	return nil
+}
+
+// discard removes an ingest's directory; it needs no descriptor, of which there may be
+// none left, unless somebody else has put something there.
+func discard(dir string) error {
+	for _, name := range []string{"data", "total", "updatedat", "startedat", "ref"} {
+		os.Remove(filepath.Join(dir, name)) //nolint:errcheck // what stays is noticed below
+	}
+	if os.Remove(dir) == nil {
+		return nil
+	}
+	return os.RemoveAll(dir)
 }
 
 // Writer implements content.Store.
@@ -131,8 +143,9 @@ func (s *Store) unlock(ref string) {
 	delete(s.locked, ref)
 }
 
-// open resumes the ingest or makes it. The caller holds the ref.
-func (s *Store) open(o content.WriterOptions) (*writer, error) {
+// open resumes the ingest or makes it. The caller holds the ref. Of one that could not be
+// made nothing is left.
+func (s *Store) open(o content.WriterOptions) (_ *writer, err error) {
 	w := &writer{store: s, dir: s.ingestDir(o.Ref), status: content.Status{
 		Ref: o.Ref, Total: o.Desc.Size, Expected: o.Desc.Digest,
 	}}
@@ -141,7 +154,13 @@ func (s *Store) open(o content.WriterOptions) (*writer, error) {
 		w.algorithm = o.Desc.Digest.Algorithm()
 	}
 	w.hash = w.algorithm.Digester()
-	if err := w.describe(); err != nil {
+	made, err := w.describe()
+	defer func() {
+		if err != nil && made {
+			err = errors.Join(err, discard(w.dir))
+		}
+	}()
+	if err != nil {
 		return nil, err
 	}
 	failpoint.Hit("libctr/content.ingest.described")
@@ -157,22 +176,26 @@ func (s *Store) open(o content.WriterOptions) (*writer, error) {
 	return w, nil
 }
 
-// describe reads the ingest's small files, or writes them for a new one.
-func (w *writer) describe() error {
+// describe reads the ingest's small files, or writes them for a new one; made says that
+// it has begun with that.
+func (w *writer) describe() (made bool, err error) {
 	old, err := readStatus(w.dir, w.status.Ref)
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		return false, err // it may be whole
+	}
 	if err == nil {
 		w.status.StartedAt, w.status.UpdatedAt = old.StartedAt, old.UpdatedAt
 		if w.status.Total == 0 {
 			w.status.Total = old.Total
 		}
-		return nil
+		return false, nil
 	}
 	// New, or torn by a crash between these files: start afresh.
 	if err := os.RemoveAll(w.dir); err != nil {
-		return err
+		return false, err
 	}
 	if err := os.Mkdir(w.dir, 0o755); err != nil {
-		return err
+		return false, err
 	}
 	failpoint.Hit("libctr/content.ingest.directory")
 	now := time.Now().UTC()
@@ -183,10 +206,10 @@ func (w *writer) describe() error {
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o644); err != nil {
-			return err
+			return true, err
 		}
 	}
-	return nil
+	return true, nil
 }
 
 func readStatus(dir, ref string) (content.Status, error) {
