@@ -3,6 +3,7 @@ package server
 import (
 	"github.com/containerd/plugin"
 
+	"gantry/libctr/checkpoint"
 	"gantry/libctr/core/content"
 	"gantry/libctr/core/diff"
 	"gantry/libctr/event"
@@ -108,7 +109,7 @@ func (b *builder) endpoints() []*plugin.Registration {
 			return snapshots.New(s, x, b.log)
 		})),
 		endpoint("diff", with("diff-service", func(d differ, _ *event.Exchange) any { return diffservice.New(d, d) })),
-		endpoint("tasks", with("tasks-service", func(m *task.Manager, _ *event.Exchange) any { return tasks.New(m, nil) })),
+		endpoint("tasks", initTasks),
 		endpoint("introspection", with("introspection-service", func(s *introspection.Service, _ *event.Exchange) any { return s })),
 		endpoint("leases", func(ic *plugin.InitContext, _ *event.Exchange) (any, error) {
 			m, err := lookup[leaseManager](ic, typeLease, "manager")
@@ -123,6 +124,23 @@ func (b *builder) endpoints() []*plugin.Registration {
 		}},
 		{Type: typeGRPC, ID: "healthcheck", InitFn: func(*plugin.InitContext) (any, error) { return health.New(), nil }},
 	}
+}
+
+// initTasks gives the tasks what their checkpoints are kept in.
+func initTasks(ic *plugin.InitContext, _ *event.Exchange) (any, error) {
+	m, err := lookup[*task.Manager](ic, typeService, "tasks-service")
+	if err != nil {
+		return nil, err
+	}
+	blobs, err := lookup[content.Store](ic, typeService, "content-service")
+	if err != nil {
+		return nil, err
+	}
+	records, err := lookup[containerStore](ic, typeService, "containers-service")
+	if err != nil {
+		return nil, err
+	}
+	return tasks.New(m, checkpoint.New(blobs, records), ic.Properties[propState])
 }
 
 // with makes an endpoint of a service that is a T.

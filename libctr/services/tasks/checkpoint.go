@@ -38,7 +38,7 @@ func (s *Service) Checkpoint(ctx context.Context, r *tasksapi.CheckpointTaskRequ
 	if s.archive == nil {
 		return nil, errdefs.NotImplemented("checkpoint of %s: name an image path in the options", r.GetContainerID())
 	}
-	dir, err = os.MkdirTemp("", "checkpoint-")
+	dir, err = s.unpacked.temp()
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint of %s: %w", r.GetContainerID(), err)
 	}
@@ -71,32 +71,29 @@ func imagePath(options *anypb.Any) (string, error) {
 }
 
 // restoreDir is the directory that a new task is restored from, "" for none: the
-// one that the runtime options name, or a temporary one with the checkpoint blob.
-func (s *Service) restoreDir(ctx context.Context, r *tasksapi.CreateTaskRequest) (dir string, done func(), err error) {
-	done = func() {}
+// one that the runtime options name, or one with the unpacked checkpoint blob.
+func (s *Service) restoreDir(ctx context.Context, r *tasksapi.CreateTaskRequest) (dir string, err error) {
 	if o := r.GetOptions(); o != nil && typeurl.Is(o, &runcoptions.Options{}) {
 		var opts runcoptions.Options
 		if err := typeurl.UnmarshalTo(o, &opts); err != nil {
-			return "", done, errdefs.InvalidArgument("task options: %w", err)
+			return "", errdefs.InvalidArgument("task options: %w", err)
 		}
 		if path := opts.GetCriuImagePath(); path != "" {
-			return path, done, nil
+			return path, nil
 		}
 	}
 	if r.GetCheckpoint() == nil {
-		return "", done, nil
+		return "", nil
 	}
 	if s.archive == nil {
-		return "", done, errdefs.NotImplemented("restore of %s: name an image path in the options", r.GetContainerID())
+		return "", errdefs.NotImplemented("restore of %s: name an image path in the options", r.GetContainerID())
 	}
-	dir, err = os.MkdirTemp("", "restore-")
-	if err != nil {
-		return "", done, fmt.Errorf("restore of %s: %w", r.GetContainerID(), err)
+	if dir, err = s.unpacked.make(ctx, r.GetContainerID()); err != nil {
+		return "", fmt.Errorf("restore of %s: %w", r.GetContainerID(), err)
 	}
-	done = func() { os.RemoveAll(dir) }
 	if err := s.archive.Load(ctx, wire.FromDescriptor(r.GetCheckpoint()), dir); err != nil {
-		done()
-		return "", func() {}, err
+		s.unpacked.drop(ctx, r.GetContainerID())
+		return "", err
 	}
-	return dir, done, nil
+	return dir, nil
 }

@@ -20,14 +20,16 @@ import (
 // Service is the gRPC service. Safe for concurrent use.
 type Service struct {
 	tasksapi.UnimplementedTasksServer
-	tasks   task.Manager
-	archive Archive
+	tasks    task.Manager
+	archive  Archive
+	unpacked unpacked
 }
 
 // New returns the service. archive may be nil: a checkpoint must then name a
-// directory.
-func New(tasks task.Manager, archive Archive) *Service {
-	return &Service{tasks: tasks, archive: archive}
+// directory. Checkpoints are unpacked in dir, which is the service's own and emptied now.
+func New(tasks task.Manager, archive Archive, dir string) (*Service, error) {
+	s := &Service{tasks: tasks, archive: archive, unpacked: unpacked{dir: dir, of: map[string]string{}}}
+	return s, s.unpacked.clear()
 }
 
 // Register adds the service to a server.
@@ -39,11 +41,10 @@ func (s *Service) Create(ctx context.Context, r *tasksapi.CreateTaskRequest) (*t
 	if r.GetTaskApiAddress() != "" {
 		return nil, errdefs.NotImplemented("task of %s: a task API at %s is not supported", r.GetContainerID(), r.GetTaskApiAddress())
 	}
-	checkpoint, done, err := s.restoreDir(ctx, r)
+	checkpoint, err := s.restoreDir(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
 	pid, err := s.tasks.Create(ctx, task.CreateOptions{
 		ContainerID: r.GetContainerID(),
 		Rootfs:      wire.FromMounts(r.GetRootfs()),
@@ -53,6 +54,7 @@ func (s *Service) Create(ctx context.Context, r *tasksapi.CreateTaskRequest) (*t
 		ShimPath:    r.GetRuntimePath(),
 	})
 	if err != nil {
+		s.unpacked.dropThis(ctx, r.GetContainerID(), checkpoint)
 		return nil, err
 	}
 	return &tasksapi.CreateTaskResponse{ContainerID: r.GetContainerID(), Pid: pid}, nil
@@ -60,6 +62,9 @@ func (s *Service) Create(ctx context.Context, r *tasksapi.CreateTaskRequest) (*t
 
 func (s *Service) Start(ctx context.Context, r *tasksapi.StartRequest) (*tasksapi.StartResponse, error) {
 	pid, err := s.tasks.Start(ctx, r.GetContainerID(), r.GetExecID())
+	if r.GetExecID() == "" { // it has been restored, or never will be
+		s.unpacked.drop(ctx, r.GetContainerID())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +73,9 @@ func (s *Service) Start(ctx context.Context, r *tasksapi.StartRequest) (*tasksap
 
 func (s *Service) Delete(ctx context.Context, r *tasksapi.DeleteTaskRequest) (*tasksapi.DeleteResponse, error) {
 	e, err := s.tasks.Delete(ctx, r.GetContainerID(), "")
+	if err == nil {
+		s.unpacked.drop(ctx, r.GetContainerID())
+	}
 	return deleted("", e, err)
 }
 
