@@ -86,13 +86,20 @@ func (s *Service) commitExit(ctx context.Context, e *entry, exit task.Exit) {
 	}
 	s.restChecks(e.id)
 	oom := s.killedForMemory(ctx, e, int(exit.Code))
+	var untold bool
 	// The exit first: after the task's release nobody else could tell it.
-	s.update(ctx, e, func(n *Snapshot) { n.Exit = &Ended{Code: exit.Code, At: exit.At.UTC(), OOM: oom} })
+	before := s.update(ctx, e, func(n *Snapshot) {
+		untold = oom && !n.OOMKilled
+		n.Exit = &Ended{Code: exit.Code, At: exit.At.UTC(), OOM: oom}
+		n.OOMKilled = n.OOMKilled || oom
+	})
 	failpoint.Hit("daemon/container.exit.noted")
+	if untold {
+		s.publish(before, events.ActionOOM, nil)
+	}
 	s.release(ctx, e)
 	failpoint.Hit("daemon/container.exit.released")
 	s.exited(e.id)
-	before := e.snapshot()
 	ran := exit.At.Sub(before.StartedAt)
 	again, wait := s.decide(e, int(exit.Code), ran)
 	s.settle(ctx, e, exit, ran, oom, again, wait)
@@ -178,11 +185,7 @@ func (s *Service) killedForMemory(ctx context.Context, e *entry, code int) bool 
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	metrics, err := s.Tasks.Metrics(ctx, e.id)
-	if err != nil || !stats.OOMKilled(metrics) {
-		return false
-	}
-	s.publish(c, events.ActionOOM, nil)
-	return true
+	return err == nil && stats.OOMKilled(metrics)
 }
 
 // decide applies the restart policy.

@@ -53,12 +53,15 @@ func (s *Service) lacksMemory(id string, at time.Time) {
 	if e == nil {
 		return
 	}
-	c := e.snapshot()
-	if late := !c.Status.HasTask(); late && (c.OOMKilled || c.StartedAt.IsZero() || at.Before(c.StartedAt)) {
-		return
+	var tell bool
+	next := s.update(s.life, e, func(n *Snapshot) {
+		late := !n.Status.HasTask() || n.Exit != nil
+		tell = !late || !n.OOMKilled && !n.StartedAt.IsZero() && !at.Before(n.StartedAt)
+		n.OOMKilled = n.OOMKilled || tell
+	})
+	if tell {
+		s.publish(next, events.ActionOOM, nil)
 	}
-	next := s.update(s.life, e, func(n *Snapshot) { n.OOMKilled = true })
-	s.publish(next, events.ActionOOM, nil)
 }
 
 // turned notes a pause that did not come through us. The lane keeps it apart from one
