@@ -269,7 +269,8 @@ func TestCheckpointCutOff(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				s := w.service()
-				id := w.make(s, "web", always)
+				// A policy of always starts with the daemon whatever was.
+				id := w.make(s, "web", func(o *apicontainer.CreateOptions) { o.HostConfig.RestartPolicy.Name = "unless-stopped" })
 				if err := s.Start(t.Context(), "web", containertypes.StartOptions{}); err != nil {
 					t.Fatal(err)
 				}
@@ -290,6 +291,7 @@ func TestCheckpointCutOff(t *testing.T) {
 					w.end(id, 137)
 				}
 				s = w.service()
+				synctest.Wait() // what ended is learned beside the start
 				want := ""
 				if c.kept {
 					want = "c1"
