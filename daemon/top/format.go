@@ -2,6 +2,7 @@ package top
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"time"
 )
@@ -34,7 +35,8 @@ var columns = map[string]column{
 	"pmem":  {"%MEM", func(p *Process, h *Host) string { return fmt.Sprintf("%.1f", p.memory(h)) }},
 	"rss":   {"RSS", func(p *Process, _ *Host) string { return fmt.Sprint(p.Resident / 1024) }},
 	"vsz":   {"VSZ", func(p *Process, _ *Host) string { return fmt.Sprint(p.Virtual / 1024) }},
-	"tty":   {"TTY", func(p *Process, _ *Host) string { return ttyName(p.TTY) }},
+	"sz":    {"SZ", func(p *Process, _ *Host) string { return fmt.Sprint(p.Virtual / uint64(os.Getpagesize())) }},
+	"tname": {"TTY", func(p *Process, _ *Host) string { return ttyName(p.TTY) }},
 	"tt":    {"TT", func(p *Process, _ *Host) string { return ttyName(p.TTY) }},
 	"stat":  {"STAT", func(p *Process, _ *Host) string { return p.stat() }},
 	"s":     {"S", func(p *Process, _ *Host) string { return p.State }},
@@ -42,22 +44,27 @@ var columns = map[string]column{
 	"btime": {"TIME", func(p *Process, _ *Host) string { return minutes(p.Used) }},
 	"etime": {"ELAPSED", func(p *Process, h *Host) string { return elapsed(h.Now.Sub(p.Started)) }},
 	"stime": {"STIME", func(p *Process, h *Host) string { return started(p.Started, h.Now) }},
-	"start": {"START", func(p *Process, h *Host) string { return started(p.Started, h.Now) }},
+	"sdate": {"START", func(p *Process, h *Host) string { return started(p.Started, h.Now) }},
+	"start": {"STARTED", func(p *Process, h *Host) string { return startedAt(p.Started, h.Now) }},
 	"lstart": {"STARTED", func(p *Process, _ *Host) string {
 		return p.Started.Local().Format("Mon Jan _2 15:04:05 2006")
 	}},
-	"ni":   {"NI", func(p *Process, _ *Host) string { return fmt.Sprint(p.Nice) }},
-	"pri":  {"PRI", func(p *Process, _ *Host) string { return fmt.Sprint(39 - p.Priority) }},
-	"nlwp": {"NLWP", func(p *Process, _ *Host) string { return fmt.Sprint(p.Threads) }},
-	"psr":  {"PSR", func(p *Process, _ *Host) string { return fmt.Sprint(p.Processor) }},
-	"f":    {"F", func(p *Process, _ *Host) string { return fmt.Sprintf("%o", p.Flags>>6&7) }},
+	"ni":    {"NI", func(p *Process, _ *Host) string { return fmt.Sprint(p.Nice) }},
+	"opri":  {"PRI", func(p *Process, _ *Host) string { return fmt.Sprint(p.Priority + 60) }},
+	"addr":  {"ADDR", func(*Process, *Host) string { return "-" }},
+	"wchan": {"WCHAN", func(p *Process, _ *Host) string { return p.Waits }},
+	"waits": {"WCHAN", func(p *Process, _ *Host) string { return p.Waits[:min(6, len(p.Waits))] }}, // as wide as -l has it
+	"pri":   {"PRI", func(p *Process, _ *Host) string { return fmt.Sprint(39 - p.Priority) }},
+	"nlwp":  {"NLWP", func(p *Process, _ *Host) string { return fmt.Sprint(p.Threads) }},
+	"psr":   {"PSR", func(p *Process, _ *Host) string { return fmt.Sprint(p.Processor) }},
+	"f":     {"F", func(p *Process, _ *Host) string { return fmt.Sprintf("%o", p.Flags>>6&7) }},
 }
 
 var aliases = map[string]string{
 	"pgrp": "pgid", "sess": "sid", "session": "sid", "euid": "uid", "egid": "gid", "uname": "user",
 	"egroup": "group", "rgroup": "group", "command": "args", "ucomm": "comm", "%cpu": "pcpu", "%mem": "pmem",
-	"rsz": "rss", "rssize": "rss", "vsize": "vsz", "tname": "tty", "state": "s", "cputime": "time",
-	"start_time": "start", "bsdstart": "start", "bsdtime": "btime", "nice": "ni", "thcount": "nlwp", "flag": "f", "flags": "f", "cp": "c",
+	"rsz": "rss", "rssize": "rss", "vsize": "vsz", "tty": "tt", "state": "s", "cputime": "time",
+	"start_time": "sdate", "bsdstart": "sdate", "bsdtime": "btime", "nice": "ni", "thcount": "nlwp", "flag": "f", "flags": "f", "cp": "c",
 }
 
 func (p *Process) command() string {
@@ -136,6 +143,14 @@ func elapsed(d time.Duration) string {
 		return fmt.Sprintf("%02d:%02d", int(d.Minutes()), int(d.Seconds())%60)
 	}
 	return clock(d)
+}
+
+// startedAt is a time of the last day, else a day.
+func startedAt(t, now time.Time) string {
+	if now.Sub(t) < 24*time.Hour {
+		return t.Local().Format("15:04:05")
+	}
+	return t.Local().Format("Jan 02")
 }
 
 // started is a time today, else a day.

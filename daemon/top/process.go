@@ -30,6 +30,7 @@ type Process struct {
 	Virtual, Resident    uint64 // bytes
 	Flags                uint64
 	Locked               bool
+	Waits                string // in which function of the kernel; "-" in none
 }
 
 // Host is what the table needs to know of the machine.
@@ -54,6 +55,10 @@ func Read(pid int, boot time.Time) (Process, error) {
 	}
 	if status, err := os.ReadFile(dir + "status"); err == nil {
 		p.parseStatus(string(status))
+	}
+	p.Waits = "-"
+	if in, err := os.ReadFile(dir + "wchan"); err == nil && len(in) > 0 && string(in) != "0" {
+		p.Waits = string(in)
 	}
 	if cmd, err := os.ReadFile(dir + "cmdline"); err == nil && len(cmd) > 0 {
 		p.Args = strings.Split(strings.TrimRight(string(cmd), "\x00"), "\x00")
@@ -95,6 +100,10 @@ func (p *Process) parseStatus(s string) {
 			p.RUID, p.UID = id(0), id(1)
 		case key == "Gid" && len(f) == 4:
 			p.RGID, p.GID = id(0), id(1)
+		case key == "VmRSS" && len(f) > 0: // stat's is rounded, per thread
+			if kib, err := strconv.ParseUint(f[0], 10, 64); err == nil {
+				p.Resident = kib << 10
+			}
 		case key == "VmLck" && len(f) > 0:
 			p.Locked = f[0] != "0"
 		}

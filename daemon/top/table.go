@@ -11,12 +11,13 @@ import (
 
 // Layouts of ps that are asked for by a letter.
 var layouts = map[string][]string{
-	"f": {"user=UID", "pid", "ppid", "c", "stime", "tty", "time", "cmd"},
-	"u": {"user", "pid", "pcpu", "pmem", "vsz", "rss", "tty", "stat", "start", "btime", "args"},
-	"l": {"f", "s", "uid", "pid", "ppid", "c", "pri", "ni", "vsz", "tty", "time", "ucmd"},
-	"j": {"pid", "pgid", "sid", "tty", "time", "ucmd"},
-	"":  {"pid", "tty", "time", "ucmd"},
-	"x": {"pid", "tty", "stat", "btime", "args"}, // BSD's
+	"f": {"user=UID", "pid", "ppid", "c", "stime", "tname", "time", "cmd"},
+	"F": {"user=UID", "pid", "ppid", "c", "sz", "rss", "psr", "stime", "tname", "time", "cmd"},
+	"u": {"user", "pid", "pcpu", "pmem", "vsz", "rss", "tname", "stat", "sdate", "btime", "args"},
+	"l": {"f", "s", "uid", "pid", "ppid", "c", "opri", "ni", "addr", "sz", "waits", "tname", "time", "ucmd"},
+	"j": {"pid", "pgid", "sid", "tname", "time", "ucmd"},
+	"":  {"pid", "tname", "time", "ucmd"},
+	"x": {"pid", "tname", "stat", "btime", "args"}, // BSD's
 }
 
 // field is a chosen column with its title.
@@ -104,9 +105,7 @@ func parse(args []string) ([]field, error) {
 // or changes nothing here.
 func layoutOf(c rune, dashed bool) (string, error) {
 	switch {
-	case c == 'f' || c == 'F':
-		return "f", nil
-	case c == 'l' || c == 'j':
+	case c == 'f' || c == 'F' || c == 'l' || c == 'j':
 		return string(c), nil
 	case c == 'u' && !dashed:
 		return "u", nil
@@ -124,7 +123,7 @@ func choose(lists []string) ([]field, error) {
 	for _, list := range lists {
 		for name := range strings.SplitSeq(list, ",") {
 			key, title, titled := strings.Cut(name, "=")
-			key = strings.ToLower(strings.TrimSpace(key))
+			key, _, _ = strings.Cut(strings.ToLower(strings.TrimSpace(key)), ":") // a width is for a terminal
 			if a, ok := aliases[key]; ok {
 				key = a
 			}
