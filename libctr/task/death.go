@@ -171,14 +171,30 @@ func removeSocket(ctx context.Context, address string) {
 	if !ok || !filepath.IsAbs(path) {
 		return
 	}
-	c, err := dialShim(ctx, address)
-	if err == nil {
-		c.Close()
+	if served(ctx, address) {
 		return
 	}
-	if st, e := os.Lstat(path); e == nil && st.Mode().Type() == os.ModeSocket && errors.Is(err, unix.ECONNREFUSED) {
+	if st, err := os.Lstat(path); err == nil && st.Mode().Type() == os.ModeSocket {
 		_ = os.Remove(path) // what stays is an empty file in the sockets' directory
 	}
+}
+
+// dyingTimeout is how long the last threads of a killed shim may hold its socket.
+const dyingTimeout = 300 * time.Millisecond
+
+// served says whether a shim lives behind the socket. One that is being killed still
+// takes connections, and then drops them; a living one waits for a request.
+func served(ctx context.Context, address string) bool {
+	c, err := dialShim(ctx, address)
+	if err != nil {
+		return !errors.Is(err, unix.ECONNREFUSED)
+	}
+	defer c.Close()
+	if err := c.SetReadDeadline(time.Now().Add(dyingTimeout)); err != nil {
+		return true
+	}
+	_, err = c.Read(make([]byte, 1))
+	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // deleteAttempts is how often the delete call is made: when it dies itself, there is

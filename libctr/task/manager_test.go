@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -363,6 +364,23 @@ func TestReload(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// What a launch left that died before it noted its socket, and what somebody serves.
+	unheard, heard := filepath.Join(f.cfg.State, "s", "unheard"), filepath.Join(f.cfg.State, "s", "heard")
+	for _, path := range []string{unheard, heard} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.SetUnlinkOnClose(false)
+		if path == heard {
+			defer l.Close()
+		} else {
+			l.Close()
+		}
+	}
 	f.killShim(t, "dead")
 	events, _ := f.exchange.Subscribe(ctx, `topic=="/tasks/exit"`)
 	f.open(t)
@@ -375,7 +393,10 @@ func TestReload(t *testing.T) {
 	if ids, err := f.IDs(ctx); err != nil || !slices.Equal(ids, []string{"kept"}) {
 		t.Errorf("ids %v, %v", ids, err)
 	}
-	for _, dir := range []string{stale, half} {
+	if err := os.Remove(heard); err != nil {
+		t.Error(err)
+	}
+	for _, dir := range []string{stale, half, unheard} {
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s is left: %v", dir, err)
 		}

@@ -64,16 +64,21 @@ func (m *Manager) serve(ctx context.Context, s *shim, u *undo.Stack) (err error)
 
 // socketPath names a socket that no other shim, not even of the same container, has had.
 func (m *Manager) socketPath() (string, error) {
-	dir := m.cfg.SocketDir
-	if dir == "" {
-		dir = filepath.Join(m.cfg.State, "s")
-	}
+	dir := m.socketDir()
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return "", fmt.Errorf("make directory of shim sockets: %w", err)
 	}
 	var name [16]byte
 	rand.Read(name[:])
 	return filepath.Join(dir, hex.EncodeToString(name[:])), nil
+}
+
+// socketDir is this core's own.
+func (m *Manager) socketDir() string {
+	if m.cfg.SocketDir != "" {
+		return m.cfg.SocketDir
+	}
+	return filepath.Join(m.cfg.State, "s")
 }
 
 // listen makes a socket that only our user may connect to, and that stays when the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"gantry/api/errdefs"
@@ -44,6 +46,7 @@ func (m *Manager) reload(ctx context.Context) error {
 	wg.Wait()
 	failpoint.Hit("libctr/task.reload.reached")
 	m.removeStaleWork()
+	m.removeStaleSockets(ctx)
 	return ctx.Err()
 }
 
@@ -245,4 +248,40 @@ func (m *Manager) removeStaleWork() {
 			}
 		}
 	}
+}
+
+// removeStaleSockets removes what no shim listens at and no bundle leads to: the sockets
+// of launches that died before they had noted them.
+func (m *Manager) removeStaleSockets(ctx context.Context) {
+	dir := m.socketDir()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // there is none yet
+	}
+	inUse := m.addresses()
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if e.Type() != fs.ModeSocket || inUse["unix://"+path] {
+			continue
+		}
+		c, err := dialShim(ctx, "unix://"+path)
+		if err == nil {
+			c.Close() // of a shim that is being ended
+		} else if errors.Is(err, unix.ECONNREFUSED) {
+			os.Remove(path) //nolint:errcheck // the next start tries again
+		}
+	}
+}
+
+// addresses are those of all shims that are known.
+func (m *Manager) addresses() map[string]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := map[string]bool{}
+	for _, s := range m.shims {
+		if s != nil {
+			all[s.boot.Address] = true
+		}
+	}
+	return all
 }
