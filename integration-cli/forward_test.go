@@ -1,6 +1,7 @@
 package integrationcli
 
 import (
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"net"
@@ -407,9 +408,14 @@ func TestForwardRotation(t *testing.T) {
 	t.Parallel()
 	e := start(t)
 	run := func(name string, s *sink.Sink, n int, cmd string) {
-		e.Must("run", "-d", "--name", name, "--log-driver", "syslog", "--log-opt", "syslog-address=tcp://"+s.Addr, "--log-opt", "cache-max-size=8k",
+		id := e.Must("run", "-d", "--name", name, "--log-driver", "syslog", "--log-opt", "syslog-address=tcp://"+s.Addr, "--log-opt", "cache-max-size=8k",
 			"--log-opt", "cache-max-file=3", image, "sh", "-c", countTo(10)+"; while [ ! -e /go ]; do sleep 0.1; done; "+cmd)
 		s.WaitN(t, 10)
+		// What has arrived and is not known to have counts as lost when it is rotated away.
+		eventually(t, "the first entries are known to have arrived", func() bool {
+			b, err := os.ReadFile(filepath.Join(e.Dir, "data", "containers", id, "forwarded"))
+			return err == nil && len(b) > 32 && binary.BigEndian.Uint64(b[24:]) == 10
+		})
 	}
 	missing := func(name string, s *sink.Sink, n int) int {
 		got := numbers(t, s.Wait(t, until(n)))
