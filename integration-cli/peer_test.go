@@ -97,7 +97,7 @@ var (
 var aside = map[string]bool{
 	"KernelMemory": true, "KernelMemoryTCP": true, "DNSNames": true, "GwPriority": true, "MaskedPaths": true,
 	"Driver": true, "GraphDriver": true, "Runtime": true, "SandboxID": true, "SandboxKey": true, "SizeRw": true,
-	"EndpointID": true, "NetworkID": true, "LogPath": true, "io_service_bytes_recursive": true, "io_serviced_recursive": true,
+	"EndpointID": true, "NetworkID": true, "io_service_bytes_recursive": true, "io_serviced_recursive": true,
 }
 
 // plain makes v, of an answer, what it is on either engine.

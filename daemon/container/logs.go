@@ -68,10 +68,10 @@ func logOf(c *Snapshot) (logger.Source, bool) {
 	return logger.Source{Path: c.LogPath, Format: set.Format}, true
 }
 
-// shownLogPath is the log's path where Docker tells it: of the other drivers it is the
-// engine's own affair.
+// shownLogPath is the log's path where Docker tells it, once a start has been tried: of
+// the other drivers it is the engine's own affair.
 func shownLogPath(c *Snapshot) string {
-	if c.Host.LogConfig.Type != logger.JSONFile {
+	if c.Host.LogConfig.Type != logger.JSONFile || c.StartedAt.IsZero() && c.Error == "" {
 		return ""
 	}
 	return c.LogPath
