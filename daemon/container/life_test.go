@@ -177,7 +177,7 @@ func TestCreateTexts(t *testing.T) {
 			{"driver", "logger: no log driver named 'x' is registered", errdefs.IsInvalidArgument, func(o *apicontainer.CreateOptions) { o.HostConfig.LogConfig.Type = "x" }},
 			{"security", `invalid --security-opt 2: "x=y"`, errdefs.IsInvalidArgument, func(o *apicontainer.CreateOptions) { o.HostConfig.SecurityOpt = []string{"x=y"} }},
 			{"duplicate", "Duplicate mount point: /c", errdefs.IsInvalidArgument, func(o *apicontainer.CreateOptions) { o.HostConfig.Binds = []string{"/a:/c", "/b:/c"} }},
-			{"link to nobody", "could not get container for a: No such container: a", errdefs.IsInvalidArgument, func(o *apicontainer.CreateOptions) { o.HostConfig.Links = []string{"a:b"} }},
+			{"link to nobody", "could not get container for nobody: No such container: nobody", errdefs.IsInvalidArgument, func(o *apicontainer.CreateOptions) { o.HostConfig.Links = []string{"nobody:b"} }},
 			{"quota", "--storage-opt is supported only for overlay over xfs with 'pquota' mount option", isInternal, func(o *apicontainer.CreateOptions) { o.HostConfig.StorageOpt = map[string]string{"size": "1g"} }},
 			{"storage option", "unknown option inodes", isInternal, func(o *apicontainer.CreateOptions) { o.HostConfig.StorageOpt = map[string]string{"inodes": "1"} }},
 			{"runtime", "unknown or invalid runtime name: kata", errdefs.IsInvalidArgument, func(o *apicontainer.CreateOptions) { o.HostConfig.Runtime = "kata" }},

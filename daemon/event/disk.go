@@ -93,6 +93,9 @@ func (d *diskLog) append(msgs []events.Message) (written int, err error) {
 	defer d.mu.Unlock()
 	var buf []byte
 	for i, m := range msgs {
+		if len(m.Action) > maxLine {
+			continue
+		}
 		line, err := json.Marshal(m)
 		if err != nil {
 			return written, err
