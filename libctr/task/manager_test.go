@@ -276,6 +276,37 @@ func TestLostConnectionIsNoDeath(t *testing.T) {
 	f.clean(t)
 }
 
+// TestKillInLoss sends KILL while the connection is down: it reaches a shim that lives,
+// and of one that is dead there is nothing to kill.
+func TestKillInLoss(t *testing.T) {
+	for name, tc := range map[string]struct {
+		signal uint32
+		want   func(error) bool
+	}{
+		"cut":  {cutSignal, func(err error) bool { return err == nil }},
+		"dead": {dieSignal, errdefs.IsNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, ctx := setup(t, "protobuf"), testContext(t)
+			f.create(t, ctx, "one")
+			_ = f.Kill(ctx, "one", "", tc.signal, false) // its answer is lost
+			if err := f.Kill(ctx, "one", "", 9, true); !tc.want(err) {
+				t.Errorf("kill: %v", err)
+			}
+			if _, err := f.Wait(ctx, "one", ""); err != nil && !errdefs.IsNotFound(err) {
+				t.Errorf("wait: %v", err)
+			}
+			if _, err := f.Delete(ctx, "one", ""); err != nil && !errdefs.IsNotFound(err) {
+				t.Errorf("delete: %v", err)
+			}
+			if _, err := f.Get(ctx, "one", ""); !errdefs.IsNotFound(err) {
+				t.Errorf("the task is still there: %v", err)
+			}
+			f.clean(t)
+		})
+	}
+}
+
 func TestDeathIsTold(t *testing.T) {
 	for _, tc := range []struct {
 		mode string

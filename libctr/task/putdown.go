@@ -14,11 +14,14 @@ import (
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"gantry/api/errdefs"
 )
 
 // Kill sends a signal; a process that has ended is NotFound. A KILL of the init ends the
 // task even when its shim does not answer: the shim is then killed and the task cleaned
-// up as that of any dead shim.
+// up as that of any dead shim. Should the connection be lost under it, it is sent again
+// on the next one; of a task whose shim has died it is NotFound.
 func (m *Manager) Kill(ctx context.Context, id, execID string, signal uint32, all bool) error {
 	s, err := m.get(ctx, id)
 	if err != nil {
@@ -29,8 +32,15 @@ func (m *Manager) Kill(ctx context.Context, id, execID string, signal uint32, al
 	if final && !all {
 		timeout = killTimeout
 	}
-	err = s.call(ctx, timeout, "Kill", &taskapi.KillRequest{ID: id, ExecID: execID, Signal: signal, All: all}, &emptypb.Empty{})
-	if !final || !errors.Is(err, context.DeadlineExceeded) || s.answers(ctx) {
+	req := &taskapi.KillRequest{ID: id, ExecID: execID, Signal: signal, All: all}
+	if !final {
+		return s.call(ctx, timeout, "Kill", req, &emptypb.Empty{})
+	}
+	err = s.ask(ctx, timeout, "Kill", req, &emptypb.Empty{}) // a second one does no harm
+	if errors.Is(err, errGone) {
+		return errdefs.NotFound("task %s not found", id)
+	}
+	if !errors.Is(err, context.DeadlineExceeded) || s.answers(ctx) {
 		return err
 	}
 	if downErr := m.putDown(ctx, s); downErr != nil {

@@ -161,7 +161,7 @@ func (s *shim) settled(ctx context.Context, l *link) (bool, error) {
 	return s.isGone(), nil
 }
 
-// ask makes a call that only looks: it may be repeated on the next connection
+// ask makes a call that does no harm twice: it is repeated on the next connection
 // when one is lost under it.
 func (s *shim) ask(ctx context.Context, timeout time.Duration, method string, req, resp any) error {
 	if timeout > 0 {
