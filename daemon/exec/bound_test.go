@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -84,15 +85,27 @@ func (k kept) Wait(ctx context.Context, id, exec string) (task.Exit, error) {
 	return e, err
 }
 
-type keepers struct{ streams *[]string }
+// keepers have the streams of execs, by their ids.
+type keepers struct {
+	mu      *sync.Mutex
+	streams *[]string // guarded by mu
+}
 
 func (k keepers) BeginExec(context.Context, string, string, keeper.Streams) (task.IO, error) {
 	return task.IO{}, nil
 }
 func (k keepers) CloseStdin(context.Context, string, string) error { return nil }
 func (k keepers) Keeps(string) bool                                { return true }
-func (k keepers) Execs(string) []string                            { return slices.Clone(*k.streams) }
+
+func (k keepers) Execs(string) []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(*k.streams)
+}
+
 func (k keepers) EndExec(_ context.Context, _, exec string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	*k.streams = slices.DeleteFunc(*k.streams, func(s string) bool { return s == exec })
 	return nil
 }
@@ -105,7 +118,7 @@ func TestSeeOff(t *testing.T) {
 			"runs": make(chan task.Exit, 1), "never": make(chan task.Exit, 1),
 		}}
 		streams := []string{"runs", "never", "gone"}
-		s := New(Config{Keepers: keepers{&streams}}, kept{w}, kept{w}, slog.New(slog.DiscardHandler))
+		s := New(Config{Keepers: keepers{new(sync.Mutex), &streams}}, kept{w}, kept{w}, slog.New(slog.DiscardHandler))
 		defer s.Close()
 		s.Restore(t.Context())
 		synctest.Wait()
