@@ -213,6 +213,9 @@ func TestRestart(t *testing.T) {
 	if _, err := s.Allocate(ctx, taken); err == nil {
 		t.Error("the live container's port was given away")
 	}
+	if err := s.awaitLeaving(ctx, "dead"); err != nil { // its link goes in the background
+		t.Fatal(err)
+	}
 	if d, err := s.Inspect(ctx, "bridge", networktypes.InspectOptions{}); err != nil || len(d.Containers) != 1 || d.Containers["live"].IPv4Address == "" {
 		t.Errorf("inspect %+v, %v", d.Containers, err)
 	}
