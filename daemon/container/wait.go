@@ -72,31 +72,28 @@ func (e *entry) wake(gone bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.view.Load().waitResponse()
-	for _, w := range e.stopWaiters {
-		w <- r
+	e.stopWaiters = tell(e.stopWaiters, r)
+	if gone {
+		e.gone = true
+		e.goneWaiters = tell(e.goneWaiters, r)
 	}
-	e.stopWaiters = nil
-	if !gone {
-		return
-	}
-	e.gone = true
-	for _, w := range e.goneWaiters {
-		w <- r
-	}
-	e.goneWaiters = nil
 }
 
 // wakeFailed tells those who wait for a removal that it has failed, by the container's
-// error; the next one may succeed.
+// error; the next one may succeed. Who waits for an exit is told too.
 func (e *entry) wakeFailed() {
-	e.wake(false)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.view.Load().waitResponse()
-	for _, w := range e.goneWaiters {
+	e.stopWaiters, e.goneWaiters = tell(e.stopWaiters, r), tell(e.goneWaiters, r)
+}
+
+// tell answers everybody in waiters, each of whom has room for it; nobody waits then.
+func tell(waiters []chan containertypes.WaitResponse, r containertypes.WaitResponse) []chan containertypes.WaitResponse {
+	for _, w := range waiters {
 		w <- r
 	}
-	e.goneWaiters = nil
+	return nil
 }
 
 // wakeIfDown wakes who waits for an exit of a container that a failed restart has ended.
