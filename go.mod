@@ -63,7 +63,13 @@ require (
 	oras.land/oras-go/v2 v2.6.4
 )
 
-require github.com/containerd/containerd/v2 v2.4.2 // indirect
+require (
+	github.com/containerd/containerd/v2 v2.4.2 // indirect
+	github.com/containerd/log/otel v0.1.0 // indirect
+	github.com/felixge/httpsnoop v1.1.0 // indirect
+	github.com/moby/locker v1.0.1 // indirect
+	go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp v0.71.0 // indirect
+)
 
 require (
 	cyphar.com/go-pathrs v0.2.5 // indirect
