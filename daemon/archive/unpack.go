@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gantry/api/compression"
 	"gantry/api/failpoint"
-	"gantry/daemon/image/compression"
 	"gantry/daemon/rootfs"
 )
 

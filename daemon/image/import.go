@@ -20,10 +20,10 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"gantry/api/compression"
 	"gantry/api/errdefs"
 	apiimage "gantry/api/image"
 	"gantry/daemon/image/change"
-	"gantry/daemon/image/compression"
 	"gantry/libctr/core/image"
 )
 

@@ -18,7 +18,7 @@ import (
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
 	apiimage "gantry/api/image"
-	"gantry/daemon/image/archive"
+	"gantry/libctr/core/archive"
 	"gantry/libctr/core/content"
 	"gantry/libctr/core/image"
 	"gantry/libctr/core/lease"

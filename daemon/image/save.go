@@ -13,7 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/api/errdefs"
-	"gantry/daemon/image/archive"
+	"gantry/libctr/core/archive"
 	"gantry/libctr/core/image"
 )
 

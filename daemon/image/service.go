@@ -27,7 +27,7 @@ import (
 	"github.com/docker/docker/api/types/events"
 	"github.com/opencontainers/go-digest"
 
-	"gantry/daemon/keylock"
+	"gantry/api/keylock"
 	"gantry/daemon/registry"
 	"gantry/libctr/core/content"
 	"gantry/libctr/core/diff"

@@ -27,8 +27,8 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
+	"gantry/api/keylock"
 	"gantry/api/shimwire"
-	"gantry/daemon/keylock"
 	"gantry/libctr/core/task"
 )
 

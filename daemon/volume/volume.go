@@ -38,7 +38,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"gantry/api/database"
-	"gantry/daemon/keylock"
+	"gantry/api/keylock"
 )
 
 // Volume is a volume as the API shows it; Mountpoint is its content's directory.

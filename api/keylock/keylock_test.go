@@ -6,7 +6,7 @@ import (
 	"sync"
 	"testing"
 
-	"gantry/daemon/keylock"
+	"gantry/api/keylock"
 )
 
 func TestOneHolderPerKey(t *testing.T) {

@@ -24,7 +24,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"gantry/daemon/image/compression"
+	"gantry/api/compression"
 )
 
 // Bounds against hostile archives.

@@ -9,7 +9,7 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"gantry/daemon/image/compression"
+	"gantry/api/compression"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"gantry/daemon/image/compression"
+	"gantry/api/compression"
 	"gantry/internal/testutil/need"
 )
 

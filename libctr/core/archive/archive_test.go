@@ -12,7 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"gantry/daemon/image/archive"
+	"gantry/libctr/core/archive"
 )
 
 // memory is a sink and source of blobs.
