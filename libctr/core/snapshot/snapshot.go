@@ -40,6 +40,17 @@ type Usage struct {
 // answer is AlreadyExists when it is there.
 const LabelRef = "containerd.io/snapshot.ref"
 
+// Labels that who unpacks gives an active snapshot: its layer's diff id, and the chain id
+// of what it will be put on. A name with inherited labels' prefix reaches the backend.
+const (
+	LabelDiffID      = "containerd.io/snapshot/diff-id"
+	LabelParentChain = "containerd.io/snapshot/parent-chain-id"
+	PrefixInherited  = "containerd.io/snapshot/"
+)
+
+// CapabilityRebase is what a snapshotter that is a Rebaser shows of itself, as a plugin.
+const CapabilityRebase = "rebase"
+
 // Labels of an active snapshot that say which ids of the host those inside are:
 // "INSIDE:HOST:SIZE", several with commas. Its mounts carry them on as options "uidmap="
 // and "gidmap=": whoever mounts a bind maps its ids, of an overlay those of its lower
@@ -67,4 +78,13 @@ type Snapshotter interface {
 	// Cleanup frees what removed snapshots left on disk.
 	Cleanup(ctx context.Context) error
 	Close() error
+}
+
+// Rebaser is a Snapshotter that puts an active snapshot without a parent onto one when
+// it is committed, so that layers can be unpacked before what is below them. Whoever
+// fills it must mark in its tree what it deletes below, as overlayfs does.
+type Rebaser interface {
+	// CommitOnto is Commit, onto the committed snapshot parent; InvalidArgument when the
+	// snapshot has another parent already, NotImplemented where it can't be done.
+	CommitOnto(ctx context.Context, name, key, parent string, labels map[string]string) error
 }
