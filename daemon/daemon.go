@@ -52,16 +52,23 @@ type Daemon struct {
 
 	remap        userns.Mapping // of new containers
 	devices      *device.Drivers
+	abilities    client.Abilities // of the core
 	id, hostname string
 	db, run      *database.DB
 	log          *slog.Logger
 	closers      []func() error // in the order in which what they close was made
 }
 
+// Core is what the daemon stands on.
+type Core struct {
+	*client.Client
+	Abilities client.Abilities
+}
+
 // New makes the services of c on the core; nothing runs before Restore. When it fails
 // nothing is left open.
-func New(c *config.Config, core *client.Client, log *slog.Logger) (_ *Daemon, err error) {
-	d := &Daemon{log: log, Host: host.Detect()}
+func New(c *config.Config, core Core, log *slog.Logger) (_ *Daemon, err error) {
+	d := &Daemon{log: log, Host: host.Detect(), abilities: core.Abilities}
 	d.hostname, _ = os.Hostname() // "" when the kernel has none
 	defer func() {
 		if err != nil {
@@ -131,7 +138,7 @@ func (d *Daemon) Reload(c *config.Config, changed []string) error {
 	if err := images.Registry.Validate(); err != nil {
 		return err
 	}
-	known, err := runtimes(c)
+	known, err := runtimes(c, d.abilities)
 	if err != nil {
 		return err
 	}

@@ -4,14 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	runcoptions "github.com/containerd/containerd/api/types/runc/options"
-	"github.com/containerd/typeurl/v2"
 	containertypes "github.com/docker/docker/api/types/container"
 	systemtypes "github.com/docker/docker/api/types/system"
 	"github.com/opencontainers/go-digest"
@@ -35,7 +32,7 @@ import (
 	"gantry/libctr/client"
 )
 
-func imageCore(c *config.Config, core *client.Client) image.Core {
+func imageCore(c *config.Config, core Core) image.Core {
 	return image.Core{
 		Content: core.Content(), Images: core.Images(), Snapshots: core.Snapshotter(c.StorageDriver),
 		Applier: core.Differ(), Comparer: core.Differ(), Leases: core.Leases(),
@@ -74,8 +71,8 @@ func networkConfig(c *config.Config) network.Config {
 	return n
 }
 
-func (d *Daemon) makeContainers(c *config.Config, core *client.Client) error {
-	conf, err := containerConfig(c, d.Host)
+func (d *Daemon) makeContainers(c *config.Config, core Core) error {
+	conf, err := containerConfig(c, d.Host, core.Abilities)
 	if err != nil {
 		return err
 	}
@@ -119,7 +116,7 @@ func (d *Daemon) imageUsers(id digest.Digest) []image.User {
 	return users
 }
 
-func (d *Daemon) makeSystem(c *config.Config, core *client.Client) (err error) {
+func (d *Daemon) makeSystem(c *config.Config, core Core) (err error) {
 	if d.id, err = system.EngineID(c.DataRoot); err != nil {
 		return err
 	}
@@ -141,7 +138,7 @@ func (d *Daemon) systemConfig(c *config.Config) system.Config {
 		NetworkDrivers: []string{"bridge", "host", "null"}, DefaultRuntime: c.DefaultRuntime,
 		Runtimes: map[string]systemtypes.Runtime{}, InitBinary: filepath.Base(cmp.Or(c.InitPath, "gantry-init")),
 		InsecureRegistries: c.Insecure, Mirrors: c.Mirrors, HTTPProxy: c.HTTPProxy, HTTPSProxy: c.HTTPSProxy, NoProxy: c.NoProxy,
-		FirewallBackend: "nftables", CoreAddress: filepath.Join(c.ExecRoot, "core", "core.sock"), CoreNamespace: c.Namespace, PluginNamespace: c.PluginNamespace,
+		FirewallBackend: "nftables", CoreName: coreName(c), CoreAddress: c.CoreSocket(), CoreNamespace: c.Namespace, PluginNamespace: c.PluginNamespace,
 		AuthorizationPlugins: c.Authorization, CDISpecDirs: c.CDISpecDirs,
 	}
 	if !c.IPTables {
@@ -160,7 +157,7 @@ func (d *Daemon) systemConfig(c *config.Config) system.Config {
 	return conf
 }
 
-func containerConfig(c *config.Config, features host.Features) (container.Config, error) {
+func containerConfig(c *config.Config, features host.Features, core client.Abilities) (container.Config, error) {
 	conf := container.Config{
 		Root: filepath.Join(c.DataRoot, "containers"), IORoot: filepath.Join(c.ExecRoot, "io"),
 		DataRoot: c.DataRoot, Sources: filepath.Join(c.ExecRoot, "sources"),
@@ -189,79 +186,20 @@ func containerConfig(c *config.Config, features host.Features) (container.Config
 		conf.SeccompProfile = string(raw)
 	}
 	var err error
-	conf.Runtimes, err = runtimes(c)
+	conf.Runtimes, err = runtimes(c, core)
 	return conf, err
+}
+
+// coreName is what the version of the core is told under; "" is our own.
+func coreName(c *config.Config) string {
+	if c.Containerd != "" {
+		return "containerd"
+	}
+	return ""
 }
 
 func containerDefaults(c *config.Config) spec.Defaults {
 	return spec.Defaults{
 		ShmSize: c.ShmSize, IpcMode: containertypes.IpcMode(c.IpcMode), CgroupnsMode: containertypes.CgroupnsMode(c.CgroupnsMode),
 	}
-}
-
-// builtin is the shim of ours, with the runtime as its library.
-const builtin = "io.containerd.gantry.v2"
-
-// runtimes maps the names that a container may ask for to shims. The names of runc are
-// the built-in runtime's unless the configuration says otherwise.
-func runtimes(c *config.Config) (map[string]container.Runtime, error) {
-	all := map[string]container.Runtime{}
-	state := filepath.Join(c.ExecRoot, "runtime")
-	opts, err := typeurl.MarshalAny(&runcoptions.Options{Root: state, SystemdCgroup: c.SystemdCgroup()})
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range config.BuiltinRuntimes {
-		all[name] = container.Runtime{Name: builtin, Options: opts}
-	}
-	for name, r := range c.Runtimes {
-		if r.Path == "" {
-			if all[name], err = shim(c, name, r); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		path, err := withArgs(c, name, r)
-		if err != nil {
-			return nil, err
-		}
-		opts, err := typeurl.MarshalAny(&runcoptions.Options{Root: state, BinaryName: path, SystemdCgroup: c.SystemdCgroup()})
-		if err != nil {
-			return nil, err
-		}
-		all[name] = container.Runtime{Name: builtin, Options: opts, TopReadOnly: !mountsRecursively(path)}
-	}
-	return all, nil
-}
-
-// shim is a runtime that the configuration names by its type.
-func shim(c *config.Config, name string, r config.Runtime) (container.Runtime, error) {
-	options, err := shimOptions(r, c.SystemdCgroup())
-	if err != nil {
-		return container.Runtime{}, fmt.Errorf("runtime %s: %w", name, err)
-	}
-	foreign := r.Type != builtin
-	return container.Runtime{Name: r.Type, Foreign: foreign, TopReadOnly: foreign, Options: options}, nil
-}
-
-// withArgs returns a program that runs the runtime with its runtimeArgs; a shim can be
-// told a path only. A container may be about to run what is there, so it is replaced.
-func withArgs(c *config.Config, name string, r config.Runtime) (string, error) {
-	if len(r.Args) == 0 {
-		return r.Path, nil
-	}
-	dir := filepath.Join(c.ExecRoot, "runtimes")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	words := make([]string, 0, len(r.Args)+1)
-	for _, w := range append([]string{r.Path}, r.Args...) {
-		words = append(words, "'"+strings.ReplaceAll(w, "'", `'\''`)+"'")
-	}
-	path := filepath.Join(dir, url.PathEscape(name))
-	script := "#!/bin/sh\nexec " + strings.Join(words, " ") + " \"$@\"\n"
-	if err := os.WriteFile(path+"+", []byte(script), 0o700); err != nil {
-		return "", err
-	}
-	return path, os.Rename(path+"+", path)
 }

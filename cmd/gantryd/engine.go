@@ -40,8 +40,9 @@ type engine struct {
 	cfg       *config.Config
 	log       *slog.Logger
 	tracer    trace.TracerProvider // nil when nobody wants spans
-	core      *core.Server
+	core      *core.Server         // nil on another's core
 	client    *client.Client
+	abilities client.Abilities // of the core
 	daemon    *daemon.Daemon
 	api       *server.Server
 	debug     atomic.Bool // the routes of /debug are there
@@ -84,10 +85,15 @@ func newEngine(ctx context.Context, c *config.Config, log *slog.Logger) (_ *engi
 		return nil, err
 	}
 	e.onStop(func(context.Context) error { closeAll(e.listeners); return nil })
-	if err := e.startCore(ctx); err != nil {
+	if c.Containerd != "" {
+		err = e.joinCore(ctx)
+	} else {
+		err = e.startCore(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
-	if e.daemon, err = daemon.New(c, e.client, log); err != nil {
+	if e.daemon, err = daemon.New(c, daemon.Core{Client: e.client, Abilities: e.abilities}, log); err != nil {
 		return nil, err
 	}
 	e.onStop(func(context.Context) error { return e.daemon.Close() })
@@ -112,15 +118,16 @@ func (e *engine) onStop(f func(context.Context) error) { e.undo = append(e.undo,
 // startCore serves the core and becomes its client: by the same calls as any other, of
 // which those that are no streams need no socket.
 func (e *engine) startCore(ctx context.Context) error {
-	socket := filepath.Join(e.cfg.ExecRoot, "core", "core.sock")
-	self, err := os.Executable()
+	socket := e.cfg.CoreSocket()
+	dir, err := ownDir()
 	if err != nil {
 		return err
 	}
+	e.abilities = client.Own
 	e.core, err = core.New(ctx, core.Config{
 		Version: 3, Root: filepath.Join(e.cfg.DataRoot, "core"), State: filepath.Join(e.cfg.ExecRoot, "core"),
 		RequiredPlugins: core.Essential(), GRPC: core.GRPCConfig{Address: socket}, Log: e.log.With("part", "core"), Tracing: e.tracer,
-		ShimDir: filepath.Dir(self), Build: core.Build{Version: version.Version, Revision: version.Commit},
+		ShimDir: dir, Build: core.Build{Version: version.Version, Revision: version.Commit},
 		Debug: core.DebugConfig{Level: e.cfg.Level()},
 	})
 	if err != nil {
@@ -141,6 +148,12 @@ func (e *engine) startCore(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	return e.client.Ready(ctx)
+}
+
+// ownDir is where our programs are, this one among them.
+func ownDir() (string, error) {
+	self, err := os.Executable()
+	return filepath.Dir(self), err
 }
 
 func (e *engine) newAPI() (*server.Server, error) {

@@ -6,6 +6,7 @@ package config
 
 import (
 	"net/netip"
+	"path/filepath"
 
 	containertypes "github.com/docker/docker/api/types/container"
 
@@ -47,6 +48,7 @@ type Config struct {
 	DataRoot        string
 	ExecRoot        string
 	ConfigFile      string
+	Containerd      string // socket of the core that the engine stands on; "" is one of its own, in its process
 	Namespace       string // in the core
 	PluginNamespace string // in the core, of managed plugins; told to clients only
 	StorageDriver   string // snapshotter: overlayfs or native
@@ -135,6 +137,14 @@ type AddressPool struct {
 
 // Bool is a flag that knows whether it was given.
 type Bool struct{ Set, Value bool }
+
+// CoreSocket is where the core is reached.
+func (c *Config) CoreSocket() string {
+	if c.Containerd != "" {
+		return c.Containerd
+	}
+	return filepath.Join(c.ExecRoot, "core", "core.sock")
+}
 
 // New returns the defaults.
 func New() *Config {

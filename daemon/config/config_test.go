@@ -90,7 +90,7 @@ func TestLoadErrors(t *testing.T) {
 		{name: "remap of three", args: []string{"--userns-remap", "a:b:c"}, want: `Invalid user/group specification in --userns-remap: "a:b:c"`},
 		{name: "remap without overlays", args: []string{"--userns-remap", "default", "-s", "native"}, want: "userns-remap needs the storage driver overlayfs, not native"},
 		{name: "refused flag", args: []string{"--rootless"}, want: "--rootless is not supported by this engine"},
-		{name: "refused key", json: `{"containerd":"/x"}`, want: "containerd is not supported by this engine"},
+		{name: "refused key", json: `{"cri-containerd":true}`, want: "cri-containerd is not supported by this engine"},
 		{name: "unknown flag", args: []string{"--nope"}, want: "unknown flag: --nope"},
 		{name: "argument", args: []string{"x"}, want: "unknown argument: x"},
 		{name: "bad host", args: []string{"-H", "http://x"}, want: "invalid bind address (http://x)"},

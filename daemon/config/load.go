@@ -189,7 +189,11 @@ func (c *Config) finish() error {
 	c.completeHosts()
 	c.completeBounds()
 	c.completeCDI()
-	for _, p := range []*string{&c.DataRoot, &c.ExecRoot, &c.PidFile} {
+	c.Containerd = strings.TrimPrefix(c.Containerd, "unix://")
+	for _, p := range []*string{&c.DataRoot, &c.ExecRoot, &c.PidFile, &c.Containerd} {
+		if *p == "" {
+			continue
+		}
 		abs, err := filepath.Abs(*p)
 		if err != nil {
 			return err

@@ -26,8 +26,7 @@ type target interface {
 // refused are options of dockerd that would change what a container or a network
 // is, and that this engine does not have; given, they are an error that names them.
 var refused = []string{
-	"containerd", "cri-containerd",
-	"rootless", "selinux-enabled", "fixed-cidr", "fixed-cidr-v6",
+	"cri-containerd", "rootless", "selinux-enabled", "fixed-cidr", "fixed-cidr-v6",
 	"default-gateway", "default-gateway-v6", "default-network-opt", "ipv6", "bip6", "icc",
 	"bridge-accept-fwmark", "allow-direct-routing", "storage-opt",
 	"api-cors-header", "graph", "cluster-store", "cluster-advertise", "cluster-store-opt", "builder",
@@ -70,6 +69,7 @@ func (c *Config) options() []option {
 		{flag: "data-root", key: "data-root", usage: "Root directory of persistent state", target: text(&c.DataRoot)},
 		{flag: "exec-root", key: "exec-root", usage: "Root directory for execution state files", target: text(&c.ExecRoot)},
 		{flag: "config-file", usage: "Daemon configuration file", target: text(&c.ConfigFile)},
+		{flag: "containerd", key: "containerd", usage: "Address of a containerd to stand on, in place of the core of one's own", target: text(&c.Containerd)},
 		{flag: "containerd-namespace", key: "containerd-namespace", usage: "Namespace in the core", target: text(&c.Namespace)},
 		{flag: "containerd-plugins-namespace", key: "containerd-plugins-namespace", usage: "Namespace of plugins in the core", target: text(&c.PluginNamespace)},
 		{flag: "storage-driver", short: "s", key: "storage-driver", usage: "Storage driver to use: overlayfs or native", target: text(&c.StorageDriver)},

@@ -1,0 +1,80 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Abilities are what one core can do for its client and another can't. The zero value
+// is what every containerd can. They are found out once, and one value holds them all:
+// who needs one asks for it by name, never for whose core it is.
+type Abilities struct {
+	// Shim is the runtime by which the core runs our own shim, "" where it can't: then
+	// only shims that the core has by itself are left.
+	Shim string
+	// OfBoot is whether the core keeps records with container.LabelOfBoot no longer than
+	// the machine is up.
+	OfBoot bool
+}
+
+// ownShim is the runtime by which our core runs the shim beside it.
+const ownShim = "io.containerd.gantry.v2"
+
+// Own are the abilities of our core.
+var Own = Abilities{Shim: ownShim, OfBoot: true}
+
+// Discover finds out what the core at a socket, which answers, can do. shim is the path
+// of our shim's binary: a core that sees the same file there can run it by that path, as
+// all containerds since 1.6 do. One that lives elsewhere, in a container for one, can't.
+func Discover(ctx context.Context, address, shim string) (Abilities, error) {
+	pid, err := serverPID(ctx, address)
+	if err != nil {
+		return Abilities{}, fmt.Errorf("find out who serves the core: %w", err)
+	}
+	if seesFile(pid, shim) {
+		return Abilities{Shim: shim}, nil
+	}
+	return Abilities{}, nil
+}
+
+// serverPID is the process that listens at a socket, 0 where we cannot see it.
+func serverPID(ctx context.Context, path string) (int, error) {
+	c, err := dialUnix(ctx, path)
+	if err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return 0, err
+	}
+	if credErr != nil {
+		return 0, credErr
+	}
+	return int(cred.Pid), nil
+}
+
+// seesFile says whether a process has the same file as we at a path.
+func seesFile(pid int, path string) bool {
+	if pid <= 0 {
+		return false
+	}
+	ours, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	theirs, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/root" + path)
+	return err == nil && os.SameFile(ours, theirs)
+}
