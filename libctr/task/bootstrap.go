@@ -20,10 +20,15 @@ import (
 type bootstrap struct {
 	Version  int    `json:"version"` // of the task API: 2 or 3
 	Address  string `json:"address"`
-	Protocol string `json:"protocol"` // "ttrpc"
+	Protocol string `json:"protocol"` // "ttrpc" or "grpc"
 	// OneTask is of our own shim: it ends by itself when its task is deleted.
 	OneTask bool `json:"oneTask,omitempty"`
+	// Group is of our own shim too, when it serves a group of containers.
+	Group string `json:"group,omitempty"`
 }
+
+// service is the task API's name in the version that the shim speaks.
+func (b bootstrap) service() string { return fmt.Sprintf("containerd.task.v%d.Task", b.Version) }
 
 // parseBootstrap reads what a shim prints when it has started: a protobuf
 // BootstrapResult, JSON, or the bare address of a version 2 shim.
@@ -44,7 +49,7 @@ func parseBootstrap(out []byte) (bootstrap, error) {
 			return b, fmt.Errorf("shim's answer: %w", err)
 		}
 	default:
-		b = bootstrap{Version: 2, Address: string(text), Protocol: "ttrpc"}
+		b = bootstrap{Version: 2, Address: string(text), Protocol: protocolTTRPC}
 	}
 	return b, b.validate()
 }
@@ -59,18 +64,28 @@ func isProto(out []byte) bool {
 	return false
 }
 
+// validate completes what was left out and refuses what can't be spoken to. A gRPC shim
+// may give a path where others give unix://PATH.
 func (b *bootstrap) validate() error {
 	b.Protocol = strings.ToLower(b.Protocol)
 	if b.Protocol == "" {
-		b.Protocol = "ttrpc"
+		b.Protocol = protocolTTRPC
 	}
+	if b.Protocol == protocolGRPC && filepath.IsAbs(b.Address) {
+		b.Address = "unix://" + b.Address
+	}
+	scheme, _, hasScheme := strings.Cut(b.Address, "://")
 	switch {
 	case b.Version != 2 && b.Version != 3:
 		return errdefs.NotImplemented("unsupported shim version (%d)", b.Version)
-	case b.Protocol != "ttrpc":
+	case b.Protocol != protocolTTRPC && b.Protocol != protocolGRPC:
 		return errdefs.NotImplemented("unsupported shim protocol %q", b.Protocol)
+	case b.Protocol == protocolGRPC && b.Version != 3:
+		return errdefs.NotImplemented("unsupported shim version (%d): by grpc only 3 is spoken", b.Version)
 	case b.Address == "" || len(b.Address) > 4096 || strings.ContainsAny(b.Address, "\n\r"):
 		return errdefs.InvalidArgument("shim's answer %.200q is no address", b.Address)
+	case hasScheme && scheme != "unix":
+		return errdefs.NotImplemented("unsupported shim address %.200q: only unix sockets are dialled", b.Address)
 	}
 	return nil
 }

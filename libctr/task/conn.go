@@ -8,15 +8,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/containerd/ttrpc"
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
-	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
 	"gantry/api/reqctx"
-	"gantry/api/rpcstatus"
 	"gantry/api/unixsocket"
 )
 
@@ -27,7 +24,7 @@ const writeTimeout = 5 * time.Second
 // conn is one connection to a shim. It speaks the task API in the version the
 // shim asked for; 2 and 3 have the same messages under another service name.
 type conn struct {
-	client  *ttrpc.Client
+	transport
 	service string
 	tracer  trace.Tracer
 }
@@ -39,11 +36,16 @@ func connect(ctx context.Context, b bootstrap, tracer trace.Tracer, closed func(
 	if err != nil {
 		return nil, fmt.Errorf("connect to shim at %s: %w", b.Address, err)
 	}
-	return &conn{
-		client:  ttrpc.NewClient(boundedWrites{nc}, ttrpc.WithOnClose(func() { go closed() })),
-		service: fmt.Sprintf("containerd.task.v%d.Task", b.Version),
-		tracer:  tracer,
-	}, nil
+	t, err := newTransport(b.Protocol, boundedWrites{nc}, closed)
+	if err != nil {
+		return nil, fmt.Errorf("connect to shim at %s: %w", b.Address, err)
+	}
+	return &conn{transport: t, service: b.service(), tracer: tracer}, nil
+}
+
+// speaking is the same connection, used in another version of the task API.
+func (c *conn) speaking(b bootstrap) *conn {
+	return &conn{transport: c.transport, service: b.service(), tracer: c.tracer}
 }
 
 // dialShim takes "unix://PATH"; an address without a scheme is that of an old
@@ -76,11 +78,16 @@ func (c boundedWrites) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// call makes one call, bounded by timeout (0: by ctx alone). It returns in time
-// even when the shim does not read from its socket; the sender then ends with
+// call makes one call of the task API, bounded by timeout (0: by ctx alone). It returns
+// in time even when the shim does not read from its socket; the sender then ends with
 // writeTimeout. resp belongs to the caller only when the error is nil.
-func (c *conn) call(ctx context.Context, timeout time.Duration, method string, req, resp any) (err error) {
-	ctx, span := c.tracer.Start(ctx, c.service+"/"+method, trace.WithSpanKind(trace.SpanKindClient))
+func (c *conn) call(ctx context.Context, timeout time.Duration, method string, req, resp any) error {
+	return c.callService(ctx, timeout, c.service, method, req, resp)
+}
+
+// callService is call, of another service of the shim.
+func (c *conn) callService(ctx context.Context, timeout time.Duration, service, method string, req, resp any) (err error) {
+	ctx, span := c.tracer.Start(ctx, service+"/"+method, trace.WithSpanKind(trace.SpanKindClient))
 	defer func() { endSpan(span, err) }()
 	if timeout > 0 {
 		var cancel context.CancelFunc
@@ -88,10 +95,10 @@ func (c *conn) call(ctx context.Context, timeout time.Duration, method string, r
 		defer cancel()
 	}
 	done := make(chan error, 1)
-	go func() { done <- c.client.Call(withMetadata(ctx), c.service, method, req, resp) }()
+	go func() { done <- c.invoke(ctx, service, method, notes(ctx), req, resp) }()
 	select {
 	case err := <-done:
-		return callError(err)
+		return err
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			return fmt.Errorf("shim does not answer %s: %w", method, ctx.Err())
@@ -110,51 +117,19 @@ func endSpan(span trace.Span, err error) {
 // errClosed is what calls on a lost connection fail with.
 var errClosed = errdefs.Unavailable("connection to shim is closed")
 
-func callError(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, ttrpc.ErrClosed), errors.Is(err, ttrpc.ErrStreamClosed), errors.Is(err, net.ErrClosed),
-		errors.Is(err, unix.EPIPE), errors.Is(err, unix.ECONNRESET):
-		return errClosed
-	}
-	return rpcstatus.From(err)
-}
+// noteNamespace is the key that the namespace has beside a request; see transport.
+const noteNamespace = "containerd-namespace"
 
-// withMetadata puts the namespace, the request id and the trace of ctx beside the
+// notes are the namespace, the request id and the trace of ctx, to be sent beside a
 // request.
-func withMetadata(ctx context.Context) context.Context {
-	md := ttrpc.MD{}
+func notes(ctx context.Context) map[string]string {
+	md := propagation.MapCarrier{}
 	if ns := reqctx.Namespace(ctx); ns != "" {
-		md.Set("containerd-namespace-ttrpc", ns)
+		md[noteNamespace] = ns
 	}
 	if id := reqctx.RequestID(ctx); id != "" {
-		md.Set("gantry-request-id", id)
+		md["gantry-request-id"] = id
 	}
-	propagation.TraceContext{}.Inject(ctx, carrier(md))
-	return ttrpc.WithMetadata(ctx, md)
+	propagation.TraceContext{}.Inject(ctx, md)
+	return md
 }
-
-// carrier lets a trace propagator write ttrpc metadata.
-type carrier ttrpc.MD
-
-var _ propagation.TextMapCarrier = carrier{}
-
-func (c carrier) Get(key string) string {
-	if v, ok := ttrpc.MD(c).Get(key); ok {
-		return v[0]
-	}
-	return ""
-}
-
-func (c carrier) Set(key, value string) { ttrpc.MD(c).Set(key, value) }
-
-func (c carrier) Keys() []string {
-	keys := make([]string, 0, len(c))
-	for k := range c {
-		keys = append(keys, k)
-	}
-	return keys
-}
-
-func (c *conn) close() { _ = c.client.Close() }

@@ -216,7 +216,10 @@ func (m *Manager) shutdown(ctx context.Context, s *shim) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, shutdownWait)
 	defer cancel()
-	_ = l.client.UserOnCloseWait(ctx)
+	select {
+	case <-l.ended():
+	case <-ctx.Done():
+	}
 }
 
 // shared says whether the shim serves another task.

@@ -77,7 +77,8 @@ func checkCall(in string, call *ast.CallExpr, calls *int) string {
 		if want, ok := endless[in]; !ok || want != method {
 			return "call " + method + " has no deadline"
 		}
-	case sel.Sel.Name == "Call" && in != "conn.call":
+	case sel.Sel.Name == "Call" && in != "ttrpcTransport.invoke", sel.Sel.Name == "Invoke" && in != "grpcTransport.invoke",
+		sel.Sel.Name == "invoke" && in != "conn.callService":
 		return "calls a shim without conn.call"
 	case on != nil && on.Name == "exec" && sel.Sel.Name == "Command" && in != "Manager.execute":
 		return "runs a program that nothing ends"

@@ -22,6 +22,8 @@ import (
 	"github.com/containerd/containerd/api/types"
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/ttrpc"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -163,7 +165,11 @@ func answer(mode, address string) error {
 	case "json":
 		return json.NewEncoder(os.Stdout).Encode(map[string]any{"version": 3, "address": address, "protocol": "ttrpc"})
 	}
-	return print(&bootstrapapi.BootstrapResult{Version: 3, Address: address, Protocol: "ttrpc"})
+	protocol := "ttrpc"
+	if mode == "grpc" {
+		protocol, address = "grpc", strings.TrimPrefix(address, "unix://") // as shims of containerd have it
+	}
+	return print(&bootstrapapi.BootstrapResult{Version: 3, Address: address, Protocol: protocol})
 }
 
 func fakeServe(mode string) error {
@@ -171,18 +177,37 @@ func fakeServe(mode string) error {
 	if err != nil {
 		return err
 	}
+	conns := &connListener{Listener: l}
+	svc := &fakeTasks{mode: mode, conns: conns, exited: make(chan struct{})}
+	if mode == "grpc" {
+		return fakeServeGRPC(svc)
+	}
 	s, err := ttrpc.NewServer()
 	if err != nil {
 		return err
 	}
-	conns := &connListener{Listener: l}
-	svc := &fakeTasks{mode: mode, conns: conns, exited: make(chan struct{})}
 	if mode == "bare" || mode == "old" {
 		s.RegisterService("containerd.task.v2.Task", serviceOf(svc))
 	} else {
 		s.RegisterService("containerd.task.v3.Task", serviceOf(svc))
 	}
 	return s.Serve(context.Background(), conns)
+}
+
+// fakeServeGRPC serves the same methods by gRPC.
+func fakeServeGRPC(svc *fakeTasks) error {
+	d := grpc.ServiceDesc{ServiceName: "containerd.task.v3.Task", HandlerType: (*any)(nil)}
+	for name, call := range serviceOf(svc).Methods {
+		d.Methods = append(d.Methods, grpc.MethodDesc{MethodName: name, Handler: func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			if md, _ := metadata.FromIncomingContext(ctx); len(md.Get("containerd-namespace")) != 1 {
+				return nil, rpcstatus.To(errdefs.FailedPrecondition("namespace is required"))
+			}
+			return call(ctx, decode)
+		}})
+	}
+	s := grpc.NewServer()
+	s.RegisterService(&d, svc)
+	return s.Serve(svc.conns)
 }
 
 // connListener remembers connections so that they can be cut off.

@@ -140,7 +140,7 @@ func (f *fixture) create(t *testing.T, ctx context.Context, id string) {
 }
 
 func TestEveryWayToAnswerStart(t *testing.T) {
-	for _, mode := range []string{"protobuf", "json", "bare", "old"} {
+	for _, mode := range []string{"protobuf", "json", "bare", "old", "grpc"} {
 		t.Run(mode, func(t *testing.T) {
 			f, ctx := setup(t, mode), testContext(t)
 			f.create(t, ctx, "one")
@@ -250,7 +250,13 @@ func TestRefusedBeforeAnythingIsMade(t *testing.T) {
 }
 
 func TestLostConnectionIsNoDeath(t *testing.T) {
-	f, ctx := setup(t, "protobuf"), testContext(t)
+	for _, mode := range []string{"protobuf", "grpc"} {
+		t.Run(mode, func(t *testing.T) { testLostConnection(t, setup(t, mode)) })
+	}
+}
+
+func testLostConnection(t *testing.T, f *fixture) {
+	ctx := testContext(t)
 	f.create(t, ctx, "one")
 	waited := make(chan error, 1)
 	go func() {
@@ -313,6 +319,7 @@ func TestDeathIsTold(t *testing.T) {
 		code uint32
 	}{
 		{"protobuf", 137},
+		{"grpc", 137},
 		{"delete fails", 255},
 		{"delete fails once", 137},
 	} {
@@ -377,7 +384,13 @@ func TestExitIsToldOnce(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
-	f, ctx := setup(t, "protobuf"), testContext(t)
+	for _, mode := range []string{"protobuf", "grpc"} {
+		t.Run(mode, func(t *testing.T) { testReload(t, setup(t, mode)) })
+	}
+}
+
+func testReload(t *testing.T, f *fixture) {
+	ctx := testContext(t)
 	for _, id := range []string{"kept", "dead"} {
 		f.create(t, ctx, id)
 	}
@@ -477,7 +490,13 @@ func TestInfoIsAskedOnce(t *testing.T) {
 // Who asks a shim again that did not answer is not made to wait as long again; once it
 // answers it has its usual time.
 func TestStuckShim(t *testing.T) {
-	f, ctx := setup(t, "protobuf"), testContext(t)
+	for _, mode := range []string{"protobuf", "grpc"} {
+		t.Run(mode, func(t *testing.T) { testStuckShim(t, setup(t, mode)) })
+	}
+}
+
+func testStuckShim(t *testing.T, f *fixture) {
+	ctx := testContext(t)
 	f.create(t, ctx, "c")
 	f.signalShim(t, "c", syscall.SIGSTOP)
 	get := func(within time.Duration, want coretask.Status) {
