@@ -109,7 +109,7 @@ func (s namespaceStore) Delete(ctx context.Context, name string) error {
 
 // holds names a kind of record that the namespace has, "" for an empty one.
 func holds(ns *bbolt.Bucket) string {
-	for _, kind := range []string{bucketContainers, bucketImages, bucketContent, bucketLeases} {
+	for _, kind := range []string{bucketContainers, bucketSandboxes, bucketImages, bucketContent, bucketLeases} {
 		if b := ns.Bucket([]byte(kind)); b != nil {
 			if k, _ := b.Cursor().First(); k != nil {
 				return kind

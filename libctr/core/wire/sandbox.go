@@ -1,0 +1,62 @@
+package wire
+
+import (
+	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/typeurl/v2"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"gantry/libctr/core/sandbox"
+)
+
+// Sandbox encodes a sandbox record.
+func Sandbox(s sandbox.Sandbox) *types.Sandbox {
+	return &types.Sandbox{
+		SandboxID:  s.ID,
+		Runtime:    &types.Sandbox_Runtime{Name: s.Runtime.Name, Options: Any(s.Runtime.Options)},
+		Spec:       Any(s.Spec),
+		Labels:     s.Labels,
+		CreatedAt:  Timestamp(s.CreatedAt),
+		UpdatedAt:  Timestamp(s.UpdatedAt),
+		Extensions: anys(s.Extensions),
+		Sandboxer:  s.Sandboxer,
+	}
+}
+
+// FromSandbox decodes a sandbox record.
+func FromSandbox(s *types.Sandbox) sandbox.Sandbox {
+	return sandbox.Sandbox{
+		ID:         s.GetSandboxID(),
+		Runtime:    sandbox.Runtime{Name: s.GetRuntime().GetName(), Options: FromAny(s.GetRuntime().GetOptions())},
+		Spec:       FromAny(s.GetSpec()),
+		Labels:     s.GetLabels(),
+		CreatedAt:  Time(s.GetCreatedAt()),
+		UpdatedAt:  Time(s.GetUpdatedAt()),
+		Extensions: fromAnys(s.GetExtensions()),
+		Sandboxer:  s.GetSandboxer(),
+	}
+}
+
+// FromAny decodes a message within a message; nil stays a nil interface.
+func FromAny(a *anypb.Any) typeurl.Any { return fromAny(a) }
+
+func anys(in map[string]typeurl.Any) map[string]*anypb.Any {
+	if in == nil {
+		return nil
+	}
+	out := make(map[string]*anypb.Any, len(in))
+	for k, v := range in {
+		out[k] = Any(v)
+	}
+	return out
+}
+
+func fromAnys(in map[string]*anypb.Any) map[string]typeurl.Any {
+	if in == nil {
+		return nil
+	}
+	out := make(map[string]typeurl.Any, len(in))
+	for k, v := range in {
+		out[k] = fromAny(v)
+	}
+	return out
+}
