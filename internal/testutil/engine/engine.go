@@ -37,6 +37,8 @@ type Engine struct {
 	machine *machine // nil on the test's own
 	netns   string   // "" is the test's own
 	env     []string
+	on      *string // what it stands on; nil is what the environment says
+	core    *core   // nil is in the daemon's process
 	cmd     *exec.Cmd
 	ended   chan struct{} // closed when cmd has ended
 	log     *os.File
@@ -70,6 +72,9 @@ func StartIn(t testing.TB, netns string, env []string, args ...string) *Engine {
 func start(t testing.TB, e *Engine, args ...string) *Engine {
 	t.Helper()
 	need.Root(t, "runs real containers")
+	if e.machine != nil && e.kindOfCore() != "" {
+		t.Skip("the core would have to be on the engine's machine")
+	}
 	// A short path: unix sockets have 108 bytes.
 	dir, err := os.MkdirTemp(cmp.Or(os.Getenv(DirVariable), "/tmp"), "gantry-")
 	if err != nil {
@@ -83,6 +88,9 @@ func start(t testing.TB, e *Engine, args ...string) *Engine {
 	}
 	e.before = leak.Take(dir, e.Bridge)
 	t.Cleanup(e.close)
+	if kind := e.kindOfCore(); kind != "" {
+		e.makeCore(kind)
+	}
 	e.Launch()
 	e.idle = leak.Take(dir, e.Bridge)
 	return e
@@ -135,6 +143,9 @@ func (e *Engine) TryLaunch(env ...string) error {
 		"--config-file", filepath.Join(e.Dir, "daemon.json"),
 		"--bridge", e.Bridge, "--bip", e.Subnet + ".1/24",
 	}, e.args...)
+	if e.core != nil {
+		args = append(args, "--containerd", e.CoreSocket())
+	}
 	// So that the whole suite can be run on another runtime or with another option.
 	args = append(args, strings.Fields(os.Getenv("GANTRY_TEST_ARGS"))...)
 	if _, err := os.Stat(filepath.Join(e.Dir, "daemon.json")); errors.Is(err, os.ErrNotExist) {
@@ -225,11 +236,7 @@ func (e *Engine) end(sig syscall.Signal) {
 
 // Log is what the daemon has written so far, its end when it is long.
 func (e *Engine) Log() string {
-	raw, _ := os.ReadFile(e.log.Name())
-	if len(raw) > 32<<10 {
-		raw = raw[len(raw)-32<<10:]
-	}
-	return string(raw)
+	return tail(e.log.Name())
 }
 
 // HTTP returns a client whose every request goes to the API socket.
@@ -319,6 +326,7 @@ func (e *Engine) checkRaces() {
 
 func (e *Engine) close() {
 	if e.cmd == nil || e.cmd.Process == nil {
+		e.closeCore()
 		return
 	}
 	if e.t.Failed() && errors.Is(syscall.Kill(e.cmd.Process.Pid, 0), syscall.ESRCH) {
@@ -331,6 +339,7 @@ func (e *Engine) close() {
 	if e.t.Failed() {
 		e.t.Logf("the daemon's log:\n%s", e.Log())
 	}
+	e.closeCore()
 	leak.Check(e.t, e.before, e.Dir, e.Bridge)
 	leak.RemoveBridge(e.t, e.Bridge)
 	e.checkRaces()
