@@ -1,4 +1,5 @@
-// Package archive reads and writes images as tar streams.
+// Package archive reads and writes images as tar streams: Read and Write for whoever has
+// blobs and images of its own, Import and Export on the core's content store.
 //
 // Two layouts are read, both of them mixed in what docker save writes:
 //
@@ -48,6 +49,8 @@ type Sink interface {
 type Image struct {
 	Name   string
 	Target ocispec.Descriptor
+
+	config ocispec.Descriptor // of Docker's archives
 }
 
 // Annotations that carry an image's name in an index.
@@ -67,28 +70,42 @@ type reader struct {
 	files     map[string]file
 	links     map[string]string
 	documents map[string][]byte
+	// compress, if set, packs a plain layer that only Docker's manifest names.
+	compress func(ctx context.Context, plain ocispec.Descriptor) (ocispec.Descriptor, error)
 }
 
 // Read stores the files of an archive in sink and returns the images it names. It
 // unpacks r if need be.
 func Read(ctx context.Context, r io.Reader, sink Sink) ([]Image, error) {
+	a, err := read(ctx, r, sink)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case a.isLayout():
+		return a.layout()
+	case a.isDocker():
+		return a.docker(ctx)
+	}
+	return nil, ErrFormat
+}
+
+// read stores the files and keeps the documents.
+func read(ctx context.Context, r io.Reader, sink Sink) (*reader, error) {
 	plain, _, err := compression.Reader(r)
 	if err != nil {
 		return nil, err
 	}
 	defer plain.Close()
 	a := &reader{sink: sink, files: map[string]file{}, links: map[string]string{}, documents: map[string][]byte{}}
-	if err := a.readAll(ctx, plain); err != nil {
-		return nil, err
-	}
-	switch {
-	case a.documents[ocispec.ImageLayoutFile] != nil:
-		return a.layout()
-	case a.documents["manifest.json"] != nil:
-		return a.docker(ctx)
-	}
-	return nil, ErrFormat
+	return a, a.readAll(ctx, plain)
 }
+
+func (a *reader) isLayout() bool { return a.documents[ocispec.ImageLayoutFile] != nil }
+func (a *reader) isDocker() bool { return a.documents[fileManifest] != nil }
+
+// fileManifest is the document of Docker's archive.
+const fileManifest = "manifest.json"
 
 func (a *reader) readAll(ctx context.Context, r io.Reader) error {
 	tr := tar.NewReader(r)
@@ -134,7 +151,7 @@ func (a *reader) add(ctx context.Context, h *tar.Header, r io.Reader) error {
 		return nil
 	}
 	switch name {
-	case ocispec.ImageLayoutFile, ocispec.ImageIndexFile, "manifest.json":
+	case ocispec.ImageLayoutFile, ocispec.ImageIndexFile, fileManifest:
 		if h.Size > maxDocument {
 			return fmt.Errorf("%d bytes, at most %d are allowed", h.Size, maxDocument)
 		}

@@ -36,36 +36,38 @@ type dockerManifest struct {
 // docker makes a manifest for each image of manifest.json.
 func (a *reader) docker(ctx context.Context) ([]Image, error) {
 	var entries []entry
-	if err := json.Unmarshal(a.documents["manifest.json"], &entries); err != nil {
+	if err := json.Unmarshal(a.documents[fileManifest], &entries); err != nil {
 		return nil, fmt.Errorf("read manifest.json: %w", err)
 	}
 	var out []Image
 	for _, e := range entries {
-		desc, err := a.dockerImage(ctx, e)
+		img, err := a.dockerImage(ctx, e)
 		if err != nil {
 			return nil, fmt.Errorf("read manifest.json: %w", err)
 		}
 		if len(e.RepoTags) == 0 {
-			out = append(out, Image{Target: desc})
+			out = append(out, img)
 		}
 		for _, tag := range e.RepoTags {
-			out = append(out, Image{Name: tag, Target: desc})
+			img.Name = tag
+			out = append(out, img)
 		}
 	}
 	return out, nil
 }
 
-func (a *reader) dockerImage(ctx context.Context, e entry) (ocispec.Descriptor, error) {
+func (a *reader) dockerImage(ctx context.Context, e entry) (Image, error) {
+	var none Image
 	config, ok := a.find(e.Config)
 	if !ok {
-		return ocispec.Descriptor{}, fmt.Errorf("config %q is not in the archive", e.Config)
+		return none, fmt.Errorf("config %q is not in the archive", e.Config)
 	}
 	m := dockerManifest{SchemaVersion: 2, MediaType: mediaManifest, Config: config.desc, Layers: []ocispec.Descriptor{}}
 	m.Config.MediaType = dockerspec.DockerOCIImageMediaType
 	for _, name := range e.Layers {
 		l, ok := a.find(name)
 		if !ok {
-			return ocispec.Descriptor{}, fmt.Errorf("layer %q is not in the archive", name)
+			return none, fmt.Errorf("layer %q is not in the archive", name)
 		}
 		l.desc.MediaType = mediaLayer
 		switch l.kind {
@@ -74,16 +76,30 @@ func (a *reader) dockerImage(ctx context.Context, e entry) (ocispec.Descriptor, 
 		case compression.Zstd:
 			l.desc.MediaType += ".zstd"
 		case compression.None:
+			if err := a.pack(ctx, &l.desc); err != nil {
+				return none, fmt.Errorf("compress layer %q: %w", name, err)
+			}
 		default:
-			return ocispec.Descriptor{}, fmt.Errorf("layer %q is packed with %s", name, l.kind)
+			return none, fmt.Errorf("layer %q is packed with %s", name, l.kind)
 		}
 		m.Layers = append(m.Layers, l.desc)
 	}
 	p, err := json.Marshal(m)
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return none, err
 	}
 	desc, err := a.sink.Put(ctx, bytes.NewReader(p), "")
 	desc.MediaType = mediaManifest
-	return desc, err
+	return Image{Target: desc, config: m.Config}, err
+}
+
+// pack compresses a plain layer where that is wanted.
+func (a *reader) pack(ctx context.Context, layer *ocispec.Descriptor) error {
+	if a.compress == nil {
+		return nil
+	}
+	packed, err := a.compress(ctx, *layer)
+	packed.MediaType = mediaLayer + ".gzip"
+	*layer = packed
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"gantry/api/errdefs"
 )
 
 // Saved is an image to be written: its target, the names it is to have in the archive
@@ -21,7 +24,8 @@ type Saved struct {
 	Docker *Docker // nil leaves the image out of manifest.json
 }
 
-// Name is one name of an image: the full reference, its short form and its tag.
+// Name is one name of an image: the full reference, its short form, "" when Docker has none
+// for it, and its tag.
 type Name struct {
 	Full, Familiar, Tag string
 }
@@ -41,6 +45,11 @@ type Source interface {
 // bytes, entries are sorted by name and have no times. blobs are all that the targets
 // need, without repetition.
 func Write(ctx context.Context, w io.Writer, src Source, images []Saved, blobs []ocispec.Descriptor) error {
+	return write(ctx, w, src, images, blobs, false)
+}
+
+// write is Write; bare leaves out Docker's manifest.json.
+func write(ctx context.Context, w io.Writer, src Source, images []Saved, blobs []ocispec.Descriptor, bare bool) error {
 	tw := tar.NewWriter(w)
 	out := writer{tw: tw, dirs: map[string]bool{}}
 	blobs = slices.Clone(blobs)
@@ -55,9 +64,12 @@ func Write(ctx context.Context, w io.Writer, src Source, images []Saved, blobs [
 		body any
 	}{
 		{ocispec.ImageIndexFile, indexOf(images)},
-		{"manifest.json", entriesOf(images)},
+		{fileManifest, entriesOf(images)},
 		{ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}},
 	} {
+		if doc.name == fileManifest && bare {
+			continue
+		}
 		p, err := json.Marshal(doc.body)
 		if err != nil {
 			return err
@@ -101,7 +113,14 @@ func (w *writer) blob(ctx context.Context, src Source, desc ocispec.Descriptor) 
 		return err
 	}
 	defer rc.Close()
-	return w.file(blobPath(desc.Digest), desc.Size, rc)
+	verifier := desc.Digest.Verifier()
+	if err := w.file(blobPath(desc.Digest), desc.Size, io.TeeReader(rc, verifier)); err != nil {
+		return fmt.Errorf("write blob %s: %w", desc.Digest, err)
+	}
+	if !verifier.Verified() {
+		return errdefs.WithClass(errdefs.ErrDataLoss, fmt.Errorf("write blob %s: its content has another digest", desc.Digest))
+	}
+	return nil
 }
 
 func blobPath(d digest.Digest) string {
@@ -152,7 +171,7 @@ func entriesOf(images []Saved) []entry {
 			out = append(out, e)
 		}
 		for _, n := range img.Names {
-			if n.Tag != "" {
+			if n.Tag != "" && n.Familiar != "" {
 				out[i].RepoTags = append(out[i].RepoTags, n.Familiar)
 			}
 		}
