@@ -8,8 +8,11 @@
 //	value      = quoted | printable runes without "," and space
 //	quoted     = Go string literal; after ~= also between slashes or bars
 //
-// Space between tokens is skipped. Of several expressions one must hold; of none,
-// everything matches, and so does the empty expression, which clients send for none. "!=" holds for an absent field too, the others do not.
+// Space is skipped before a token, but not after a value. Of several expressions one
+// must hold; of none, everything matches, and so does the empty expression, which
+// clients send for none. An absent field has the empty value for "!=" and "~=", and is
+// unequal to everything for "==". What does not parse is told in containerd's words;
+// a regular expression that does not compile matches nothing, as there.
 package filter
 
 import (
@@ -41,7 +44,7 @@ type selector struct {
 	path  []string
 	op    operator
 	value string
-	re    *regexp.Regexp // of matches
+	re    *regexp.Regexp // of matches; nil when the value is none
 }
 
 // Filter is a parsed set of expressions; the zero value matches everything.
@@ -53,12 +56,12 @@ type Filter struct {
 // Parse reads the expressions; what does not parse is InvalidArgument.
 func Parse(expressions ...string) (Filter, error) {
 	if len(expressions) > maxExpressions {
-		return Filter{}, errdefs.InvalidArgument("%d filters: at most %d are taken", len(expressions), maxExpressions)
+		return Filter{}, errdefs.InvalidArgument("%d filters: at most %d are taken: invalid argument", len(expressions), maxExpressions)
 	}
 	var f Filter
 	for _, e := range expressions {
 		if len(e) > maxLength {
-			return Filter{}, errdefs.InvalidArgument("filter of %d bytes: at most %d are taken", len(e), maxLength)
+			return Filter{}, errdefs.InvalidArgument("filter of %d bytes: at most %d are taken: invalid argument", len(e), maxLength)
 		}
 		if e == "" {
 			f.any = append(f.any, nil)
@@ -66,7 +69,7 @@ func Parse(expressions ...string) (Filter, error) {
 		}
 		all, err := parse(e)
 		if err != nil {
-			return Filter{}, errdefs.InvalidArgument("filter %q: %w", e, err)
+			return Filter{}, errdefs.InvalidArgument("filters: %w: invalid argument", err)
 		}
 		f.any = append(f.any, all)
 	}
@@ -103,7 +106,7 @@ func (s selector) match(fields Fields) bool {
 	case notEqual:
 		return value != s.value
 	case matches:
-		return ok && s.re.MatchString(value)
+		return s.re != nil && s.re.MatchString(value)
 	default:
 		return ok
 	}

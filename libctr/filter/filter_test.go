@@ -45,10 +45,12 @@ func TestMatch(t *testing.T) {
 		{"regexp slashes", []string{`topic~=/exit$/`}, true},
 		{"regexp slash escaped", []string{`topic~=/\/exit/`}, true},
 		{"regexp bars", []string{`topic~=|^/tasks/|`}, true},
-		{"regexp of an absent field", []string{`nope~=.*`}, false},
+		{"regexp of an absent field", []string{`nope~=x*`}, true},
+		{"regexp of an absent field fails", []string{`nope~=x`}, false},
+		{"regexp that is none", []string{`name~=(`}, false},
 		{"and", []string{"name==web,labels.tier"}, true},
 		{"and fails", []string{"name==web,labels.nope"}, false},
-		{"and with space", []string{"name == web , labels.tier"}, true},
+		{"and with space", []string{" name == web, labels.tier"}, true},
 		{"or", []string{"name==db", "name==web"}, true},
 		{"empty is none", []string{""}, true},
 		{"or empty", []string{"name==db", ""}, true},
@@ -71,7 +73,7 @@ func TestMatch(t *testing.T) {
 func TestParseErrors(t *testing.T) {
 	for _, bad := range []string{
 		" ", ",", "name==", "name=web", "name===web", "==x", "name==web,", "name.", ".name", "name==a b",
-		`name=="web`, `name==/x/`, `name~=/(/`, `name~=(`, "na\x00me", "na\xffme", "näme", `name=="\q"`, "name<x",
+		`name=="web`, `name==/x/`, `name==web ,id`, `name~=.*`, "na\x00me", "na\xffme", "näme", `name=="\q"`, "name<x",
 		strings.Repeat("a", 70<<10),
 	} {
 		if _, err := filter.Parse(bad); !errors.Is(err, errdefs.ErrInvalidArgument) {

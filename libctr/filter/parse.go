@@ -3,55 +3,32 @@ package filter
 import (
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
-	"strings"
-	"unicode"
-	"unicode/utf8"
+	"strconv"
 )
 
-var (
-	errField    = errors.New("expected a field or a quoted one")
-	errOperator = errors.New(`expected "==", "!=" or "~="`)
-	errValue    = errors.New("expected a value or a quoted one")
-	errQuote    = errors.New("only ~= takes values between slashes or bars")
-	errOpen     = errors.New("quoted text does not end")
-)
-
-// parser reads one expression from left to right; rest is what is still to come.
-type parser struct {
-	rest string
-}
+// parser puts selectors together from tokens. An error says where by the token's place.
+type parser struct{ scanner }
 
 func parse(expression string) ([]selector, error) {
-	if err := checkText(expression); err != nil {
-		return nil, err
-	}
-	p := parser{rest: expression}
+	p := parser{scanner{input: expression}}
 	var all []selector
 	for {
 		s, err := p.selector()
 		if err != nil {
-			return nil, fmt.Errorf("at byte %d: %w", len(expression)-len(p.rest), err)
+			return nil, err
 		}
 		all = append(all, s)
-		p.space()
-		if p.rest == "" {
+		switch next := p.peek(); next {
+		case ',':
+			p.scan()
+		case end:
 			return all, nil
+		default:
+			return nil, p.failed(p.next, "unexpected input: "+string(next))
 		}
-		if !p.take(',') {
-			return nil, fmt.Errorf("at byte %d: expected a comma", len(expression)-len(p.rest))
-		}
 	}
-}
-
-func checkText(s string) error {
-	if !utf8.ValidString(s) {
-		return errors.New("not UTF-8")
-	}
-	if strings.IndexByte(s, 0) >= 0 {
-		return errors.New("a null byte")
-	}
-	return nil
 }
 
 func (p *parser) selector() (selector, error) {
@@ -59,8 +36,7 @@ func (p *parser) selector() (selector, error) {
 	if err != nil {
 		return selector{}, err
 	}
-	p.space()
-	if p.rest == "" || p.rest[0] == ',' {
+	if next := p.peek(); next == ',' || next == end {
 		return selector{path: path}, nil
 	}
 	op, err := p.operator()
@@ -68,12 +44,12 @@ func (p *parser) selector() (selector, error) {
 		return selector{}, err
 	}
 	value, err := p.value(op)
-	if err != nil {
-		return selector{}, err
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
 	}
 	s := selector{path: path, op: op, value: value}
 	if op == matches {
-		s.re, err = regexp.Compile(value)
+		s.re, _ = regexp.Compile(value) // nil matches nothing
 	}
 	return s, err
 }
@@ -86,81 +62,73 @@ func (p *parser) path() ([]string, error) {
 			return nil, err
 		}
 		path = append(path, field)
-		p.space()
-		if !p.take('.') {
+		if p.peek() != '.' {
 			return path, nil
 		}
+		p.scan()
 	}
 }
 
 func (p *parser) field() (string, error) {
-	p.space()
-	if p.rest != "" && p.rest[0] == '"' {
-		return p.quoted()
+	switch t := p.scan(); t.kind {
+	case word:
+		return t.text, nil
+	case literal:
+		return p.unquoted(t, false)
+	case illegal:
+		return "", p.failed(t.at, p.fault)
+	default:
+		return "", p.failed(t.at, "expected field or quoted")
 	}
-	n := 0
-	for n < len(p.rest) && isFieldByte(p.rest[n]) {
-		n++
-	}
-	if n == 0 {
-		return "", errField
-	}
-	field := p.rest[:n]
-	p.rest = p.rest[n:]
-	return field, nil
 }
 
+var operators = map[string]operator{"==": equal, "!=": notEqual, "~=": matches}
+
 func (p *parser) operator() (operator, error) {
-	for text, op := range map[string]operator{"==": equal, "!=": notEqual, "~=": matches} {
-		rest, ok := strings.CutPrefix(p.rest, text)
-		if ok && (rest == "" || !strings.ContainsRune("=!~", rune(rest[0]))) {
-			p.rest = rest
-			return op, nil
+	t := p.scan()
+	switch t.kind {
+	case operatorSign:
+		op, ok := operators[t.text]
+		if !ok {
+			return 0, p.failed(t.at, "unsupported operator "+strconv.Quote(t.text))
 		}
+		return op, nil
+	case illegal:
+		return 0, p.failed(t.at, p.fault)
+	default:
+		return 0, p.failed(t.at, `expected an operator ("=="|"!="|"~=")`)
 	}
-	return 0, errOperator
 }
 
 func (p *parser) value(op operator) (string, error) {
-	p.space()
-	if p.rest == "" {
-		return "", errValue
+	switch t := p.scan(); t.kind {
+	case word, plain:
+		return t.text, nil
+	case literal:
+		return p.unquoted(t, op == matches)
+	case illegal:
+		return "", p.failed(t.at, p.fault)
+	default:
+		return "", p.failed(t.at, "expected value or quoted")
 	}
-	switch p.rest[0] {
-	case '"':
-		return p.quoted()
-	case '/', '|':
-		if op != matches {
-			return "", errQuote
-		}
-		return p.quoted()
-	}
-	n := strings.IndexFunc(p.rest, func(r rune) bool { return !isValueRune(r) })
-	if n < 0 {
-		n = len(p.rest)
-	}
-	if n == 0 {
-		return "", errValue
-	}
-	value := p.rest[:n]
-	p.rest = p.rest[n:]
-	return value, nil
 }
 
-// space skips space.
-func (p *parser) space() { p.rest = strings.TrimLeftFunc(p.rest, unicode.IsSpace) }
-
-// take consumes c if it comes next.
-func (p *parser) take(c byte) bool {
-	if p.rest == "" || p.rest[0] != c {
-		return false
+// unquoted reads a literal; those between slashes and bars are for regular expressions.
+func (p *parser) unquoted(t token, anyQuote bool) (string, error) {
+	if !anyQuote && t.text[0] != '"' {
+		return "", p.failed(t.at, "invalid quote encountered")
 	}
-	p.rest = p.rest[1:]
-	return true
+	s, err := unquote(t.text)
+	if err != nil {
+		return "", p.failed(t.at, "unquoting failed: "+err.Error())
+	}
+	return s, nil
 }
 
-func isFieldByte(c byte) bool {
-	return c == '_' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
+// failed marks the byte at which the expression went wrong.
+func (p *parser) failed(at int, what string) error {
+	if at < len(p.input) {
+		return fmt.Errorf("parse error: [%s >|%s|< %s]: %s", p.input[:at], p.input[at:at+1], p.input[at+1:], what)
+	}
+	return fmt.Errorf("parse error: [%s]: %s", p.input, what)
 }
-
-func isValueRune(r rune) bool { return r != ',' && !unicode.IsSpace(r) && unicode.IsGraphic(r) }

@@ -1,24 +1,19 @@
 package filter
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 )
 
-// quoted reads a literal that starts with its quote: escapes are those of a Go
-// string, and the quote itself may be escaped.
-func (p *parser) quoted() (string, error) {
-	quote := p.rest[0]
-	s := p.rest[1:]
+var errQuote = errors.New("quote syntax error")
+
+// unquote reads a literal with its quotes: escapes are those of a Go string, and the
+// quote itself may be escaped.
+func unquote(literal string) (string, error) {
+	quote, s := literal[0], literal[1:len(literal)-1]
 	var out strings.Builder
-	for {
-		if s == "" || s[0] == '\n' {
-			return "", errOpen
-		}
-		if s[0] == quote {
-			p.rest = s[1:]
-			return out.String(), nil
-		}
+	for s != "" {
 		if s[0] == '\\' && len(s) > 1 && s[1] == quote {
 			out.WriteByte(quote)
 			s = s[2:]
@@ -26,7 +21,7 @@ func (p *parser) quoted() (string, error) {
 		}
 		r, multibyte, tail, err := strconv.UnquoteChar(s, 0)
 		if err != nil {
-			return "", err
+			return "", errQuote
 		}
 		if multibyte {
 			out.WriteRune(r)
@@ -35,4 +30,5 @@ func (p *parser) quoted() (string, error) {
 		}
 		s = tail
 	}
+	return out.String(), nil
 }
