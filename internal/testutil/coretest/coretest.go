@@ -26,6 +26,12 @@ const Namespace = "moby"
 // Start runs our core on directories of its own and stops it with the test.
 func Start(t testing.TB) *client.Client {
 	t.Helper()
+	return connect(t, Serve(t))
+}
+
+// Serve is Start for a test that makes its own connections, to the socket returned.
+func Serve(t testing.TB) string {
+	t.Helper()
 	need.Root(t, "mounts overlayfs")
 	dir := shortDir(t)
 	s, err := server.New(context.Background(), server.Config{
@@ -45,14 +51,23 @@ func Start(t testing.TB) *client.Client {
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return connect(t, s.Address())
+	return s.Address()
 }
 
-// Containerd runs Debian's containerd instead.
+// Containerd runs Debian's containerd instead, or the one that GANTRY_CONTAINERD names.
 func Containerd(t testing.TB) *client.Client {
 	t.Helper()
+	return connect(t, ServeContainerd(t))
+}
+
+// ServeContainerd is Containerd for a test that makes its own connections.
+func ServeContainerd(t testing.TB) string {
+	t.Helper()
 	need.Root(t, "mounts overlayfs")
-	path := need.Command(t, "containerd")
+	path := os.Getenv("GANTRY_CONTAINERD")
+	if path == "" {
+		path = need.Command(t, "containerd")
+	}
 	dir := shortDir(t)
 	socket := filepath.Join(dir, "c.sock")
 	config := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n",
@@ -71,7 +86,7 @@ func Containerd(t testing.TB) *client.Client {
 			t.Logf("containerd: %v", err)
 		}
 	})
-	return connect(t, socket)
+	return socket
 }
 
 func connect(t testing.TB, address string) *client.Client {
