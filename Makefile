@@ -16,7 +16,7 @@ DESTDIR  ?=
 
 BINARIES := gantryd containerd-shim-gantry-v2 grun gantry-init
 
-.PHONY: build demo test test-vm soak check bench install clean tools FORCE
+.PHONY: build demo test test-vm soak check bench install clean tools clients FORCE
 
 build: $(addprefix $(BIN)/,$(BINARIES))
 
@@ -57,8 +57,16 @@ bench: build tools
 
 # What only tests and the demo need: pinned clients, built as Go modules, and
 # Debian's packages where the machine lacks them.
-tools: $(CACHE)/docker
+tools: $(CACHE)/docker clients
 	@contrib/tools/install.sh
+
+# Clients of the core, and containerd 2.x to run beside it.
+clients: $(addprefix $(CACHE)/clients/.,containerd nerdctl buildkit coreclient)
+
+$(CACHE)/clients/.%: contrib/tools/%/go.mod contrib/tools/%/go.sum $(wildcard contrib/tools/coreclient/*.go)
+	@mkdir -p $(@D)
+	cd contrib/tools/$* && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(CURDIR)/$(@D)/ $(if $(filter coreclient,$*),.,tool)
+	@touch $@
 
 $(CACHE)/docker: contrib/tools/docker/go.mod contrib/tools/docker/go.sum
 	@mkdir -p $(CACHE)

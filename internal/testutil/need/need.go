@@ -4,6 +4,7 @@ package need
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 )
 
@@ -27,5 +28,23 @@ func Command(t testing.TB, name string) string {
 		}
 	}
 	t.Skipf("needs the program %s (Debian has it)", name)
+	return ""
+}
+
+// Client returns the path of a client or peer that contrib/tools pins: ctr, containerd and
+// containerd-shim-runc-v2 of containerd 2.x, nerdctl, buildkitd, buildctl, coreclient.
+func Client(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		p := filepath.Join(dir, ".build/clients", name)
+		if _, err := os.Stat(p); err == nil {
+			return p
+		}
+	}
+	t.Skipf("needs the pinned %s (make clients builds it)", name)
 	return ""
 }
