@@ -1,0 +1,202 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"gantry/api/errdefs"
+	"gantry/api/failpoint"
+	"gantry/libctr/core/content"
+	"gantry/libctr/core/manifest"
+)
+
+// Fetcher opens blobs of one repository. Safe for concurrent use.
+type Fetcher struct {
+	remote remotes.Fetcher
+	log    *slog.Logger
+}
+
+// How often a fetch that gets no further is tried again, and after what wait; twice as
+// long each time.
+const (
+	attempts  = 5
+	firstWait = 200 * time.Millisecond
+)
+
+// Fetch brings the blob into the store, from where an earlier fetch of it has got to.
+// A blob that is there already is AlreadyExists; one that another fetch is bringing is
+// waited for. got hears how far it is; nil for nobody.
+func (f *Fetcher) Fetch(ctx context.Context, store content.Store, d ocispec.Descriptor, got func(offset int64)) error {
+	if err := check(d); err != nil {
+		return err
+	}
+	for fresh := false; ; fresh = true {
+		resumed, err := f.fetch(ctx, store, d, got)
+		// What was resumed may have been wrong already: then once more from the start.
+		if resumed && !fresh && errdefs.IsFailedPrecondition(err) {
+			f.log.WarnContext(ctx, "resumed fetch is wrong, starting over", "digest", d.Digest, "err", err)
+			continue
+		}
+		return err
+	}
+}
+
+// fetch says whether it went on with what was there. What turns out not to be the blob is
+// dropped.
+func (f *Fetcher) fetch(ctx context.Context, store content.Store, d ocispec.Descriptor, got func(int64)) (resumed bool, err error) {
+	w, err := open(ctx, store, d)
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		_ = w.Close()
+		if errdefs.IsFailedPrecondition(err) {
+			// The caller's own end must not leave what is known to be wrong.
+			if aerr := store.Abort(context.WithoutCancel(ctx), manifest.Ref(d)); aerr != nil && !errdefs.IsNotFound(aerr) {
+				err = errors.Join(err, aerr)
+			}
+		}
+	}()
+	st, err := w.Status()
+	if err != nil {
+		return false, err
+	}
+	if st.Offset < d.Size {
+		if err := f.fill(ctx, &heard{w, got, st.Offset}, d, st.Offset); err != nil {
+			return st.Offset > 0, fmt.Errorf("fetch %s: %w", d.Digest, err)
+		}
+	}
+	failpoint.Hit("libctr/registry.fetch.filled")
+	if err := w.Commit(ctx, d.Size, d.Digest, nil); err != nil && !errdefs.IsAlreadyExists(err) {
+		return st.Offset > 0, fmt.Errorf("failed commit on ref %q: %w", manifest.Ref(d), err)
+	}
+	return false, nil
+}
+
+// open gets hold of the ingest, when somebody else has let go of it.
+func open(ctx context.Context, store content.Store, d ocispec.Descriptor) (content.Writer, error) {
+	for wait := 10 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		w, err := store.Writer(ctx, content.WriterOptions{Ref: manifest.Ref(d), Desc: d})
+		if !errors.Is(err, errdefs.ErrUnavailable) {
+			return w, err
+		}
+		if err := pause(ctx, wait); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// fill writes what lacks from offset on, and asks again for the rest when it is cut off.
+func (f *Fetcher) fill(ctx context.Context, w io.Writer, d ocispec.Descriptor, offset int64) error {
+	if int64(len(d.Data)) == d.Size {
+		_, err := w.Write(d.Data[offset:])
+		return err
+	}
+	wait, failures := firstWait, 0
+	for {
+		n, err := f.copy(ctx, w, d, offset)
+		offset += n
+		if err == nil || offset == d.Size {
+			return nil
+		}
+		if n > 0 {
+			wait, failures = firstWait, 0
+		}
+		if failures++; failures >= attempts || !temporary(ctx, err) {
+			return err
+		}
+		f.log.InfoContext(ctx, "fetch is cut off, resuming", "digest", d.Digest, "offset", offset, "err", err)
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+		wait *= 2
+	}
+}
+
+var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
+
+// copy makes one attempt. A short body is io.ErrUnexpectedEOF, a long one FailedPrecondition.
+func (f *Fetcher) copy(ctx context.Context, w io.Writer, d ocispec.Descriptor, offset int64) (int64, error) {
+	body, err := f.remote.Fetch(ctx, d)
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	if offset > 0 {
+		if err := skip(body, offset); err != nil {
+			return 0, err
+		}
+	}
+	buf := buffers.Get().(*[128 << 10]byte)
+	defer buffers.Put(buf)
+	n, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{io.LimitReader(body, d.Size-offset)}, buf[:])
+	switch {
+	case err != nil:
+		return n, err
+	case n < d.Size-offset:
+		return n, io.ErrUnexpectedEOF
+	}
+	return n, past(body)
+}
+
+// skip goes to offset: by a request for a range where that is possible.
+func skip(body io.Reader, offset int64) error {
+	if s, ok := body.(io.Seeker); ok {
+		_, err := s.Seek(offset, io.SeekStart)
+		return err
+	}
+	_, err := io.CopyN(io.Discard, body, offset)
+	return err
+}
+
+// past checks that nothing follows. A connection that breaks after the last byte is none
+// of our business.
+func past(body io.Reader) error {
+	var one [1]byte
+	if n, _ := body.Read(one[:]); n > 0 {
+		return errdefs.FailedPrecondition("the registry sends more than the blob's size")
+	}
+	return nil
+}
+
+// temporary says whether asking again may help.
+func temporary(ctx context.Context, err error) bool {
+	var status remoteerrors.ErrUnexpectedStatus
+	var network net.Error
+	switch {
+	case ctx.Err() != nil, errors.Is(err, docker.ErrInvalidAuthorization), errdefs.Class(err) != nil:
+		return false
+	case errors.As(err, &status):
+		return status.StatusCode >= http.StatusInternalServerError || status.StatusCode == http.StatusTooManyRequests
+	}
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, errStalled) || errors.As(err, &network)
+}
+
+// heard tells how far a writer has got.
+type heard struct {
+	w   io.Writer
+	got func(offset int64)
+	at  int64
+}
+
+// Write implements io.Writer.
+func (h *heard) Write(p []byte) (int, error) {
+	n, err := h.w.Write(p)
+	h.at += int64(n)
+	if h.got != nil {
+		h.got(h.at)
+	}
+	return n, err
+}
