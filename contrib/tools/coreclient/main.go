@@ -142,8 +142,8 @@ func work(ctx context.Context, c *containerd.Client, img containerd.Image, o opt
 	}()
 	say("created", made.ID())
 
-	var out bytes.Buffer
-	task, err := made.NewTask(ctx, cio.NewCreator(cio.WithStreams(strings.NewReader("hello\n"), &out, &out)))
+	var out, errs bytes.Buffer
+	task, err := made.NewTask(ctx, cio.NewCreator(cio.WithStreams(strings.NewReader("hello\n"), &out, &errs)))
 	if err != nil {
 		return fmt.Errorf("create task: %w", err)
 	}
@@ -189,7 +189,7 @@ func work(ctx context.Context, c *containerd.Client, img containerd.Image, o opt
 	if _, err := task.Delete(ctx); err != nil {
 		return fmt.Errorf("delete task: %w", err)
 	}
-	say("output", strings.TrimSpace(out.String()))
+	say("output", strings.TrimSpace(out.String()+errs.String()))
 	return seen(topics, broken)
 }
 
@@ -200,8 +200,8 @@ func execute(ctx context.Context, c containerd.Container, task containerd.Task) 
 	}
 	process := *spec.Process
 	process.Args, process.User = []string{"sh", "-c", "echo from exec; exit 7"}, specs.User{}
-	var out bytes.Buffer
-	p, err := task.Exec(ctx, "probe", &process, cio.NewCreator(cio.WithStreams(nil, &out, &out)))
+	var out, errs bytes.Buffer
+	p, err := task.Exec(ctx, "probe", &process, cio.NewCreator(cio.WithStreams(nil, &out, &errs)))
 	if err != nil {
 		return fmt.Errorf("exec: %w", err)
 	}
@@ -217,7 +217,7 @@ func execute(ctx context.Context, c containerd.Container, task containerd.Task) 
 	if _, err := p.Delete(ctx); err != nil {
 		return fmt.Errorf("delete exec: %w", err)
 	}
-	say("exec", fmt.Sprint(strings.TrimSpace(out.String()), " ", status.ExitCode()))
+	say("exec", fmt.Sprint(strings.TrimSpace(out.String()), errs.String(), " ", status.ExitCode()))
 	return nil
 }
 
