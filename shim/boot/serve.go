@@ -24,6 +24,7 @@ import (
 	"gantry/shim/event"
 	"gantry/shim/process"
 	"gantry/shim/reaper"
+	"gantry/shim/sandbox"
 	"gantry/shim/service"
 )
 
@@ -78,6 +79,9 @@ func (a args) serve() error {
 		return err
 	}
 	svc.Register(srv)
+	if !a.oneTask {
+		sandbox.New(svc).Register(srv)
+	}
 	failpoint.Hit("shim/boot.serve.ready")
 	ignoreSignals(svc.Quit)
 	restLater()

@@ -23,28 +23,28 @@ func (s *Service) Register(srv *ttrpc.Server) {
 func (s *Service) methods() map[string]ttrpc.Method {
 	var api taskapi.TTRPCTaskService = s
 	return map[string]ttrpc.Method{
-		"State":      method(api.State),
-		"Create":     method(api.Create),
-		"Start":      method(api.Start),
-		"Delete":     method(api.Delete),
-		"Pids":       method(api.Pids),
-		"Pause":      method(api.Pause),
-		"Resume":     method(api.Resume),
-		"Checkpoint": method(api.Checkpoint),
-		"Kill":       method(api.Kill),
-		"Exec":       method(api.Exec),
-		"ResizePty":  method(api.ResizePty),
-		"CloseIO":    method(api.CloseIO),
-		"Update":     method(api.Update),
-		"Wait":       method(api.Wait),
-		"Stats":      method(api.Stats),
-		"Connect":    method(api.Connect),
-		"Shutdown":   method(api.Shutdown),
+		"State":      Method(api.State),
+		"Create":     Method(api.Create),
+		"Start":      Method(api.Start),
+		"Delete":     Method(api.Delete),
+		"Pids":       Method(api.Pids),
+		"Pause":      Method(api.Pause),
+		"Resume":     Method(api.Resume),
+		"Checkpoint": Method(api.Checkpoint),
+		"Kill":       Method(api.Kill),
+		"Exec":       Method(api.Exec),
+		"ResizePty":  Method(api.ResizePty),
+		"CloseIO":    Method(api.CloseIO),
+		"Update":     Method(api.Update),
+		"Wait":       Method(api.Wait),
+		"Stats":      Method(api.Stats),
+		"Connect":    Method(api.Connect),
+		"Shutdown":   Method(api.Shutdown),
 	}
 }
 
-// method adapts one call, and sends errors with their class and their text.
-func method[Q, A any](call func(context.Context, *Q) (*A, error)) ttrpc.Method {
+// Method adapts one call, and sends errors with their class and their text.
+func Method[Q, A any](call func(context.Context, *Q) (*A, error)) ttrpc.Method {
 	return func(ctx context.Context, decode func(any) error) (any, error) {
 		q := new(Q)
 		if err := decode(q); err != nil {

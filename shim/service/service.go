@@ -66,6 +66,8 @@ type Service struct {
 
 	mu         sync.Mutex
 	containers map[string]*container // nil: being created; guarded by mu
+	held       bool                  // by a sandbox; guarded by mu
+	ending     bool                  // no more containers; guarded by mu
 }
 
 // container is a task and what the engine's own extensions add to it.
@@ -114,7 +116,7 @@ func (s *Service) Drain(ctx context.Context) {
 func (s *Service) empty() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.containers) == 0
+	return len(s.containers) == 0 && !s.held
 }
 
 func (s *Service) get(id string) (*container, error) {
@@ -132,6 +134,9 @@ func (s *Service) reserve(id string) error {
 	defer s.mu.Unlock()
 	if _, taken := s.containers[id]; taken {
 		return errdefs.AlreadyExists("container %s already exists", id)
+	}
+	if s.ending {
+		return errdefs.FailedPrecondition("container %s: its sandbox is being shut down", id)
 	}
 	s.containers[id] = nil
 	return nil
