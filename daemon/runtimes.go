@@ -46,7 +46,7 @@ func runtimes(c *config.Config, core client.Abilities) (map[string]container.Run
 // can't run it runc's takes its place, and keeps its state where it always does.
 func ownShim(c *config.Config, core client.Abilities, program string) (container.Runtime, error) {
 	o := &runcoptions.Options{Root: filepath.Join(c.ExecRoot, "runtime"), BinaryName: program, SystemdCgroup: c.SystemdCgroup()}
-	rt := container.Runtime{Name: core.Shim}
+	rt := container.Runtime{Name: core.Shim, Path: core.ShimPath}
 	if core.Shim == "" {
 		o.Root = ""
 		rt = container.Runtime{Name: runcShim, Foreign: true, TopReadOnly: true}
@@ -75,7 +75,7 @@ func shim(c *config.Config, core client.Abilities, name string, r config.Runtime
 	}
 	rt := container.Runtime{Name: r.Type, Options: options}
 	if r.Type == builtin && core.Shim != "" {
-		rt.Name = core.Shim
+		rt.Name, rt.Path = core.Shim, core.ShimPath
 		return rt, nil
 	}
 	rt.Foreign, rt.TopReadOnly = true, true

@@ -6,12 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"gantry/internal/testutil/engine"
 	"gantry/internal/testutil/need"
 )
 
 // TestCoreRestart restarts the core under its own clients: a stream drops at once, the
 // next call goes to the new one, and a container that they made runs on.
 func TestCoreRestart(t *testing.T) {
+	engine.OwnCore(t, "it has a life of its own")
 	e := start(t)
 	name := strings.Fields(ctr(t, e, "images", "ls", "-q"))[0]
 	ctr(t, e, "run", "-d", "--runtime", "io.containerd.gantry.v2", name, "theirs", "sleep", "1000")

@@ -43,7 +43,7 @@ func (e *engine) joinCore(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("containerd at %s: %w", address, err)
 	}
-	e.log.Info("stands on another's core", "address", address, "version", version, "revision", revision, "shim", e.abilities.Shim)
+	e.log.Info("stands on another's core", "address", address, "version", version, "revision", revision, "shim", e.abilities.ShimPath)
 	if e.abilities.Shim == "" {
 		e.log.Warn("the core does not see our shim: containers run under runc's, and keepers hold their streams")
 	}

@@ -48,6 +48,7 @@ type Config struct {
 // Runtime is a shim by the core's name of it, with options.
 type Runtime struct {
 	Name    string
+	Path    string // of the shim's binary; "" has the core find it by the name
 	Options typeurl.Any
 	// Foreign shims know no log or stream URI of ours.
 	Foreign bool

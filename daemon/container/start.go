@@ -240,6 +240,7 @@ func (s *Service) createInCore(ctx context.Context, c *Snapshot, p *prepared, st
 	if p.options, err = withOwner(rt, c.IDs); err != nil {
 		return err
 	}
+	p.shim = rt.Path
 	record := corecontainer.Container{
 		ID: c.ID, Image: p.image, Spec: raw, SnapshotKey: c.ID, Snapshotter: s.cfg.Snapshotter,
 		Runtime: corecontainer.Runtime{Name: rt.Name, Options: p.options},
@@ -265,7 +266,7 @@ func (s *Service) createTask(ctx context.Context, c *Snapshot, p *prepared, step
 		return err
 	}
 	_, err = s.Tasks.Create(ctx, task.CreateOptions{
-		ContainerID: c.ID, Rootfs: p.rootfs, IO: io, Options: p.options, Checkpoint: p.checkpoint,
+		ContainerID: c.ID, Rootfs: p.rootfs, IO: io, Options: p.options, Checkpoint: p.checkpoint, ShimPath: p.shim,
 	})
 	if err != nil {
 		return taskError(withPrefix(err))
@@ -320,6 +321,7 @@ type prepared struct {
 	spec    *specs.Spec
 	image   string
 	options typeurl.Any     // for the shim
+	shim    string          // its path, where the core would not find it
 	target  *forward.Target // of the log; nil where that is not remote
 	staged  undo.Stack      // what the container has by itself once it is made
 	// checkpoint is the directory that the processes come from, "" for none.

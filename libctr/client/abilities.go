@@ -17,27 +17,25 @@ type Abilities struct {
 	// Shim is the runtime by which the core runs our own shim, "" where it can't: then
 	// only shims that the core has by itself are left.
 	Shim string
-	// OfBoot is whether the core keeps records with container.LabelOfBoot no longer than
-	// the machine is up.
-	OfBoot bool
+	// ShimPath is where the core finds its binary, "" when the name is enough.
+	ShimPath string
 }
 
-// ownShim is the runtime by which our core runs the shim beside it.
-const ownShim = "io.containerd.gantry.v2"
-
-// Own are the abilities of our core.
-var Own = Abilities{Shim: ownShim, OfBoot: true}
+// Own are the abilities of our core, which has our shim beside it.
+var Own = Abilities{Shim: "io.containerd.gantry.v2"}
 
 // Discover finds out what the core at a socket, which answers, can do. shim is the path
-// of our shim's binary: a core that sees the same file there can run it by that path, as
-// all containerds since 1.6 do. One that lives elsewhere, in a container for one, can't.
+// of our shim's binary: a core that sees the same file there can be told to run it, as
+// all containerds since 1.6 can. One that lives elsewhere, in a container for one, can't.
+// Its name is that of runc's shim, whose options and checkpoints ours knows: what else it
+// is called containerd 1.6 takes for a shim whose checkpoints have to go into content.
 func Discover(ctx context.Context, address, shim string) (Abilities, error) {
 	pid, err := serverPID(ctx, address)
 	if err != nil {
 		return Abilities{}, fmt.Errorf("find out who serves the core: %w", err)
 	}
 	if seesFile(pid, shim) {
-		return Abilities{Shim: shim}, nil
+		return Abilities{Shim: "io.containerd.runc.v2", ShimPath: shim}, nil
 	}
 	return Abilities{}, nil
 }
