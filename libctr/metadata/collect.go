@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	containerdevents "github.com/containerd/containerd/api/events"
@@ -15,63 +16,11 @@ import (
 	"gantry/libctr/core/content"
 )
 
-// How the scheduler paces itself: a deletion is followed by a collection once
-// settle has passed, anything else only after many writes.
-const (
-	settle         = 500 * time.Millisecond
-	mutationsToRun = 100
-)
-
-// ingestLife is how long an ingest that no lease holds outlives its last write.
-const ingestLife = 24 * time.Hour
-
 // Stats tells what one collection did.
 type Stats struct {
-	Removed  int           // records
-	Elapsed  time.Duration // all of it
-	Locked   time.Duration // while other writers waited
-	Reaching int           // records that stay
-}
-
-// collector counts what happened since the last collection.
-type collector struct {
-	turn    chan struct{} // one token: who has it collects
-	changes chan change   // wakes Run
-}
-
-type change uint8
-
-const (
-	changeMutation change = iota
-	changeDeletion
-)
-
-func (c *collector) init() {
-	c.turn = make(chan struct{}, 1)
-	c.changes = make(chan change, 2*mutationsToRun)
-}
-
-// mutated and deleted tell Run; they never block. When the channel is full, Run
-// has enough to do anyway; a deletion makes room for itself.
-func (c *collector) mutated() {
-	select {
-	case c.changes <- changeMutation:
-	default:
-	}
-}
-
-func (c *collector) deleted() {
-	for {
-		select {
-		case c.changes <- changeDeletion:
-			return
-		default:
-		}
-		select {
-		case <-c.changes:
-		default:
-		}
-	}
+	Removed int           // records
+	Elapsed time.Duration // all of it
+	Locked  time.Duration // while other writers waited
 }
 
 // freed tells the collector that something was let go; with sync it has run when
@@ -85,45 +34,25 @@ func (db *DB) freed(ctx context.Context, sync bool) error {
 	return err
 }
 
-// Run collects once at the start (for what a crash left) and then after changes,
-// until ctx ends.
-func (db *DB) Run(ctx context.Context) {
-	timer := time.NewTimer(settle)
-	defer timer.Stop()
-	armed, mutations := true, 0
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case ch := <-db.collector.changes:
-			mutations++
-			if !armed && (ch == changeDeletion || mutations >= mutationsToRun) {
-				timer.Reset(settle)
-				armed = true
-			}
-		case <-timer.C:
-			armed, mutations = false, 0
-			stats, err := db.Collect(ctx)
-			if err != nil && ctx.Err() == nil {
-				db.log.WarnContext(ctx, "collect garbage", "err", err)
-			} else if stats.Removed > 0 {
-				db.log.DebugContext(ctx, "collected garbage", "removed", stats.Removed, "elapsed", stats.Elapsed)
-			}
-		}
-	}
-}
-
 // Collect drops the records that nothing holds, then what the backends hold
 // without a record. Collections queue; a caller's own deletions are covered.
 func (db *DB) Collect(ctx context.Context) (stats Stats, err error) {
-	start := time.Now()
 	select {
 	case db.collector.turn <- struct{}{}:
 		defer func() { <-db.collector.turn }()
 	case <-ctx.Done():
 		return stats, ctx.Err()
 	}
-	dead, err := db.dead()
+	start := time.Now()
+	db.collector.begin()
+	var expiry time.Time
+	defer func() {
+		if !expiry.IsZero() { // from the records' clock to the scheduler's, and past the instant
+			expiry = time.Now().Add(expiry.Sub(db.now()) + time.Millisecond)
+		}
+		db.collector.end(time.Since(start), err, expiry)
+	}()
+	dead, expiry, err := db.dead()
 	if err != nil {
 		return stats, fmt.Errorf("mark: %w", err)
 	}
@@ -136,6 +65,7 @@ func (db *DB) Collect(ctx context.Context) (stats Stats, err error) {
 	}
 	failpoint.Hit("libctr/metadata.collect.forgotten")
 	stats.Removed = len(dead)
+	db.soil(dead)
 	db.announce(ctx, dead)
 	if err := db.sweepBackends(ctx); err != nil {
 		return stats, err
@@ -145,16 +75,31 @@ func (db *DB) Collect(ctx context.Context) (stats Stats, err error) {
 	return stats, nil
 }
 
-// dead lists the records that nothing holds.
-func (db *DB) dead() (dead []node, err error) {
+// soil marks the backends whose records have gone.
+func (db *DB) soil(dead []node) {
+	for _, n := range dead {
+		switch n.kind {
+		case kindContent:
+			db.content.dirty.Store(true)
+		case kindSnapshot:
+			if s := db.snapshotters[n.snapshotter]; s != nil {
+				s.dirty.Store(true)
+			}
+		}
+	}
+}
+
+// dead lists the records that nothing holds, and when the first of those that stay
+// expires.
+func (db *DB) dead() (dead []node, expiry time.Time, err error) {
 	err = db.view(func(tx *bbolt.Tx) error {
 		g, err := db.load(tx)
 		if err == nil {
-			dead = g.dead()
+			dead, expiry = g.dead(), g.expires
 		}
 		return err
 	})
-	return dead, err
+	return dead, expiry, err
 }
 
 // load reads the graph, in a transaction of the durable file.
@@ -231,20 +176,32 @@ func (db *DB) announce(ctx context.Context, dead []node) {
 // sweepBackends removes what is in a backend without a record.
 func (db *DB) sweepBackends(ctx context.Context) error {
 	for _, s := range db.snapshotters {
-		if err := s.sweep(ctx); err != nil {
+		if err := swept(&s.dirty, func() error { return s.sweep(ctx) }); err != nil {
 			return err
 		}
 	}
 	if db.content.backend == nil {
 		return nil
 	}
-	if err := db.content.sweepBlobs(ctx); err != nil {
+	if err := swept(&db.content.dirty, func() error { return db.content.sweepBlobs(ctx) }); err != nil {
 		return fmt.Errorf("sweep content: %w", err)
 	}
 	if err := db.content.sweepIngests(ctx); err != nil {
 		return fmt.Errorf("sweep ingests: %w", err)
 	}
 	return nil
+}
+
+// swept runs sweep if there may be something to sweep, and again next time if it fails.
+func swept(dirty *atomic.Bool, sweep func() error) error {
+	if !dirty.Swap(false) {
+		return nil
+	}
+	err := sweep()
+	if err != nil {
+		dirty.Store(true)
+	}
+	return err
 }
 
 func (s *contentStore) sweepBlobs(ctx context.Context) error {
@@ -292,35 +249,5 @@ func (s *contentStore) sweepBlob(ctx context.Context, d digest.Digest) error {
 		return err
 	}
 	failpoint.Hit("libctr/metadata.collect.blob")
-	return nil
-}
-
-// sweepIngests drops ingests that were not written to for long and that no lease holds.
-func (s *contentStore) sweepIngests(ctx context.Context) error {
-	statuses, err := s.backend.ListStatuses(ctx)
-	if err != nil {
-		return err
-	}
-	var old []string
-	for _, st := range statuses {
-		if s.db.now().Sub(st.UpdatedAt) > ingestLife {
-			old = append(old, st.Ref)
-		}
-	}
-	if len(old) == 0 {
-		return nil
-	}
-	leased, err := s.leasedIngests()
-	if err != nil {
-		return err
-	}
-	for _, ref := range old {
-		if leased[ref] {
-			continue
-		}
-		if err := s.backend.Abort(ctx, ref); err != nil && !errdefs.IsNotFound(err) {
-			return err
-		}
-	}
 	return nil
 }

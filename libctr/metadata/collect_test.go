@@ -343,7 +343,7 @@ func TestRunCollectsAfterDeletions(t *testing.T) {
 	c, ctx := open(t), in(t, "testing")
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	go func() { defer close(done); c.Run(ctx) }()
+	go func() { defer close(done); c.Run(ctx, metadata.DefaultSchedule()) }()
 	defer func() { cancel(); <-done }()
 	if _, err := c.Snapshotter("overlayfs").Prepare(ctx, "a", "", nil); err != nil {
 		t.Fatal(err)

@@ -2,7 +2,10 @@ package metadata
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	contentapi "github.com/containerd/containerd/api/services/content/v1"
 	"github.com/opencontainers/go-digest"
@@ -25,6 +28,10 @@ const bucketContent = "content"
 type contentStore struct {
 	db      *DB
 	backend content.Store
+	dirty   atomic.Bool // the backend may have blobs without a record
+
+	mu   sync.Mutex
+	open map[string]int // writers by the backend's ref; guarded by mu
 }
 
 var _ content.Store = (*contentStore)(nil)
@@ -112,12 +119,21 @@ func (s *contentStore) Delete(ctx context.Context, d digest.Digest) error {
 		if _, err := getBlob(tx, ns, d); err != nil {
 			return err
 		}
+		if err := release(ctx, tx, ns, typeContent, d.String()); err != nil {
+			return err
+		}
 		return bucket(tx, ns, bucketContent).Delete([]byte(d))
 	})
 	if err == nil {
-		s.db.collector.deleted()
+		s.spill()
 	}
 	return err
+}
+
+// spill tells the collector of a blob that may have no record.
+func (s *contentStore) spill() {
+	s.dirty.Store(true)
+	s.db.collector.deleted()
 }
 
 func (s *contentStore) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
@@ -175,7 +191,10 @@ func (s *contentStore) Abort(ctx context.Context, ref string) error {
 	if err := checkKey("reference", ref); err != nil {
 		return err
 	}
-	return s.backend.Abort(ctx, backendRef(ns, ref))
+	if err := s.backend.Abort(ctx, backendRef(ns, ref)); err != nil {
+		return err
+	}
+	return s.db.forgetIngest(ns, ref)
 }
 
 func (s *contentStore) Writer(ctx context.Context, o content.WriterOptions) (content.Writer, error) {
@@ -194,7 +213,26 @@ func (s *contentStore) Writer(ctx context.Context, o content.WriterOptions) (con
 	}
 	ref, expected := o.Ref, o.Desc.Digest
 	o.Ref = backendRef(ns, ref)
-	w, err := s.backend.Writer(ctx, o)
+	w, err := s.openWriter(ctx, ns, ref, o)
+	if err != nil {
+		return nil, err
+	}
+	return &contentWriter{Writer: w, store: s, open: ctx, ns: ns, ref: ref, expected: expected}, nil
+}
+
+// openWriter opens the backend's ingest, which the collector leaves alone until its
+// writer is closed.
+func (s *contentStore) openWriter(ctx context.Context, ns, ref string, o content.WriterOptions) (w content.Writer, err error) {
+	s.begin(o.Ref)
+	defer func() {
+		if err != nil {
+			s.end(o.Ref)
+		}
+	}()
+	if err := s.db.noteIngest(ctx, ns, ref); err != nil {
+		return nil, err
+	}
+	w, err = s.backend.Writer(ctx, o)
 	if errdefs.IsAlreadyExists(err) {
 		// Another namespace has got it just now, or has one of another size: then
 		// this one is to fail at its commit, not to be taken for there.
@@ -204,10 +242,7 @@ func (s *contentStore) Writer(ctx context.Context, o content.WriterOptions) (con
 		o.Desc.Digest = ""
 		w, err = s.backend.Writer(ctx, o)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return &contentWriter{Writer: w, store: s, open: ctx, ns: ns, ref: ref, expected: expected}, nil
+	return w, err
 }
 
 // absent fails with AlreadyExists when the namespace has the blob or can adopt it.
@@ -283,6 +318,12 @@ type contentWriter struct {
 	open     context.Context // of Writer: its lease counts when Commit's context has none
 	ns, ref  string
 	expected digest.Digest
+	ended    sync.Once
+}
+
+func (w *contentWriter) Close() error {
+	defer w.ended.Do(func() { w.store.end(backendRef(w.ns, w.ref)) })
+	return w.Writer.Close()
 }
 
 func (w *contentWriter) Status() (content.Status, error) {
@@ -314,15 +355,20 @@ func (w *contentWriter) Commit(ctx context.Context, size int64, expected digest.
 	defer leave()
 	err = w.Writer.Commit(ctx, size, expected, nil)
 	if err != nil && !errdefs.IsAlreadyExists(err) {
+		w.store.dirty.Store(true) // it may be there all the same
 		return err
 	}
 	failpoint.Hit("libctr/metadata.content.committed")
 	// From here the blob is there, whoever wrote it: its record must follow.
 	existed, err := w.store.record(context.WithoutCancel(ctx), w.ns,
 		content.Info{Digest: d, Size: st.Offset, Labels: label.Clean(labels)})
-	if err == nil && existed {
-		err = errdefs.AlreadyExists("content %v: already exists", d)
+	if err != nil {
+		w.store.spill()
+		return err
 	}
 	failpoint.Hit("libctr/metadata.content.recorded")
-	return err
+	if existed {
+		err = errdefs.AlreadyExists("content %v: already exists", d)
+	}
+	return errors.Join(err, w.store.db.forgetIngest(w.ns, w.ref))
 }

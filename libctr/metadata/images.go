@@ -107,9 +107,20 @@ func (s imageStore) Create(ctx context.Context, i image.Image) (image.Image, err
 		if b.Get([]byte(i.Name)) != nil {
 			return errdefs.AlreadyExists("image %q: already exists", i.Name)
 		}
+		if err := holdImage(ctx, tx, ns, i); err != nil {
+			return err
+		}
 		return put(b, i.Name, wire.Image(i))
 	})
 	return i, err
+}
+
+// holdImage has the lease of ctx hold an image that expires; another needs no lease.
+func holdImage(ctx context.Context, tx *bbolt.Tx, ns string, i image.Image) error {
+	if _, expires := i.Labels[labelExpire]; !expires {
+		return nil
+	}
+	return hold(ctx, tx, ns, typeImages, i.Name)
 }
 
 func (s imageStore) Update(ctx context.Context, i image.Image, paths ...string) (out image.Image, err error) {
@@ -126,6 +137,9 @@ func (s imageStore) Update(ctx context.Context, i image.Image, paths ...string) 
 			return err
 		}
 		out.UpdatedAt = s.db.now().UTC()
+		if err := holdImage(ctx, tx, ns, out); err != nil {
+			return err
+		}
 		return put(bucket(tx, ns, bucketImages), i.Name, wire.Image(out))
 	})
 	if err == nil {
@@ -180,6 +194,9 @@ func (s imageStore) Delete(ctx context.Context, name string, sync bool, target *
 		}
 		if target != nil && target.Digest != i.Target.Digest {
 			return errdefs.NotFound("image %q has target %v, not %v", name, i.Target.Digest, target.Digest)
+		}
+		if err := release(ctx, tx, ns, typeImages, name); err != nil {
+			return err
 		}
 		return bucket(tx, ns, bucketImages).Delete([]byte(name))
 	})

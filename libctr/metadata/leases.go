@@ -163,6 +163,9 @@ func (m leaseManager) DeleteResource(ctx context.Context, id string, r lease.Res
 		}
 		return b.Delete(resourceKey(r))
 	})
+	if err == nil && r.Type == typeIngests {
+		err = m.db.freeIngest(ns, r.ID, id)
+	}
 	if err == nil {
 		m.db.collector.deleted()
 	}
@@ -182,6 +185,15 @@ func (m leaseManager) ListResources(ctx context.Context, id string) ([]lease.Res
 		}
 		return eachResource(b, func(r lease.Resource) { out = append(out, r) })
 	})
+	if err != nil {
+		return nil, err
+	}
+	refs, err := m.db.ingestsOf(ns, id)
+	for _, ref := range refs {
+		if r := (lease.Resource{Type: typeIngests, ID: ref}); !slices.Contains(out, r) {
+			out = append(out, r)
+		}
+	}
 	return out, err
 }
 
@@ -220,6 +232,19 @@ func hold(ctx context.Context, tx *bbolt.Tx, ns, typ, id string) error {
 	return b.Put(resourceKey(lease.Resource{Type: typ, ID: id}), nil)
 }
 
+// release takes a resource that is deleted from the lease of ctx, if that has it.
+func release(ctx context.Context, tx *bbolt.Tx, ns, typ, id string) error {
+	l := lease.From(ctx)
+	if l == "" {
+		return nil
+	}
+	b := bucket(tx, ns, bucketLeases, l, bucketResources)
+	if b == nil {
+		return nil
+	}
+	return b.Delete(resourceKey(lease.Resource{Type: typ, ID: id}))
+}
+
 // leased fails with NotFound when ctx is under a lease that is not there.
 func (db *DB) leased(ctx context.Context, ns string) error {
 	id := lease.From(ctx)
@@ -252,16 +277,24 @@ func checkResource(r lease.Resource) error {
 	if err := checkKey("resource", r.ID); err != nil {
 		return err
 	}
-	switch {
-	case r.Type == typeContent:
+	kind, name, qualified := strings.Cut(r.Type, "/")
+	switch kind {
+	case typeContent, typeIngests, typeImages:
+		if qualified {
+			return errdefs.InvalidArgument("resource type %q is not valid", r.Type)
+		}
+	case strings.TrimSuffix(typeSnapshots, "/"):
+		if !qualified || strings.Contains(name, "/") {
+			return errdefs.InvalidArgument("snapshot resource type %q is not valid", r.Type)
+		}
+		return checkKey("snapshotter", name)
+	default:
+		return errdefs.NotImplemented("resource type %q is not known", r.Type)
+	}
+	if r.Type == typeContent {
 		if err := digest.Digest(r.ID).Validate(); err != nil {
 			return errdefs.InvalidArgument("resource %q: %w", r.ID, err)
 		}
-	case r.Type == typeIngests, r.Type == typeImages:
-	case strings.HasPrefix(r.Type, typeSnapshots) && len(r.Type) > len(typeSnapshots):
-		return checkKey("snapshotter", strings.TrimPrefix(r.Type, typeSnapshots))
-	default:
-		return errdefs.NotImplemented("resource type %q is not known", r.Type)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@
 //	v1/<namespace>/labels/<key>                   : value
 //	v1/<namespace>/containers/<id>                : containerd.services.containers.v1.Container
 //	v1/<namespace>/images/<name>                  : containerd.services.images.v1.Image
+//	v1/<namespace>/sandboxes/<id>                 : containerd.types.Sandbox
 //	v1/<namespace>/content/<digest>               : containerd.services.content.v1.Info
 //	v1/<namespace>/snapshots/<snapshotter>/keys/<key>              : JSON, see snapshotRecord
 //	v1/<namespace>/snapshots/<snapshotter>/children/<parent>\0<key> : ""
@@ -12,11 +13,32 @@
 //	v1/<namespace>/leases/<id>/resources/<type>\0<id> : ""
 //
 // Records of containers with container.LabelOfBoot are in a second file, under the same
-// path, which does not outlive the boot and is not synced.
+// path, which does not outlive the boot and is not synced. It also has
 //
-// Messages are protobuf, those of github.com/containerd/containerd/api. Ingests
-// have no records: an ingest of a namespace is the backend's ingest
-// "<namespace>/<ref>", kept for 24 hours after its last write.
+//	v1/<namespace>/ingests/<ref>                  : JSON, see ingestRecord
+//
+// Messages are protobuf, those of github.com/containerd/containerd/api. An ingest of a
+// namespace is the backend's ingest "<namespace>/<ref>"; only one that was opened under
+// a lease has a record.
+//
+// # Garbage
+//
+// The roots are containers, images and leases that have not expired, what a lease has as
+// its resources, content and snapshots with a label that begins with
+// containerd.io/gc.root, and what the labels of sandboxes refer to. A record holds what its
+// fields name (a snapshot its parent, an image its target, a container its snapshot) and
+// what its labels do: see load.go and conditions.go. A lease with containerd.io/gc.flat
+// holds its resources with what their fields name, and nothing by labels. Records that
+// nothing holds go in one transaction, then what the backends have without a record.
+//
+// As in containerd, a field or label may name what is not there, and expiry counts on
+// leases and images only. Deliberately different are: an ingest that has a writer is never
+// collected, and otherwise, without a lease, lives 24 hours from its last write, not from
+// its opening; the leases of ingests do not outlive the boot, after which they have those
+// 24 hours, too; a collection is also due when a lease or an image expires, and a schedule
+// without a startup delay begins with one; mark and sweep do not keep readers and writers
+// out but for the one transaction that removes records; and nothing is collected while a
+// record cannot be read, for it may hold anything.
 //
 // # Write transactions
 //
@@ -88,7 +110,7 @@ type DB struct {
 	log          *slog.Logger
 	now          func() time.Time
 	lanes        lanes
-	collector    collector
+	collector    scheduler
 	unreadable   sync.Map // records that the log has been told of, by kind, namespace and key
 }
 
@@ -114,6 +136,7 @@ func Open(path string, o Options) (*DB, error) {
 	db := &DB{bolt: b, boot: boot, events: o.Events, log: o.Log, now: o.Now, snapshotters: make(map[string]*snapshotter)}
 	db.collector.init()
 	db.content = &contentStore{db: db, backend: o.Content}
+	db.content.dirty.Store(true) // what a crash left
 	for name, backend := range o.Snapshotters {
 		db.snapshotters[name] = newSnapshotter(db, name, backend)
 	}

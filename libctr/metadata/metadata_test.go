@@ -26,6 +26,7 @@ type core struct {
 	root  string
 	mu    sync.Mutex
 	now   time.Time // guarded by mu while the database is in use; what it takes for now
+	real  bool      // it takes the time for now
 }
 
 func open(t *testing.T) *core {
@@ -44,6 +45,9 @@ func open(t *testing.T) *core {
 		Now: func() time.Time {
 			c.mu.Lock()
 			defer c.mu.Unlock()
+			if c.real {
+				return time.Now()
+			}
 			c.now = c.now.Add(time.Millisecond)
 			return c.now
 		},

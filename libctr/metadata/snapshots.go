@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -51,6 +52,7 @@ type snapshotter struct {
 	db      *DB
 	name    string
 	backend snapshot.Snapshotter
+	dirty   atomic.Bool // the backend may have snapshots without a record
 
 	mu      sync.Mutex
 	pending map[string]bool // backend keys not recorded yet; guarded by mu
@@ -59,7 +61,9 @@ type snapshotter struct {
 var _ snapshot.Snapshotter = (*snapshotter)(nil)
 
 func newSnapshotter(db *DB, name string, backend snapshot.Snapshotter) *snapshotter {
-	return &snapshotter{db: db, name: name, backend: backend, pending: make(map[string]bool)}
+	s := &snapshotter{db: db, name: name, backend: backend, pending: make(map[string]bool)}
+	s.dirty.Store(true) // what a crash left
+	return s
 }
 
 func (s *snapshotter) keys(tx *bbolt.Tx, ns string) *bbolt.Bucket {
@@ -330,7 +334,7 @@ func (s *snapshotter) Commit(ctx context.Context, name, key string, labels map[s
 	}
 	failpoint.Hit("libctr/metadata.snapshot.committed")
 	ctx = context.WithoutCancel(ctx) // half done: the record must follow
-	return s.db.update(ctx, func(tx *bbolt.Tx) error {
+	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
 		cur, err := s.get(tx, ns, key)
 		if err != nil {
 			return err
@@ -344,11 +348,24 @@ func (s *snapshotter) Commit(ctx context.Context, name, key string, labels map[s
 		if err := s.drop(tx, ns, key, cur); err != nil {
 			return err
 		}
+		if err := release(ctx, tx, ns, typeSnapshots+s.name, key); err != nil {
+			return err
+		}
 		if err := hold(ctx, tx, ns, typeSnapshots+s.name, name); err != nil {
 			return err
 		}
 		return s.put(tx, ns, name, r)
 	})
+	if err != nil {
+		s.spill()
+	}
+	return err
+}
+
+// spill tells the collector of a backend snapshot that may have no record.
+func (s *snapshotter) spill() {
+	s.dirty.Store(true)
+	s.db.collector.deleted()
 }
 
 func (s *snapshotter) Remove(ctx context.Context, key string) error {
@@ -365,11 +382,14 @@ func (s *snapshotter) Remove(ctx context.Context, key string) error {
 		if k, _ := s.children(tx, ns).Cursor().Seek(prefix); bytes.HasPrefix(k, prefix) {
 			return errdefs.FailedPrecondition("snapshot %q has children", key)
 		}
+		if err := release(ctx, tx, ns, typeSnapshots+s.name, key); err != nil {
+			return err
+		}
 		return s.drop(tx, ns, key, r)
 	})
 	failpoint.Hit("libctr/metadata.snapshot.forgotten")
 	if err == nil {
-		s.db.collector.deleted()
+		s.spill()
 	}
 	return err
 }
@@ -513,7 +533,7 @@ func (s *snapshotter) undo(ctx context.Context, backend string) {
 	defer cancel()
 	if err := s.backend.Remove(ctx, backend); err != nil {
 		s.db.log.WarnContext(ctx, "take back snapshot", "snapshotter", s.name, "key", backend, "err", err)
-		s.db.collector.deleted()
+		s.spill()
 	}
 }
 

@@ -64,7 +64,7 @@ func (b *builder) registrations() []*plugin.Registration {
 		{Type: typeSnapshotter, ID: "native", Config: &rootConfig{}, InitFn: b.initNative},
 		{Type: typeMetadata, ID: "bolt", InitFn: b.initMetadata,
 			Requires: []plugin.Type{typeContent, typeSnapshotter, typeEvent}},
-		{Type: typeGC, ID: "scheduler", Requires: []plugin.Type{typeMetadata}, InitFn: b.initGC},
+		{Type: typeGC, ID: "scheduler", Config: defaultGCConfig(), Requires: []plugin.Type{typeMetadata}, InitFn: b.initGC},
 		{Type: typeLease, ID: "manager", Requires: []plugin.Type{typeMetadata}, InitFn: b.initLeases},
 		{Type: typeDiffer, ID: "walking", Requires: []plugin.Type{typeMetadata}, InitFn: b.initDiffer},
 		{Type: typeRuntime, ID: "task", Config: &runtimeConfig{}, InitFn: b.initRuntime,
@@ -180,25 +180,6 @@ func single[T any](ic *plugin.InitContext, typ plugin.Type) (T, error) {
 		return none, fmt.Errorf("plugin of %s is a %T", typ, v)
 	}
 	return t, nil
-}
-
-func (b *builder) initGC(ic *plugin.InitContext) (any, error) {
-	db, err := lookup[*metadata.DB](ic, typeMetadata, "bolt")
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ic.Context))
-	done := make(chan struct{})
-	go func() { // ends with the closer
-		defer close(done)
-		db.Run(ctx)
-	}()
-	b.graph.onClose("garbage collector", func(context.Context) error {
-		cancel()
-		<-done
-		return nil
-	})
-	return db, nil
 }
 
 func (b *builder) initLeases(ic *plugin.InitContext) (any, error) {
