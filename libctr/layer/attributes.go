@@ -67,10 +67,10 @@ func (a *applier) xattrs(file ref, hdr *tar.Header) error {
 	return nil
 }
 
-// reserved attributes are overlayfs's own: from a layer they could redirect a
-// lookup or uncover what a lower layer hides.
+// reserved attributes are overlayfs's own, which from a layer could redirect a lookup or
+// uncover what a lower layer hides, and this package's.
 func reserved(name string) bool {
-	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
+	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.") || name == xattrImplied
 }
 
 // setXattr sets one attribute. What the filesystem does not have, or does not take

@@ -63,13 +63,16 @@ func (a *applier) directory(parent *os.File, name, base string, hdr *tar.Header)
 		if err := unix.Fstatat(int(parent.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		switch {
+		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+			err = nil
+		case a.deleted(parent, base):
+			err = a.replaceWhiteout(parent, base)
+		default:
 			if err := a.clear(parent, base); err != nil {
 				return err
 			}
 			err = unix.Mkdirat(int(parent.Fd()), base, 0o700)
-		} else {
-			err = nil
 		}
 	}
 	if err != nil {
@@ -80,6 +83,11 @@ func (a *applier) directory(parent *os.File, name, base string, hdr *tar.Header)
 		return err
 	}
 	defer f.Close()
+	if a.mark&impliedBelow != 0 {
+		if err := unmark(f); err != nil {
+			return err
+		}
+	}
 	a.dirs = append(a.dirs, newDirectory(name, hdr))
 	return a.attributes(f, hdr)
 }
@@ -200,6 +208,9 @@ func (a *applier) hardlink(parent *os.File, base string, hdr *tar.Header) error 
 	if err == nil {
 		err = unix.Linkat(int(from.Fd()), target, int(parent.Fd()), base, 0)
 		from.Close()
+	}
+	if errors.Is(err, unix.ENOENT) && a.alone() {
+		return errdefs.FailedPrecondition("hard link to %.200q: it is not in this layer, and what is below is not known", hdr.Linkname)
 	}
 	if errors.Is(err, unix.ENOENT) && a.target.Overlay {
 		err = a.linkLower(parent, base, name)

@@ -44,8 +44,11 @@ type Target struct {
 	// Overlay: Dir is an overlay's upper directory, so deletions become overlayfs's
 	// whiteouts. Otherwise they delete in Dir.
 	Overlay   bool
-	UserXattr bool     // the overlay marks with user.overlay.* in place of trusted.overlay.*
-	Lower     []string // the overlay's lower directories, topmost first
+	UserXattr bool // the overlay marks with user.overlay.* in place of trusted.overlay.*
+	// Lower are the overlay's lower directories, topmost first. An overlay without any is
+	// one whose lower directories are not known yet: Rebase has to be told them. A layer
+	// that needs them at once, for a hard link, is FailedPrecondition.
+	Lower []string
 }
 
 // Apply unpacks the tar r onto the target. It reads to the end of the tar's
@@ -98,6 +101,7 @@ type applier struct {
 
 	made map[string]struct{} // paths that this layer has, for its whiteouts to spare
 	dirs []directory         // whose times are set last
+	mark byte                // that the root gets
 
 	parentPath string // of parent; "" is none
 	parent     *os.File
@@ -113,6 +117,9 @@ func newApplier(t Target) (*applier, error) {
 	a := &applier{target: t, made: make(map[string]struct{}), buf: make([]byte, 256<<10), userns: inUserNamespace()}
 	open := func(dir string) (*os.File, error) {
 		return os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	}
+	if a.alone() {
+		a.mark = implied
 	}
 	var err error
 	if a.root, err = open(t.Dir); err != nil {
@@ -191,15 +198,26 @@ func (a *applier) rootEntry(hdr *tar.Header) error {
 		return err
 	}
 	defer f.Close()
+	a.mark &^= implied
 	a.dirs = append(a.dirs, newDirectory(".", hdr))
 	return a.attributes(f, hdr)
 }
 
-// finish sets the times of directories, children first, now that nothing more is
-// made in them.
+// finish sets the times of directories, now that nothing more is made in them; of one that
+// comes twice the last count.
 func (a *applier) finish() error {
+	if a.mark != 0 {
+		if err := mark(a.root, a.mark); err != nil {
+			return err
+		}
+	}
+	seen := make(map[string]struct{}, len(a.dirs))
 	for i := len(a.dirs) - 1; i >= 0; i-- {
 		d := a.dirs[i]
+		if _, ok := seen[d.path]; ok {
+			continue
+		}
+		seen[d.path] = struct{}{}
 		f, err := openIn(a.root, d.path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 			continue // replaced by a later entry

@@ -42,7 +42,7 @@ func (a *applier) openParent(dir string) (*os.File, error) {
 		return a.parent, nil
 	}
 	f, err := openIn(a.root, dir, unix.O_PATH|unix.O_DIRECTORY)
-	if errors.Is(err, unix.ENOENT) {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) && a.target.Overlay {
 		f, err = a.makeParents(dir)
 	}
 	if err != nil {
@@ -98,39 +98,76 @@ func (a *applier) makeParents(dir string) (*os.File, error) {
 func (a *applier) step(cur *os.File, above []string, part string) (*os.File, error) {
 	full := path.Join(append(slices.Clone(above), part)...)
 	f, err := openIn(a.root, full, unix.O_PATH|unix.O_DIRECTORY)
-	if !errors.Is(err, unix.ENOENT) {
+	deleted := errors.Is(err, unix.ENOTDIR) && a.deleted(cur, part)
+	if !errors.Is(err, unix.ENOENT) && !deleted {
 		return f, err
 	}
 	var st unix.Stat_t
-	if unix.Fstatat(int(cur.Fd()), part, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+	if !deleted && unix.Fstatat(int(cur.Fd()), part, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
 		return nil, fmt.Errorf("%.200q is a link that leads nowhere: %w", full, unix.ENOENT)
 	}
-	if err := unix.Mkdirat(int(cur.Fd()), part, 0o755); err != nil {
+	if deleted {
+		err = a.replaceWhiteout(cur, part)
+	} else {
+		err = unix.Mkdirat(int(cur.Fd()), part, 0o755)
+	}
+	if err != nil {
 		return nil, err
 	}
 	f, err = openIn(a.root, full, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.likeLower(f, full); err != nil {
+	a.made[full] = struct{}{}
+	if deleted {
+		err = unix.Fchmod(int(f.Fd()), 0o755)
+	} else {
+		err = a.imply(f, full)
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-// likeLower gives a directory in the upper layer the attributes of the one that it
-// now hides.
-func (a *applier) likeLower(f *os.File, name string) error {
-	for _, lower := range a.lower {
+// imply gives a directory that no entry has announced its attributes: those of the one
+// that it now hides. Where that is not known yet, it is marked for Rebase.
+func (a *applier) imply(f *os.File, name string) error {
+	if err := unix.Fchmod(int(f.Fd()), 0o755); err != nil { // whatever the umask
+		return err
+	}
+	if a.alone() {
+		a.mark |= impliedBelow
+		return mark(f, implied)
+	}
+	times, err := likeLower(f, a.lower, name)
+	if err == nil && times != nil {
+		a.dirs = append(a.dirs, *times)
+	}
+	return err
+}
+
+// likeLower gives a directory the attributes of the one that the lower layers show at its
+// name, and returns its times, which are to be set again when all is in it; nil when they
+// show none.
+func likeLower(f *os.File, lowers []*os.File, name string) (*directory, error) {
+	for _, lower := range lowers {
 		l, err := openIn(lower, name, unix.O_RDONLY|unix.O_DIRECTORY)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
 		if err != nil {
-			continue // not there, or not a directory: the next may have it
+			return nil, nil //nolint:nilerr,nilnil // something else hides what is below it
 		}
 		defer l.Close()
-		return copyAttributes(f, l)
+		var st unix.Stat_t
+		if err := unix.Fstat(int(l.Fd()), &st); err != nil {
+			return nil, err
+		}
+		return &directory{path: name, access: st.Atim, mod: st.Mtim}, copyAttributes(f, l)
 	}
-	return unix.Fchmod(int(f.Fd()), 0o755) // whatever the umask
+	return nil, nil //nolint:nilnil // see above
 }
 
 // copyAttributes copies owner, mode, extended attributes and times.

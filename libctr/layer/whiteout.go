@@ -9,14 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// whiteout deletes base in dir, unless this layer itself has it.
+// whiteout deletes base in dir; what this layer itself has there stays.
 func (a *applier) whiteout(dir, base string) error {
-	if _, ours := a.made[path.Join(dir, base)]; ours {
-		return nil
-	}
 	parent, err := a.openParent(dir)
 	if err != nil {
 		return err
+	}
+	if name := path.Join(dir, base); a.has(name) {
+		sub, err := openAt(parent, base, unix.O_RDONLY|unix.O_DIRECTORY)
+		if err != nil {
+			return nil //nolint:nilerr // no directory: nothing is below it
+		}
+		defer sub.Close()
+		return a.hideBelow(name, sub)
 	}
 	if err := a.clear(parent, base); err != nil {
 		return err
@@ -36,17 +41,56 @@ func (a *applier) opaque(dir string) error {
 	if err != nil {
 		return err
 	}
+	return a.hideBelow(dir, parent)
+}
+
+// hideBelow deletes what lower layers have in the open directory name.
+func (a *applier) hideBelow(name string, dir *os.File) error {
 	if a.target.Overlay {
-		name := "trusted.overlay.opaque"
-		if a.target.UserXattr {
-			name = "user.overlay.opaque"
-		}
-		if err := unix.Setxattr(opened(parent).path, name, []byte("y"), 0); err != nil {
-			return fmt.Errorf("make opaque: %w", err)
-		}
-		return nil
+		return a.setOpaque(dir)
 	}
-	return a.prune(dir, parent)
+	return a.prune(name, dir)
+}
+
+func (a *applier) setOpaque(dir *os.File) error {
+	name := "trusted.overlay.opaque"
+	if a.target.UserXattr {
+		name = "user.overlay.opaque"
+	}
+	if err := unix.Setxattr(opened(dir).path, name, []byte("y"), 0); err != nil {
+		return fmt.Errorf("make opaque: %w", err)
+	}
+	return nil
+}
+
+// has says whether this layer has put something at the path.
+func (a *applier) has(name string) bool {
+	_, ok := a.made[name]
+	return ok
+}
+
+// deleted says whether base is a whiteout of this layer.
+func (a *applier) deleted(dir *os.File, base string) bool {
+	st, ok, err := stat(dir, base)
+	return a.target.Overlay && ok && err == nil && isWhiteout(&st)
+}
+
+// replaceWhiteout makes a directory where one of the lower layers has been deleted:
+// nothing of that shows through.
+func (a *applier) replaceWhiteout(parent *os.File, base string) error {
+	fd := int(parent.Fd())
+	if err := unix.Unlinkat(fd, base, 0); err != nil {
+		return err
+	}
+	if err := unix.Mkdirat(fd, base, 0o700); err != nil {
+		return err
+	}
+	f, err := openAt(parent, base, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return a.setOpaque(f)
 }
 
 // prune deletes below the directory what this layer has not made itself.
@@ -62,7 +106,7 @@ func (a *applier) prune(dir string, parent *os.File) error {
 	}
 	for _, base := range names {
 		name := path.Join(dir, base)
-		if _, ours := a.made[name]; !ours {
+		if !a.has(name) {
 			if err := a.clear(d, base); err != nil {
 				return err
 			}

@@ -167,7 +167,7 @@ func (s *Snapshotter) Commit(ctx context.Context, name, key string, labels map[s
 			return fmt.Errorf("sync snapshot %q: %w", key, err)
 		}
 	}
-	return s.dirs.Records.Commit(name, key, usage, labels)
+	return s.dirs.Records.Commit(name, key, "", usage, labels)
 }
 
 // Remove implements snapshot.Snapshotter. The tree is deleted in the background.

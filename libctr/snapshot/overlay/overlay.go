@@ -8,6 +8,9 @@
 // An active snapshot whose labels map its ids has the host's in its own directory, and
 // shares the layers below, which whoever mounts it maps.
 //
+// A snapshot without a parent may be filled as an overlay's upper directory, with
+// whiteouts, and be put onto its parent when it is committed.
+//
 // Commit syncs the filesystem before its record is written: a committed snapshot
 // is whole on disk.
 //
@@ -29,6 +32,7 @@ import (
 	"gantry/api/failpoint"
 	"gantry/libctr/core/mount"
 	"gantry/libctr/core/snapshot"
+	"gantry/libctr/layer"
 	"gantry/libctr/snapshot/idmap"
 	"gantry/libctr/snapshot/storage"
 )
@@ -49,7 +53,10 @@ type Snapshotter struct {
 	noSync  bool
 }
 
-var _ snapshot.Snapshotter = (*Snapshotter)(nil)
+var (
+	_ snapshot.Snapshotter = (*Snapshotter)(nil)
+	_ snapshot.Rebaser     = (*Snapshotter)(nil)
+)
 
 // New opens or makes a snapshotter at root. Close ends what it started.
 func New(root string, o Options) (*Snapshotter, error) {
@@ -178,9 +185,17 @@ func copyOwner(to string, like os.FileInfo, labels map[string]string) error {
 
 // Commit implements snapshot.Snapshotter.
 func (s *Snapshotter) Commit(ctx context.Context, name, key string, labels map[string]string) error {
+	return s.CommitOnto(ctx, name, key, "", labels)
+}
+
+// CommitOnto implements snapshot.Rebaser.
+func (s *Snapshotter) CommitOnto(ctx context.Context, name, key, parent string, labels map[string]string) error {
 	sn, err := s.dirs.Records.Get(key)
 	if err != nil {
 		return err
+	}
+	if err := s.rebase(ctx, sn, parent); err != nil {
+		return fmt.Errorf("put snapshot %q onto %q: %w", key, parent, err)
 	}
 	usage, err := s.count(ctx, sn)
 	if err != nil {
@@ -192,7 +207,24 @@ func (s *Snapshotter) Commit(ctx context.Context, name, key string, labels map[s
 		}
 	}
 	failpoint.Hit("libctr/snapshot/overlay.commit.synced")
-	return s.dirs.Records.Commit(name, key, usage, labels)
+	return s.dirs.Records.Commit(name, key, parent, usage, labels)
+}
+
+// rebase makes the directories of a snapshot without a parent, those that its layer has
+// only entries below of, look like the parent's. Records.Commit checks the rest.
+func (s *Snapshotter) rebase(ctx context.Context, sn storage.Snapshot, parent string) error {
+	if parent == "" || sn.Info.Parent != "" || sn.Info.Kind != snapshot.KindActive {
+		return nil
+	}
+	p, err := s.dirs.Records.Get(parent)
+	if err != nil {
+		return err
+	}
+	lower := []string{s.upper(p.ID)}
+	for _, id := range p.Parents {
+		lower = append(lower, s.upper(id))
+	}
+	return layer.Rebase(ctx, layer.Target{Dir: s.upper(sn.ID), Lower: lower})
 }
 
 // Remove implements snapshot.Snapshotter. The tree is deleted in the background.

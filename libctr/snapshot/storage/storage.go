@@ -176,8 +176,9 @@ func (s *Store) Create(kind snapshot.Kind, key, parent string, id uint64, labels
 	return out, err
 }
 
-// Commit turns the active snapshot key into the committed name.
-func (s *Store) Commit(name, key string, usage snapshot.Usage, labels map[string]string) error {
+// Commit turns the active snapshot key into the committed name. One without a parent
+// gets the committed snapshot parent for one; "" leaves it as it is.
+func (s *Store) Commit(name, key, parent string, usage snapshot.Usage, labels map[string]string) error {
 	if err := checkKey(name); err != nil {
 		return err
 	}
@@ -195,6 +196,9 @@ func (s *Store) Commit(name, key string, usage snapshot.Usage, labels map[string
 		if err := remove(tx, key, r); err != nil {
 			return err
 		}
+		if r.Parent, err = rebased(tx, key, r.Parent, parent); err != nil {
+			return err
+		}
 		r.Kind, r.Labels, r.Inodes, r.Size = snapshot.KindCommitted, labels, usage.Inodes, usage.Size
 		r.Updated = time.Now().UTC()
 		if r.Parent != "" {
@@ -204,6 +208,24 @@ func (s *Store) Commit(name, key string, usage snapshot.Usage, labels map[string
 		}
 		return put(tx, name, r)
 	})
+}
+
+// rebased is the parent of a snapshot that has one, or none, and is to have another.
+func rebased(tx *bbolt.Tx, key, has, wants string) (string, error) {
+	if wants == "" || wants == has {
+		return has, nil
+	}
+	if has != "" {
+		return has, errdefs.InvalidArgument("cannot change parent of active snapshot %q on commit", key)
+	}
+	p, err := get(tx, wants)
+	if err != nil {
+		return has, errdefs.NotFound("parent snapshot %q: not found", wants)
+	}
+	if p.Kind != snapshot.KindCommitted {
+		return has, errdefs.FailedPrecondition("parent snapshot %q is not committed", wants)
+	}
+	return wants, nil
 }
 
 // Remove forgets the snapshot and returns the id of its directory, the caller's now.
