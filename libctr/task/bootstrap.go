@@ -25,6 +25,10 @@ type bootstrap struct {
 	OneTask bool `json:"oneTask,omitempty"`
 	// Group is of our own shim too, when it serves a group of containers.
 	Group string `json:"group,omitempty"`
+	// Joined is of a task in a shim that somebody else ends: a sandbox's.
+	Joined bool `json:"joined,omitempty"`
+	// Sandbox is of a shim that was launched for a sandbox, and has no task of its name.
+	Sandbox bool `json:"sandbox,omitempty"`
 }
 
 // service is the task API's name in the version that the shim speaks.

@@ -28,6 +28,7 @@ const (
 	fileLog       = "log"
 	fileShimPID   = "shim.pid"
 	fileInitPID   = "init.pid"
+	fileSandbox   = "sandbox"
 	dirRootfs     = "rootfs"
 	linkWork      = "work"
 )
@@ -46,9 +47,14 @@ func (m *Manager) bundleOf(ns, id string) *bundle {
 		path: filepath.Join(m.cfg.State, ns, id), work: filepath.Join(m.cfg.Root, ns, id)}
 }
 
-// create makes the directories and writes the spec. On failure nothing is left.
-func (b *bundle) create(spec typeurl.Any) (err error) {
-	if spec == nil || len(spec.GetValue()) == 0 {
+// create makes the directories and writes the spec, which only a sandbox may lack. On
+// failure nothing is left.
+func (b *bundle) create(spec typeurl.Any, sandbox bool) (err error) {
+	var raw []byte
+	if spec != nil {
+		raw = spec.GetValue()
+	}
+	if len(raw) == 0 && !sandbox {
 		return errdefs.InvalidArgument("container %s has no spec", b.id)
 	}
 	for _, dir := range []string{filepath.Dir(b.path), filepath.Dir(b.work)} {
@@ -68,7 +74,7 @@ func (b *bundle) create(spec typeurl.Any) (err error) {
 			err = errors.Join(err, b.remove(context.Background()))
 		}
 	}()
-	return b.fill(spec.GetValue())
+	return b.fill(raw)
 }
 
 func (b *bundle) fill(spec []byte) error {
@@ -76,8 +82,10 @@ func (b *bundle) fill(spec []byte) error {
 		return fmt.Errorf("make bundle: %w", err)
 	}
 	var s brief
-	if err := json.Unmarshal(spec, &s); err != nil {
-		return errdefs.InvalidArgument("spec of container %s: %w", b.id, err)
+	if len(spec) > 0 {
+		if err := json.Unmarshal(spec, &s); err != nil {
+			return errdefs.InvalidArgument("spec of container %s: %w", b.id, err)
+		}
 	}
 	b.group = shimwire.Group(s.Annotations)
 	if err := b.openToContainerRoot(s.rootGID()); err != nil {
@@ -95,6 +103,9 @@ func (b *bundle) fill(spec []byte) error {
 	}
 	if err := unix.Mkfifo(filepath.Join(b.path, fileLog), 0o600); err != nil {
 		return fmt.Errorf("make bundle: mkfifo %s: %w", fileLog, err)
+	}
+	if len(spec) == 0 {
+		return nil
 	}
 	if err := os.WriteFile(filepath.Join(b.path, fileConfig), spec, 0o644); err != nil {
 		return fmt.Errorf("make bundle: %w", err)

@@ -32,7 +32,7 @@ func gone(t *testing.T, paths ...string) {
 func TestBundle(t *testing.T) {
 	b := testBundle(t)
 	spec := &anypb.Any{Value: []byte(`{"ociVersion":"1.0.2"}`)}
-	if err := b.create(spec); err != nil {
+	if err := b.create(spec, false); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := os.ReadFile(filepath.Join(b.path, "config.json")); err != nil || string(got) != string(spec.Value) {
@@ -44,7 +44,7 @@ func TestBundle(t *testing.T) {
 	if st, err := os.Stat(b.path); err != nil || st.Mode().Perm() != 0o700 {
 		t.Errorf("mode %v, %v", st.Mode(), err)
 	}
-	if err := b.create(spec); !errdefs.IsAlreadyExists(err) {
+	if err := b.create(spec, false); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("made again: %v", err)
 	}
 	for range 2 { // the second finds nothing, which is fine
@@ -60,7 +60,7 @@ func TestBadSpecLeavesNothing(t *testing.T) {
 		"none": {}, "no json": {Value: []byte("{")},
 	} {
 		b := testBundle(t)
-		if err := b.create(spec); !errdefs.IsInvalidArgument(err) {
+		if err := b.create(spec, false); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s: %v", name, err)
 		}
 		gone(t, b.path, b.work)
@@ -73,7 +73,7 @@ func TestBundleOfRemappedContainer(t *testing.T) {
 	}
 	b := testBundle(t)
 	err := b.create(&anypb.Any{Value: []byte(`{"linux":{"gidMappings":[
-		{"containerID":1,"hostID":5,"size":1},{"containerID":0,"hostID":100000,"size":65536}]}}`)})
+		{"containerID":1,"hostID":5,"size":1},{"containerID":0,"hostID":100000,"size":65536}]}}`)}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestRemoveLeavesMountedFilesAlone(t *testing.T) {
 		t.Skip("needs root: mounts")
 	}
 	b := testBundle(t)
-	if err := b.create(&anypb.Any{Value: []byte(`{}`)}); err != nil {
+	if err := b.create(&anypb.Any{Value: []byte(`{}`)}, false); err != nil {
 		t.Fatal(err)
 	}
 	precious := t.TempDir()

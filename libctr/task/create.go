@@ -54,17 +54,17 @@ func (m *Manager) Create(ctx context.Context, o task.CreateOptions) (pid uint32,
 
 func (m *Manager) create(ctx context.Context, k key, c container.Container, o task.CreateOptions) (_ *shim, pid uint32, err error) {
 	var u undo.Stack
-	defer func() { u.OnError(ctx, undoTimeout, &err) }()
+	defer func() { u.OnError(ctx, m.cfg.Timeouts.undo(), &err) }()
 
 	m.awaitLeft(ctx, k)
 	b := m.bundleOf(k.ns, k.id)
-	if err := b.create(c.Spec); err != nil {
+	if err := b.create(c.Spec, false); err != nil {
 		return nil, 0, err
 	}
 	u.Add("remove bundle", b.remove)
 	failpoint.Hit("libctr/task.create.bundle")
 
-	s, err := m.launch(ctx, b, c, o.ShimPath)
+	s, err := m.launch(ctx, b, c, o)
 	if err != nil {
 		return nil, 0, fmt.Errorf("failed to start shim: %w", err)
 	}
@@ -80,47 +80,93 @@ func (m *Manager) create(ctx context.Context, k key, c container.Container, o ta
 	return s, pid, nil
 }
 
-// launch brings up the container's shim and connects to it.
-func (m *Manager) launch(ctx context.Context, b *bundle, c container.Container, path string) (_ *shim, err error) {
-	if path == "" {
-		path = c.Runtime.Name
-	} else if !filepath.IsAbs(path) {
-		return nil, errdefs.InvalidArgument("shim path %s is not absolute", path)
-	}
-	binary, err := resolve(path, m.cfg.ShimDir)
+// launch brings up the container's shim, or finds the one that it is to join, and connects
+// to it.
+func (m *Manager) launch(ctx context.Context, b *bundle, c container.Container, o task.CreateOptions) (_ *shim, err error) {
+	binary, err := m.binaryFor(c.Runtime.Name, o.ShimPath)
 	if err != nil {
 		return nil, err
 	}
 	var u undo.Stack
-	defer func() { u.OnError(ctx, undoTimeout, &err) }()
+	defer func() { u.OnError(ctx, m.cfg.Timeouts.undo(), &err) }()
 
-	s := m.newShim(b, binary)
-	if err := m.openShimLog(s); err != nil {
-		return nil, err
-	}
-	u.Add("close shim log", func(context.Context) error { s.leave(); return nil })
-
-	if err := b.writeFile(fileBinary, []byte(binary)); err != nil {
-		return nil, fmt.Errorf("note shim binary: %w", err)
-	}
-	failpoint.Hit("libctr/task.launch.noted")
-	if m.own(b, binary) {
-		err = m.serve(ctx, s, &u)
-	} else {
-		err = m.startShim(ctx, s, c.Runtime.Options, &u)
-	}
+	s, err := m.prepare(b, binary)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.attach(ctx, m.lost); err != nil {
+	u.Add("leave shim", func(ctx context.Context) error { m.unjoin(ctx, s); return nil })
+
+	joined, err := m.join(ctx, s, c, o)
+	switch {
+	case err != nil || joined:
+	case !m.own(binary):
+		err = m.startShim(ctx, s, optionsOf(c, o), &u)
+	case b.group != "":
+		err = m.serveGroup(ctx, s, &u)
+	default:
+		_, err = m.serve(ctx, s, &u)
+	}
+	if err == nil && s.link.Load() == nil {
+		err = s.attach(ctx, m.lost)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// startShim runs the start protocol, which every shim knows.
+// binaryFor is the shim of a runtime, or the one at path if that is not "".
+func (m *Manager) binaryFor(runtime, path string) (string, error) {
+	if path == "" {
+		return resolve(runtime, m.cfg.ShimDir)
+	}
+	if !filepath.IsAbs(path) {
+		return "", errdefs.InvalidArgument("shim path %s is not absolute", path)
+	}
+	return resolve(path, m.cfg.ShimDir)
+}
+
+// prepare makes ready what must be there before a shim is: where it logs, and the note
+// that it may exist.
+func (m *Manager) prepare(b *bundle, binary string) (*shim, error) {
+	s := m.newShim(b, binary)
+	if err := m.openShimLog(s); err != nil {
+		return nil, err
+	}
+	if err := b.writeFile(fileBinary, []byte(binary)); err != nil {
+		s.leave()
+		return nil, fmt.Errorf("note shim binary: %w", err)
+	}
+	failpoint.Hit("libctr/task.launch.noted")
+	return s, nil
+}
+
+// optionsOf are the runtime's options of a task: its own, or else its container's.
+func optionsOf(c container.Container, o task.CreateOptions) typeurl.Any {
+	if o.Options == nil || len(o.Options.GetValue()) == 0 {
+		return c.Runtime.Options
+	}
+	return o.Options
+}
+
+// startShim runs the start protocol, which every shim knows. Shims choose by themselves
+// which containers share one.
 func (m *Manager) startShim(ctx context.Context, s *shim, options typeurl.Any, u *undo.Stack) (err error) {
-	s.boot, err = m.start(ctx, s.bundle, s.binary, options)
+	for {
+		sandbox := s.boot.Sandbox
+		s.boot, err = m.start(ctx, s.bundle, s.binary, options)
+		if err != nil {
+			break
+		}
+		s.boot.Sandbox = sandbox
+		ending := m.homes.enter(s)
+		if ending == nil {
+			break
+		}
+		if err := await(ctx, ending); err != nil {
+			return err
+		}
+	}
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		u.Add("clean up after shim", func(ctx context.Context) error {
 			_, err := m.runDelete(ctx, s.bundle, s.binary)
@@ -138,6 +184,16 @@ func (m *Manager) startShim(ctx context.Context, s *shim, options typeurl.Any, u
 	return nil
 }
 
+// await waits for the end of a shim that is being ended.
+func await(ctx context.Context, ended <-chan struct{}) error {
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 func (m *Manager) openShimLog(s *shim) error {
 	f, err := openLog(s.bundle)
 	if err != nil {
@@ -150,12 +206,7 @@ func (m *Manager) openShimLog(s *shim) error {
 }
 
 func (s *shim) create(ctx context.Context, c container.Container, o task.CreateOptions) (uint32, error) {
-	options := o.Options
-	if options == nil || len(options.GetValue()) == 0 {
-		options = c.Runtime.Options
-	}
-	var resp taskapi.CreateTaskResponse
-	err := s.call(ctx, startTimeout, "Create", &taskapi.CreateTaskRequest{
+	req := &taskapi.CreateTaskRequest{
 		ID:         s.id,
 		Bundle:     s.bundle.path,
 		Rootfs:     wire.Mounts(o.Rootfs),
@@ -164,12 +215,30 @@ func (s *shim) create(ctx context.Context, c container.Container, o task.CreateO
 		Stdout:     o.IO.Stdout,
 		Stderr:     o.IO.Stderr,
 		Checkpoint: o.Checkpoint,
-		Options:    wire.Any(options),
-	}, &resp)
+		Options:    wire.Any(optionsOf(c, o)),
+	}
+	var resp taskapi.CreateTaskResponse
+	err := s.call(ctx, startTimeout, "Create", req, &resp)
+	if errdefs.IsNotImplemented(err) && s.downgrade() {
+		err = s.createOld(ctx, req, &resp, err)
+	}
 	if errors.Is(err, errClosed) && s.child != nil {
 		err = s.child.end(err)
 	}
 	return resp.GetPid(), err
+}
+
+// createOld repeats a Create in version 2 of the API; was is how it has failed in version 3.
+func (s *shim) createOld(ctx context.Context, req *taskapi.CreateTaskRequest, resp *taskapi.CreateTaskResponse, was error) error {
+	err := s.call(ctx, startTimeout, "Create", req, resp)
+	if errdefs.IsNotImplemented(err) { // what it lacks is not the version
+		s.speak(3)
+		return was
+	}
+	if err != nil {
+		return err
+	}
+	return s.boot.save(s.bundle)
 }
 
 // abandon ends a shim whose task could not be created, or shall not be kept: the
@@ -178,7 +247,7 @@ func (s *shim) create(ctx context.Context, c container.Container, o task.CreateO
 func (m *Manager) abandon(ctx context.Context, s *shim) error {
 	defer s.leave()
 	var resp taskapi.DeleteResponse
-	if err := s.call(ctx, cleanupTimeout, "Delete", &taskapi.DeleteRequest{ID: s.id}, &resp); err != nil && !errdefs.IsNotFound(err) {
+	if err := s.call(ctx, m.cfg.Timeouts.Cleanup, "Delete", &taskapi.DeleteRequest{ID: s.id}, &resp); err != nil && !errdefs.IsNotFound(err) {
 		s.log.DebugContext(ctx, "delete of a task that failed", "err", err)
 	}
 	m.shutdown(ctx, s)
@@ -188,7 +257,7 @@ func (m *Manager) abandon(ctx context.Context, s *shim) error {
 	ctx, cancel := context.WithTimeout(ctx, binaryTimeout)
 	defer cancel()
 	_, err := m.runDelete(ctx, s.bundle, s.binary)
-	if !m.shared(s) { // of a shim that died before it was known where, the call knows nothing
+	if !m.homes.shared(s) && !s.boot.Joined { // of a shim that died before it was known where, the call knows nothing
 		removeSocket(ctx, s.boot.Address)
 	}
 	if errors.Is(err, os.ErrNotExist) {
@@ -198,16 +267,20 @@ func (m *Manager) abandon(ctx context.Context, s *shim) error {
 }
 
 // shutdown asks the shim to end and waits for a moment until it has, unless it
-// serves other tasks too.
+// serves other tasks too, or is another's to end.
 func (m *Manager) shutdown(ctx context.Context, s *shim) {
 	s.claim()
-	l := s.link.Load()
-	err := s.call(ctx, shutdownTimeout, "Shutdown", &taskapi.ShutdownRequest{ID: s.id}, &emptypb.Empty{})
-	if err != nil && !errors.Is(err, errClosed) {
-		s.log.WarnContext(ctx, "shut down shim", "err", err)
+	if !m.homes.exit(s) {
 		return
 	}
-	if m.shared(s) {
+	defer m.homes.ended(s)
+	if s.boot.Joined {
+		return
+	}
+	l := s.link.Load()
+	err := s.call(ctx, m.cfg.Timeouts.Shutdown, "Shutdown", &taskapi.ShutdownRequest{ID: s.id}, &emptypb.Empty{})
+	if err != nil && !errors.Is(err, errClosed) {
+		s.log.WarnContext(ctx, "shut down shim", "err", err)
 		return
 	}
 	if s.boot.OneTask { // it waits for us to leave
@@ -220,16 +293,4 @@ func (m *Manager) shutdown(ctx context.Context, s *shim) {
 	case <-l.ended():
 	case <-ctx.Done():
 	}
-}
-
-// shared says whether the shim serves another task.
-func (m *Manager) shared(s *shim) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, other := range m.shims {
-		if other != nil && other != s && other.boot.Address == s.boot.Address {
-			return true
-		}
-	}
-	return false
 }

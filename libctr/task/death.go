@@ -85,7 +85,7 @@ func (m *Manager) redial(s *shim) bool {
 		return false
 	}
 	for {
-		ctx, cancel := context.WithTimeout(m.life, stateTimeout)
+		ctx, cancel := context.WithTimeout(m.life, answerTimeout)
 		err := s.attach(ctx, m.lost)
 		cancel()
 		if err == nil {
@@ -145,15 +145,18 @@ func (m *Manager) bury(s *shim) {
 	failpoint.Hit("libctr/task.bury.cleaned")
 	e, known := s.ended(e)
 	close(s.gone)
-	if !known {
+	if !known && !s.boot.Sandbox {
 		m.publish(ctx, s, topicExit, &eventtypes.TaskExit{
 			ContainerID: s.id, ID: s.id, Pid: e.PID, ExitStatus: e.Code, ExitedAt: wire.Timestamp(e.At)})
 	}
 	if waiting {
 		<-told
 	}
-	m.publish(ctx, s, topicDelete, &eventtypes.TaskDelete{
-		ContainerID: s.id, Pid: e.PID, ExitStatus: e.Code, ExitedAt: wire.Timestamp(e.At)})
+	if !s.boot.Sandbox {
+		m.publish(ctx, s, topicDelete, &eventtypes.TaskDelete{
+			ContainerID: s.id, Pid: e.PID, ExitStatus: e.Code, ExitedAt: wire.Timestamp(e.At)})
+	}
+	m.homes.died(s)
 	s.leave()
 	removeSocket(ctx, s.boot.Address)
 	failpoint.Hit("libctr/task.bury.told")

@@ -93,6 +93,7 @@ func (m *Manager) startOld(ctx context.Context, b *bundle, binary string, option
 func (m *Manager) startWith(ctx context.Context, b *bundle, binary string, stdin []byte) (bootstrap, error) {
 	cmd := m.shimCommand(b, binary, "start")
 	cmd.stdin = stdin
+	cmd.env = append(cmd.env, m.cfg.ShimEnv...)
 	out, err := cmd.run(ctx)
 	if err != nil {
 		return bootstrap{}, fmt.Errorf("start failed: %w", err)

@@ -11,6 +11,7 @@
 //	    log               fifo: the shim's own log, read by the core
 //	    shim-binary-path  text: the shim's binary, for the delete call
 //	    bootstrap.json    {"version","address","protocol"}: how to reach the shim
+//	    sandbox           text: the sandbox whose shim the task has joined
 //	    shim.pid          text: the shim's process, as its start has noted it
 //	    init.pid          text: the init, as the shim has noted it
 //	    .NAME             a bundle or file on its way in or out
@@ -29,6 +30,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -50,25 +52,42 @@ import (
 // Deadlines of calls to shims. A shim that runs hooks may take its time to create
 // and start; what only looks must answer at once.
 const (
-	stateTimeout    = 2 * time.Second
+	answerTimeout   = 2 * time.Second
 	helloTimeout    = 250 * time.Millisecond // the first answer of a shim found at start; a later one is listened for
 	burialTimeout   = 2 * time.Second        // start waits no longer for a dead shim's clean-up
 	callTimeout     = 10 * time.Second
-	killTimeout     = 5 * time.Second  // a KILL of the init, then stateTimeout for another sign of life
+	killTimeout     = 5 * time.Second  // a KILL of the init, then answerTimeout for another sign of life
 	deathTimeout    = 5 * time.Second  // from the kill of a shim to the end of its task
 	startTimeout    = 2 * time.Minute  // Create, Start
 	deleteTimeout   = 30 * time.Second // Delete: runs poststop hooks
 	launchTimeout   = 1 * time.Minute
-	dumpTimeout     = 10 * time.Minute // Checkpoint
-	cleanupTimeout  = 5 * time.Second  // Delete after a failed Create
-	shutdownTimeout = 3 * time.Second
-	shutdownWait    = time.Second      // for a shim to end that has said it will
-	leftTimeout     = 5 * time.Second  // for the shim of a run before to end, once it has no task
-	farewellTimeout = 30 * time.Second // for our shim to end when its task is deleted; readers that are behind have 10 s of it
-	binaryTimeout   = 10 * time.Second // the delete call of a shim binary
-	undoTimeout     = cleanupTimeout + shutdownTimeout + binaryTimeout
+	dumpTimeout     = 10 * time.Minute        // Checkpoint
+	shutdownWait    = time.Second             // for a shim to end that has said it will
+	leftTimeout     = 5 * time.Second         // for the shim of a run before to end, once it has no task
+	farewellTimeout = 30 * time.Second        // for our shim to end when its task is deleted; readers that are behind have 10 s of it
+	binaryTimeout   = 10 * time.Second        // the delete call of a shim binary
 	exitWithin      = 1500 * time.Millisecond // from the death of a shim to its exit event, at most
 )
+
+// Timeouts bound calls that others may come to wait for. What is 0 is the usual.
+type Timeouts struct {
+	Load     time.Duration // for a shim found at start to take the connection; 2 s
+	State    time.Duration // for the state of a process; 2 s
+	Cleanup  time.Duration // for the Delete after a failed Create; 5 s
+	Shutdown time.Duration // for the answer of a shim that is asked to end; 3 s
+}
+
+func (t Timeouts) orUsual() Timeouts {
+	return Timeouts{
+		Load:     cmp.Or(t.Load, 2*time.Second),
+		State:    cmp.Or(t.State, 2*time.Second),
+		Cleanup:  cmp.Or(t.Cleanup, 5*time.Second),
+		Shutdown: cmp.Or(t.Shutdown, 3*time.Second),
+	}
+}
+
+// undo is how long the undo of a failed Create may take.
+func (t Timeouts) undo() time.Duration { return t.Cleanup + t.Shutdown + binaryTimeout }
 
 // Containers looks up the records that tasks are made of.
 type Containers interface {
@@ -91,6 +110,10 @@ type Config struct {
 	SocketDir    string // where shims may put their sockets; "" is their own choice
 	Version      string // of the core, for shims
 	Debug        bool   // shims log in detail
+	// ShimEnv is added to the environment of shims, NAME=VALUE. SCHED_CORE=1 makes them
+	// share no core of the CPU with others (core scheduling).
+	ShimEnv  []string
+	Timeouts Timeouts
 
 	Containers Containers
 	Events     Events
@@ -107,6 +130,7 @@ type Manager struct {
 	old      oldShims
 	trash    trash
 	programs programs
+	homes    homes
 
 	life context.Context // of what the manager does by itself; ends with Close
 	end  context.CancelFunc
@@ -138,6 +162,7 @@ func New(ctx context.Context, cfg Config) (*Manager, error) {
 			cfg.ShimDir = filepath.Dir(self)
 		}
 	}
+	cfg.Timeouts = cfg.Timeouts.orUsual()
 	if cfg.Tracing == nil {
 		cfg.Tracing = noop.NewTracerProvider()
 	}
@@ -230,7 +255,7 @@ func (m *Manager) get(ctx context.Context, id string) (*shim, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s := m.find(k); s != nil {
+	if s := m.find(k); s != nil && !s.boot.Sandbox {
 		return s, nil
 	}
 	if _, err := m.cfg.Containers.Get(ctx, id); err != nil {
@@ -249,7 +274,7 @@ func (m *Manager) inNamespace(ctx context.Context) ([]*shim, error) {
 	defer m.mu.Unlock()
 	var out []*shim
 	for other, s := range m.shims {
-		if other.ns == k.ns && s != nil {
+		if other.ns == k.ns && s != nil && !s.boot.Sandbox {
 			out = append(out, s)
 		}
 	}

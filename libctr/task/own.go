@@ -20,43 +20,48 @@ import (
 	"gantry/api/unixsocket"
 )
 
-// own says whether the binary is our own shim, of the same installation, and serves
-// this bundle alone: then the core executes the serving process itself.
-func (m *Manager) own(b *bundle, binary string) bool {
-	return b.group == "" && filepath.Base(binary) == shimwire.Binary && filepath.Dir(binary) == m.cfg.ShimDir
+// own says whether the binary is our own shim, of the same installation: then the core
+// executes the serving process itself.
+func (m *Manager) own(binary string) bool {
+	return filepath.Base(binary) == shimwire.Binary && filepath.Dir(binary) == m.cfg.ShimDir
 }
 
 // serve executes our shim, which ends by itself when its task is deleted. The core makes
 // the socket, so that it need not wait until the shim listens, and is the shim's parent;
 // when the core dies pid 1 adopts the shim. How to reach the shim is noted before it
 // exists: a core that dies here leaves a bundle with nobody at its address, or with a
-// shim that has no task.
-func (m *Manager) serve(ctx context.Context, s *shim, u *undo.Stack) (err error) {
+// shim that has no task. What it returns is the shim's pid.
+func (m *Manager) serve(ctx context.Context, s *shim, u *undo.Stack) (pid int, err error) {
 	_, span := m.tracer.Start(ctx, "launch shim")
 	defer func() { endSpan(span, err) }()
 	path, err := m.socketPath()
 	if err != nil {
-		return err
+		return 0, err
 	}
-	s.boot = bootstrap{Version: 3, Address: "unix://" + path, Protocol: "ttrpc", OneTask: true}
+	s.boot = bootstrap{Version: 3, Address: "unix://" + path, Protocol: protocolTTRPC,
+		OneTask: s.bundle.group == "" && !s.boot.Sandbox, Group: s.bundle.group, Sandbox: s.boot.Sandbox}
 	if err := s.boot.save(s.bundle); err != nil {
-		return fmt.Errorf("note bootstrap parameters: %w", err)
+		return 0, fmt.Errorf("note bootstrap parameters: %w", err)
 	}
 	failpoint.Hit("libctr/task.serve.saved")
 	l, err := listen(path)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer l.Close()
 	u.Add("remove shim's socket", func(context.Context) error { return os.Remove(path) })
 	failpoint.Hit("libctr/task.serve.listening")
 	if s.child, err = m.execute(s, l); err != nil {
-		return fmt.Errorf("start failed: %w", err)
+		return 0, fmt.Errorf("start failed: %w", err)
 	}
 	u.Add("kill shim", func(context.Context) error { s.child.kill(); return nil })
 	failpoint.Hit("libctr/task.serve.executed")
-	pid := []byte(strconv.Itoa(s.child.pid))
-	if err := os.WriteFile(filepath.Join(s.bundle.path, fileShimPID), pid, 0o644); err != nil {
+	return s.child.pid, s.bundle.notePID(s.child.pid)
+}
+
+// notePID keeps the pid of the bundle's shim.
+func (b *bundle) notePID(pid int) error {
+	if err := os.WriteFile(filepath.Join(b.path, fileShimPID), []byte(strconv.Itoa(pid)), 0o644); err != nil {
 		return fmt.Errorf("note shim's pid: %w", err)
 	}
 	return nil
@@ -113,10 +118,14 @@ func (m *Manager) execute(s *shim, l *net.UnixListener) (*child, error) {
 		return nil, err
 	}
 	defer unix.Close(program)
-	c := m.shimCommand(s.bundle, s.binary, "serve", "-socket", s.boot.Address, "-listen-fd", "3", "-one-task")
+	flags := []string{"-socket", s.boot.Address, "-listen-fd", "3"}
+	if s.boot.OneTask {
+		flags = append(flags, "-one-task")
+	}
+	c := m.shimCommand(s.bundle, s.binary, "serve", flags...)
 	// By our own number: in the child, os/exec may have put another file in the place of program.
 	cmd := exec.Command(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), program), c.args...)
-	cmd.Args[0], cmd.Dir, cmd.Env = s.binary, c.dir, append(c.env, "GOMAXPROCS=1") // as its own start call does
+	cmd.Args[0], cmd.Dir, cmd.Env = s.binary, c.dir, append(append(c.env, "GOMAXPROCS=1"), m.cfg.ShimEnv...) // as its own start call does
 	cmd.ExtraFiles = []*os.File{socket}
 	if s.fifo != nil { // what a shim prints when it can't go on
 		cmd.Stderr = s.fifo

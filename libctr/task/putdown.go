@@ -51,14 +51,14 @@ func (m *Manager) Kill(ctx context.Context, id, execID string, signal uint32, al
 
 // answers says whether the shim does anything at all: a call may just take its time.
 func (s *shim) answers(ctx context.Context) bool {
-	err := s.call(context.WithoutCancel(ctx), stateTimeout, "Connect", &taskapi.ConnectRequest{ID: s.id}, &taskapi.ConnectResponse{})
+	err := s.call(context.WithoutCancel(ctx), answerTimeout, "Connect", &taskapi.ConnectRequest{ID: s.id}, &taskapi.ConnectResponse{})
 	return !errors.Is(err, context.DeadlineExceeded)
 }
 
 // putDown kills a shim that does not answer and waits until its death has been noticed,
 // which ends the task. One that serves other tasks too is left alone.
 func (m *Manager) putDown(ctx context.Context, s *shim) error {
-	if m.shared(s) {
+	if m.homes.shared(s) {
 		return errors.New("its shim serves other containers too")
 	}
 	fd, pid, err := s.process()
@@ -84,7 +84,7 @@ func (m *Manager) putDown(ctx context.Context, s *shim) error {
 
 // killShim kills a shim that has been asked to end and in a moment is still there.
 func (m *Manager) killShim(ctx context.Context, s *shim) error {
-	if m.shared(s) {
+	if m.homes.shared(s) {
 		return nil
 	}
 	fd, pid, err := s.process()
@@ -141,7 +141,7 @@ func (s *shim) process() (fd, pid int, err error) {
 		if err != nil {
 			continue
 		}
-		if s.bundle.serves(pid) && unix.PidfdSendSignal(fd, 0, nil, 0) == nil {
+		if (s.bundle.serves(pid) || listensAt(pid, s.boot.Address)) && unix.PidfdSendSignal(fd, 0, nil, 0) == nil {
 			return fd, pid, nil
 		}
 		unix.Close(fd)
@@ -179,6 +179,12 @@ func (b *bundle) serves(pid int) bool {
 	}
 	line, err := os.ReadFile(dir + "/cmdline")
 	return err == nil && bytes.Contains(append([]byte{0}, line...), []byte("\x00-id\x00"+b.id+"\x00"))
+}
+
+// listensAt says whether a process is the shim of ours that was told to serve there.
+func listensAt(pid int, address string) bool {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && address != "" && bytes.Contains(line, []byte("\x00-socket\x00"+address+"\x00"))
 }
 
 // parent is the parent of a process, 0 when it is not known.

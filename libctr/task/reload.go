@@ -95,6 +95,9 @@ func (m *Manager) reloadBundle(ctx context.Context, b *bundle) error {
 		}
 	}
 	switch {
+	case err == nil && s.boot.Sandbox: // whose record another keeps
+		m.adopt(s)
+		return nil
 	case err == nil && !errdefs.IsNotFound(recordErr):
 		m.adopt(s)
 		return recordErr
@@ -111,6 +114,7 @@ func (m *Manager) reloadBundle(ctx context.Context, b *bundle) error {
 }
 
 func (m *Manager) adopt(s *shim) {
+	m.homes.found(s)
 	m.set(s.key, s)
 	if !s.adopt() {
 		m.lost(s)
@@ -164,7 +168,7 @@ func (m *Manager) reach(ctx context.Context, b *bundle) (*shim, error) {
 }
 
 func (m *Manager) reachOnce(ctx context.Context, s *shim) error {
-	dial, cancel := context.WithTimeout(ctx, stateTimeout)
+	dial, cancel := context.WithTimeout(ctx, m.cfg.Timeouts.Load)
 	defer cancel()
 	if err := s.attach(dial, m.lost); err != nil {
 		return err
@@ -172,8 +176,14 @@ func (m *Manager) reachOnce(ctx context.Context, s *shim) error {
 	if err := m.openShimLog(s); err != nil {
 		return err
 	}
+	if s.boot.Sandbox {
+		return nil
+	}
 	var resp taskapi.ConnectResponse
 	err := s.call(ctx, helloTimeout, "Connect", &taskapi.ConnectRequest{ID: s.id}, &resp)
+	if errdefs.IsNotImplemented(err) && s.downgrade() {
+		err = s.call(ctx, helloTimeout, "Connect", &taskapi.ConnectRequest{ID: s.id}, &resp)
+	}
 	switch {
 	case err == nil && resp.GetTaskPid() == 0: // shims answer so, ours too
 		return errNoTask
@@ -195,7 +205,7 @@ func (m *Manager) reachOnce(ctx context.Context, s *shim) error {
 func (m *Manager) discard(ctx context.Context, s *shim) {
 	err := s.call(ctx, callTimeout, "Kill", &taskapi.KillRequest{ID: s.id, Signal: uint32(syscall.SIGKILL), All: true}, &emptypb.Empty{})
 	if err == nil {
-		_ = s.call(ctx, stateTimeout, "Wait", &taskapi.WaitRequest{ID: s.id}, &taskapi.WaitResponse{})
+		_ = s.call(ctx, answerTimeout, "Wait", &taskapi.WaitRequest{ID: s.id}, &taskapi.WaitResponse{})
 	}
 	if err := errors.Join(m.abandon(ctx, s), s.bundle.remove(ctx)); err != nil {
 		s.log.ErrorContext(ctx, "end a shim that is not kept", "err", err)

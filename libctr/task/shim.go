@@ -29,9 +29,11 @@ type shim struct {
 	fifo   *os.File // the shim's log, nil when it has none
 	child  *child   // the shim's process when this core has executed it, else nil
 
-	link  atomic.Pointer[link] // never nil once attach has succeeded
-	stuck atomic.Bool          // the last State went unanswered
-	mute  atomic.Bool          // it has not answered yet since it was found at start
+	link   atomic.Pointer[link] // never nil once attach has succeeded
+	stuck  atomic.Bool          // the last State went unanswered
+	limit  time.Duration        // of a State call
+	housed bool                 // counted as one who lives in its shim; guarded by homes.mu
+	mute   atomic.Bool          // it has not answered yet since it was found at start
 
 	dialling sync.Mutex      // one redial at a time; held over the dial, waited for by redials only
 	redialed time.Time       // when that last succeeded; guarded by dialling
@@ -72,6 +74,7 @@ func (m *Manager) newShim(b *bundle, binary string) *shim {
 		binary:   binary,
 		log:      m.log.With("namespace", b.ns, "container", b.id),
 		tracer:   m.tracer,
+		limit:    m.cfg.Timeouts.State,
 		stopping: m.life.Done(),
 		deleting: make(chan struct{}, 1),
 		gone:     make(chan struct{}),

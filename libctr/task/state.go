@@ -66,9 +66,9 @@ func (s *shim) state(ctx context.Context, execID string) (task.State, error) {
 	if s.mute.Load() { // it will be known when it speaks
 		return s.unknownState(execID), nil
 	}
-	timeout := stateTimeout
+	timeout := s.limit
 	if s.stuck.Load() {
-		timeout = stuckTimeout
+		timeout = min(timeout, stuckTimeout)
 	}
 	var resp taskapi.StateResponse
 	err := s.ask(ctx, timeout, "State", &taskapi.StateRequest{ID: s.id, ExecID: execID}, &resp)

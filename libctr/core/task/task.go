@@ -37,6 +37,11 @@ type CreateOptions struct {
 	Checkpoint  string      // directory, "" is none
 	Options     typeurl.Any // runtime options
 	ShimPath    string      // absolute path of the shim binary, "" is found by the runtime's name
+	// Endpoint is where a shim runs that the task joins, such as ttrpc+unix:///run/x, and
+	// the version of the task API there, 2 or 3; "" is a shim of its own, or that of the
+	// container's sandbox.
+	Endpoint        string
+	EndpointVersion uint32
 }
 
 // State is what a shim answers about a process.
