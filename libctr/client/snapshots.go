@@ -70,8 +70,14 @@ func (s snapshotter) View(ctx context.Context, key, parent string, labels map[st
 }
 
 func (s snapshotter) Commit(ctx context.Context, name, key string, labels map[string]string) error {
+	return s.CommitOnto(ctx, name, key, "", labels)
+}
+
+// CommitOnto implements snapshot.Rebaser. A core older than containerd 2.2 does not know
+// the parent: ask for its snapshotter's capability first.
+func (s snapshotter) CommitOnto(ctx context.Context, name, key, parent string, labels map[string]string) error {
 	_, err := s.rpc.Commit(ctx, &snapshotsapi.CommitSnapshotRequest{
-		Snapshotter: s.name, Name: name, Key: key, Labels: labels,
+		Snapshotter: s.name, Name: name, Key: key, Parent: parent, Labels: labels,
 	})
 	return err
 }

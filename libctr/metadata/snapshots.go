@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -58,7 +59,10 @@ type snapshotter struct {
 	pending map[string]bool // backend keys not recorded yet; guarded by mu
 }
 
-var _ snapshot.Snapshotter = (*snapshotter)(nil)
+var (
+	_ snapshot.Snapshotter = (*snapshotter)(nil)
+	_ snapshot.Rebaser     = (*snapshotter)(nil)
+)
 
 func newSnapshotter(db *DB, name string, backend snapshot.Snapshotter) *snapshotter {
 	s := &snapshotter{db: db, name: name, backend: backend, pending: make(map[string]bool)}
@@ -303,6 +307,11 @@ func (s *snapshotter) target(ctx context.Context, ns, name string) error {
 }
 
 func (s *snapshotter) Commit(ctx context.Context, name, key string, labels map[string]string) error {
+	return s.CommitOnto(ctx, name, key, "", labels)
+}
+
+// CommitOnto implements snapshot.Rebaser; NotImplemented where the backend is none.
+func (s *snapshotter) CommitOnto(ctx context.Context, name, key, parent string, labels map[string]string) error {
 	ns, err := s.check(ctx, name, labels)
 	if err != nil {
 		return err
@@ -323,13 +332,17 @@ func (s *snapshotter) Commit(ctx context.Context, name, key string, labels map[s
 	if err := s.free(ns, name); err != nil {
 		return err
 	}
+	below, err := s.below(ctx, key, old, parent)
+	if err != nil {
+		return err
+	}
 	now := s.db.now().UTC()
 	r := snapshotRecord{
-		Backend: s.begin(ns, name), Kind: snapshot.KindCommitted, Parent: old.Parent,
+		Backend: s.begin(ns, name), Kind: snapshot.KindCommitted, Parent: cmp.Or(old.Parent, parent),
 		Labels: label.Clean(labels), Created: now, Updated: now,
 	}
 	defer s.end(r.Backend)
-	if err := s.backend.Commit(ctx, r.Backend, old.Backend, backendLabels(labels)); err != nil {
+	if err := s.commitBackend(ctx, r, old, below, backendLabels(labels)); err != nil {
 		return err
 	}
 	failpoint.Hit("libctr/metadata.snapshot.committed")
@@ -344,6 +357,9 @@ func (s *snapshotter) Commit(ctx context.Context, name, key string, labels map[s
 		}
 		if err := s.absent(tx, ns, name); err != nil {
 			return err
+		}
+		if p, err := s.get(tx, ns, r.Parent); below != "" && (err != nil || p.Backend != below) {
+			return errdefs.NotFound("parent snapshot %q: removed meanwhile", r.Parent)
 		}
 		if err := s.drop(tx, ns, key, cur); err != nil {
 			return err
@@ -360,6 +376,36 @@ func (s *snapshotter) Commit(ctx context.Context, name, key string, labels map[s
 		s.spill()
 	}
 	return err
+}
+
+// below is the backend key of the parent that an active snapshot gets by its commit, ""
+// when it keeps what it has.
+func (s *snapshotter) below(ctx context.Context, key string, old snapshotRecord, parent string) (string, error) {
+	if parent == "" || parent == old.Parent {
+		return "", nil
+	}
+	if old.Parent != "" {
+		return "", errdefs.InvalidArgument("cannot change parent of active snapshot %q on commit", key)
+	}
+	p, err := s.look(ctx, parent)
+	if err != nil {
+		return "", fmt.Errorf("parent of snapshot %q: %w", key, err)
+	}
+	if p.Kind != snapshot.KindCommitted {
+		return "", errdefs.FailedPrecondition("parent snapshot %q is not committed", parent)
+	}
+	return p.Backend, nil
+}
+
+func (s *snapshotter) commitBackend(ctx context.Context, r, old snapshotRecord, below string, labels map[string]string) error {
+	if below == "" {
+		return s.backend.Commit(ctx, r.Backend, old.Backend, labels)
+	}
+	rebaser, ok := s.backend.(snapshot.Rebaser)
+	if !ok {
+		return errdefs.NotImplemented("snapshotter %s can't put a snapshot onto a parent when it is committed", s.name)
+	}
+	return rebaser.CommitOnto(ctx, r.Backend, old.Backend, below, labels)
 }
 
 // spill tells the collector of a backend snapshot that may have no record.

@@ -95,18 +95,13 @@ func (s *Service) Mounts(ctx context.Context, r *api.MountsRequest) (*api.Mounts
 	return &api.MountsResponse{Mounts: wire.Mounts(mounts)}, nil
 }
 
-// Commit refuses a request that names a parent: rebasing is not supported.
+// Commit puts a snapshot without a parent onto the one that the request names.
 func (s *Service) Commit(ctx context.Context, r *api.CommitSnapshotRequest) (*emptypb.Empty, error) {
 	sn, err := s.get(r.GetSnapshotter())
 	if err != nil {
 		return nil, err
 	}
-	if p := r.GetParent(); p != "" {
-		if err := sameParent(ctx, sn, r.GetKey(), p); err != nil {
-			return nil, rpcstatus.To(err)
-		}
-	}
-	if err := sn.Commit(ctx, r.GetName(), r.GetKey(), r.GetLabels()); err != nil {
+	if err := commit(ctx, sn, r); err != nil {
 		return nil, rpcstatus.To(err)
 	}
 	s.notify.Publish(ctx, "/snapshot/commit", &containerdevents.SnapshotCommit{
@@ -115,16 +110,15 @@ func (s *Service) Commit(ctx context.Context, r *api.CommitSnapshotRequest) (*em
 	return &emptypb.Empty{}, nil
 }
 
-// sameParent lets a commit name the parent that the snapshot has anyway.
-func sameParent(ctx context.Context, sn snapshot.Snapshotter, key, parent string) error {
-	info, err := sn.Stat(ctx, key)
-	if err != nil {
-		return err
+func commit(ctx context.Context, sn snapshot.Snapshotter, r *api.CommitSnapshotRequest) error {
+	if r.GetParent() == "" {
+		return sn.Commit(ctx, r.GetName(), r.GetKey(), r.GetLabels())
 	}
-	if info.Parent != parent {
-		return errdefs.NotImplemented("commit snapshot %q on another parent", key)
+	rebaser, ok := sn.(snapshot.Rebaser)
+	if !ok {
+		return errdefs.NotImplemented("snapshotter %s can't put a snapshot onto a parent when it is committed", r.GetSnapshotter())
 	}
-	return nil
+	return rebaser.CommitOnto(ctx, r.GetName(), r.GetKey(), r.GetParent(), r.GetLabels())
 }
 
 func (s *Service) Remove(ctx context.Context, r *api.RemoveSnapshotRequest) (*emptypb.Empty, error) {
