@@ -41,6 +41,8 @@ func Run(t *testing.T, open func(t *testing.T) (context.Context, snapshot.Snapsh
 		"target exists":                targetExists,
 		"survives a commit's siblings": siblings,
 		"concurrent":                   concurrent,
+		"onto a parent":                rebase,
+		"onto what is no parent":       rebaseRefused,
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, s := open(t)
