@@ -10,7 +10,8 @@ import (
 // Config says what the core serves, and where. The TOML keys are containerd's;
 // fields without one are the embedder's. It is constant once New has returned.
 type Config struct {
-	// Version of the file's format: 2 or 3. In both, plugins are named by their URI.
+	// Version of the file's format, 3 or 0; Load brings earlier ones to it. Plugins are
+	// named by their URI.
 	Version int `toml:"version"`
 	// Root keeps what outlives a boot: content, snapshots, metadata.
 	Root string `toml:"root"`
@@ -36,12 +37,16 @@ type Config struct {
 	OOMScore int `toml:"oom_score"`
 	// Subreaper makes the stand-alone server adopt orphans.
 	Subreaper bool `toml:"subreaper"`
-	// PluginDir and Imports are known and refused when set: nothing is loaded at
-	// run time.
-	PluginDir string   `toml:"plugin_dir"`
-	Imports   []string `toml:"imports"`
-	// Cgroup and Timeouts are containerd's; Timeouts holds durations by name.
+	// Cgroup is what the stand-alone server moves itself to.
+	Cgroup CgroupConfig `toml:"cgroup"`
+	// Imports are the files that Load has laid over the one that names them.
+	Imports []string `toml:"imports"`
+	// Timeouts are durations by containerd's names; see Timeouts for those there are.
 	Timeouts map[string]string `toml:"timeouts"`
+	// PluginDir is known and refused when set: nothing is loaded at run time.
+	PluginDir string `toml:"plugin_dir,omitempty"`
+	// StreamProcessors are known and reported: no layer passes through another program.
+	StreamProcessors map[string]any `toml:"stream_processors,omitempty"`
 
 	// Log takes the core's log; nil is slog's default.
 	Log *slog.Logger `toml:"-"`
@@ -70,8 +75,20 @@ type GRPCConfig struct {
 	MaxRecvMessage int    `toml:"max_recv_message_size"` // bytes, 0 is 16 MiB
 	MaxSendMessage int    `toml:"max_send_message_size"`
 
-	// The TCP listener is known by name and refused: it has no authentication.
+	// TCPAddress is a further listener, "" for none. Who can use the core is root, so
+	// it is only there with a certificate, its key, and the CA of the clients'.
 	TCPAddress string `toml:"tcp_address"`
+	TCPTLSCA   string `toml:"tcp_tls_ca"`
+	TCPTLSCert string `toml:"tcp_tls_cert"`
+	TCPTLSKey  string `toml:"tcp_tls_key"`
+	// TCPTLSName chooses a certificate on Windows; known and refused.
+	TCPTLSName string `toml:"tcp_tls_common_name,omitempty"`
+}
+
+// CgroupConfig names the cgroup of the core's own process, below the mounts of all
+// hierarchies; "" is where it was started.
+type CgroupConfig struct {
+	Path string `toml:"path"`
 }
 
 // SocketConfig is the shims' socket. An empty address is the gRPC address + ".ttrpc".
@@ -87,8 +104,10 @@ type DebugConfig struct {
 	Address string `toml:"address"`
 	UID     int    `toml:"uid"`
 	GID     int    `toml:"gid"`
-	Level   string `toml:"level"` // debug turns on the shims' debug log
-	Format  string `toml:"format"`
+	Level   string `toml:"level"`  // debug turns on the shims' debug log
+	Format  string `toml:"format"` // of the stand-alone server's log: text or json
+	// TraceID in log lines is known and reported: they have it wherever there is one.
+	TraceID bool `toml:"log_trace_id,omitempty"`
 }
 
 // MetricsConfig is a listener for Prometheus, a TCP address, "" none.

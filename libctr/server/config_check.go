@@ -1,16 +1,15 @@
 package server
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
-
-	"github.com/pelletier/go-toml/v2"
 
 	"gantry/api/errdefs"
 )
@@ -21,46 +20,6 @@ const (
 	defaultStopTimeout = 5 * time.Second
 )
 
-// Load reads a config.toml; keys it does not know are errors. A file that does
-// not exist is an empty one.
-func Load(path string) (Config, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return Config{}, nil
-	}
-	if err != nil {
-		return Config{}, fmt.Errorf("read configuration: %w", err)
-	}
-	return Parse(data)
-}
-
-// Parse reads the text of a config.toml.
-func Parse(data []byte) (Config, error) {
-	var cfg Config
-	dec := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields()
-	if err := dec.Decode(&cfg); err != nil {
-		return Config{}, errdefs.InvalidArgument("configuration: %w", tomlError(err))
-	}
-	if len(bytes.TrimSpace(data)) > 0 && cfg.Version == 0 {
-		return Config{}, errdefs.InvalidArgument("configuration: version 1 is no longer supported, set version = 2 or 3")
-	}
-	return cfg, nil
-}
-
-// tomlError says which keys are unknown, and where.
-func tomlError(err error) error {
-	var strict *toml.StrictMissingError
-	if !errors.As(err, &strict) {
-		return err
-	}
-	var keys []string
-	for i := range strict.Errors {
-		row, _ := strict.Errors[i].Position()
-		keys = append(keys, fmt.Sprintf("%s (line %d)", strings.Join(strict.Errors[i].Key(), "."), row))
-	}
-	return fmt.Errorf("unknown keys: %s", strings.Join(keys, ", "))
-}
-
 // withDefaults completes what was left empty.
 func (c Config) withDefaults() Config {
 	set := func(p *string, v string) {
@@ -69,7 +28,12 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	set(&c.GRPC.Address, filepath.Join(c.State, "core.sock"))
-	set(&c.TTRPC.Address, c.GRPC.Address+".ttrpc")
+	if c.TTRPC.Address == "" {
+		c.TTRPC.Address = c.GRPC.Address + ".ttrpc"
+		if c.TTRPC.UID == 0 && c.TTRPC.GID == 0 { // who may use the one may use the other
+			c.TTRPC.UID, c.TTRPC.GID = c.GRPC.UID, c.GRPC.GID
+		}
+	}
 	self, err := os.Executable()
 	if err == nil {
 		set(&c.Binary, self)
@@ -95,7 +59,7 @@ func (c Config) withDefaults() Config {
 func (c Config) Validate() error {
 	var problems []error
 	bad := func(format string, a ...any) { problems = append(problems, fmt.Errorf(format, a...)) }
-	if c.Version != 0 && c.Version != 2 && c.Version != 3 {
+	if c.Version != 0 && c.Version != 3 {
 		bad("version %d is unknown", c.Version)
 	}
 	for name, dir := range map[string]string{"root": c.Root, "state": c.State} {
@@ -106,15 +70,21 @@ func (c Config) Validate() error {
 	if c.Root == c.State {
 		bad("root and state must be different directories")
 	}
-	for name, path := range map[string]string{"grpc.address": c.GRPC.Address, "ttrpc.address": c.TTRPC.Address} {
+	for name, path := range map[string]string{"grpc.address": c.GRPC.Address, "ttrpc.address": c.TTRPC.Address, "temp": c.TempDir} {
 		if path != "" && !filepath.IsAbs(path) {
 			bad("%s %q must be an absolute path", name, path)
 		}
 	}
-	for key, set := range map[string]bool{
-		"plugin_dir": c.PluginDir != "", "imports": len(c.Imports) > 0, "grpc.tcp_address": c.GRPC.TCPAddress != ""} {
-		if set {
-			bad("%s is not supported", key)
+	if c.GRPC.MaxRecvMessage < 0 || c.GRPC.MaxSendMessage < 0 {
+		bad("grpc: a message size is negative")
+	}
+	c.checkTCP(bad)
+	if c.PluginDir != "" {
+		bad("plugin_dir is not supported: nothing is loaded into a running core; see proxy_plugins")
+	}
+	for _, uri := range slices.Concat(c.DisabledPlugins, c.RequiredPlugins) {
+		if !strings.Contains(uri, ".") {
+			bad("plugin %q is no URI such as io.containerd.x.vx.id", uri)
 		}
 	}
 	for name, p := range c.ProxyPlugins {
@@ -122,24 +92,37 @@ func (c Config) Validate() error {
 			bad("proxy_plugins.%s needs a type and the absolute path of a socket", name)
 		}
 	}
+	if _, err := timeoutsOf(c.Timeouts); err != nil {
+		bad("%w", err)
+	}
 	if len(problems) == 0 {
 		return nil
 	}
 	return errdefs.InvalidArgument("configuration: %w", errors.Join(problems...))
 }
 
-// decode reads the table of the plugin uri into its configuration struct.
-func (c Config) decode(uri string, into any) error {
-	table, ok := c.Plugins[uri]
-	if !ok || into == nil {
-		return nil
+// reportIgnored tells of settings that are known and do nothing.
+func (c Config) reportIgnored(ctx context.Context) {
+	known := timeoutDefaults.named()
+	for name := range c.Timeouts {
+		if known[name] == nil {
+			c.Log.WarnContext(ctx, "timeout in configuration is not known", "timeout", name)
+		}
 	}
-	data, err := toml.Marshal(table)
-	if err != nil {
-		return errdefs.InvalidArgument("plugins.%q: %w", uri, err)
+	for name := range c.StreamProcessors {
+		c.Log.WarnContext(ctx, "stream processors are not supported: layers that need one can't be unpacked", "processor", name)
 	}
-	if err := toml.NewDecoder(bytes.NewReader(data)).DisallowUnknownFields().Decode(into); err != nil {
-		return errdefs.InvalidArgument("plugins.%q: %w", uri, tomlError(err))
+	if c.Debug.TraceID {
+		c.Log.WarnContext(ctx, "debug.log_trace_id does nothing")
 	}
-	return nil
+}
+
+func (c Config) checkTCP(bad func(string, ...any)) {
+	g := c.GRPC
+	if g.TCPTLSName != "" {
+		bad("grpc.tcp_tls_common_name is not supported: it chooses a certificate on Windows")
+	}
+	if g.TCPAddress != "" && (g.TCPTLSCA == "" || g.TCPTLSCert == "" || g.TCPTLSKey == "") {
+		bad("grpc.tcp_address needs tcp_tls_ca, tcp_tls_cert and tcp_tls_key: who can use the core is root")
+	}
 }

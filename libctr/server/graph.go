@@ -51,7 +51,8 @@ func (g *graph) close(ctx context.Context) error {
 }
 
 // init initialises the plugins that are not disabled, in the order of their
-// Requires. It fails only for a required one.
+// Requires. It fails only for a required one, and for a configuration that can't be
+// read.
 func (g *graph) init(ctx context.Context, cfg Config, all []*plugin.Registration) error {
 	registry, err := register(all)
 	if err != nil {
@@ -62,13 +63,21 @@ func (g *graph) init(ctx context.Context, cfg Config, all []*plugin.Registration
 			g.log.WarnContext(ctx, "configured plugin is not known", "plugin", uri)
 		}
 	}
+	for uri := range cfg.Plugins {
+		if !known(all, uri) {
+			g.log.WarnContext(ctx, "configuration of a plugin that is not known is ignored", "plugin", uri)
+		}
+	}
 	missing := slices.Clone(cfg.RequiredPlugins)
 	for _, r := range registry.Graph(func(r *plugin.Registration) bool { return slices.Contains(cfg.DisabledPlugins, r.URI()) }) {
-		p := g.initOne(ctx, cfg, r)
+		p, err := g.initOne(ctx, cfg, r)
+		if err != nil {
+			return err
+		}
 		if err := g.set.Add(p); err != nil {
 			return err
 		}
-		err := p.Err()
+		err = p.Err()
 		if err == nil {
 			missing = slices.DeleteFunc(missing, func(uri string) bool { return uri == r.URI() })
 			continue
@@ -92,17 +101,19 @@ func (g *graph) report(ctx context.Context, r plugin.Registration, err error) {
 	g.log.WarnContext(ctx, "plugin failed", "plugin", r.URI(), "err", err)
 }
 
-func (g *graph) initOne(ctx context.Context, cfg Config, r plugin.Registration) *plugin.Plugin {
+// initOne fails when the plugin's configuration can't be read; all else is the plugin's
+// own failure.
+func (g *graph) initOne(ctx context.Context, cfg Config, r plugin.Registration) (*plugin.Plugin, error) {
 	ic := plugin.NewContext(ctx, g.set, map[string]string{
 		propRoot:  filepath.Join(cfg.Root, r.URI()),
 		propState: filepath.Join(cfg.State, r.URI()),
 	})
 	ic.Config = r.Config
-	if err := cfg.decode(r.URI(), ic.Config); err != nil {
-		r.InitFn = func(*plugin.InitContext) (any, error) { return nil, err }
+	if err := cfg.decode(ctx, g.log, r.URI(), ic.Config); err != nil {
+		return nil, err
 	}
 	r.InitFn = contained(r.InitFn)
-	return r.Init(ic)
+	return r.Init(ic), nil
 }
 
 // contained turns a panic of a plugin into its error.

@@ -92,8 +92,11 @@ func TestPluginConfiguration(t *testing.T) {
 	if got, err := run(nil); got != "default" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if _, err := run(map[string]any{"rooot": "/x"}); err == nil || !strings.Contains(err.Error(), "rooot") {
-		t.Errorf("unknown key: %v", err)
+	if got, err := run(map[string]any{"root": "/x", "rooot": "/y"}); got != "/x" || err != nil {
+		t.Errorf("unknown key: %q, %v", got, err)
+	}
+	if _, err := run(map[string]any{"root": 3}); err == nil || !strings.Contains(err.Error(), `plugins."a.one": root`) {
+		t.Errorf("wrong type: %v", err)
 	}
 }
 

@@ -9,7 +9,8 @@
 // last first. Shims and what they run go on.
 //
 // Directories: <root>/<plugin URI> and <state>/<plugin URI> belong to a plugin;
-// <state>/s holds shims' sockets, when its path is short enough for one.
+// <state>/s holds shims' sockets, when its path is short enough for one. Both
+// directories are locked (flock) while a core has them.
 package server
 
 import (
@@ -62,9 +63,7 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	if len(cfg.Timeouts) > 0 {
-		cfg.Log.WarnContext(ctx, "timeouts are not configurable, the section is ignored")
-	}
+	cfg.reportIgnored(ctx)
 	if err := makeDirs(cfg); err != nil {
 		return nil, err
 	}
@@ -80,6 +79,9 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 			err = errors.Join(err, s.graph.close(context.WithoutCancel(ctx)))
 		}
 	}()
+	if err := s.lockDirs(ctx); err != nil {
+		return nil, err
+	}
 	b := &builder{cfg: cfg, log: cfg.Log, graph: s.graph}
 	if err := s.graph.init(ctx, cfg, b.registrations()); err != nil {
 		return nil, err
@@ -100,6 +102,22 @@ func makeDirs(cfg Config) error {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return fmt.Errorf("make core directories: %w", err)
 		}
+	}
+	return nil
+}
+
+// lockDirs takes the directories, to be given back last of all.
+func (s *Server) lockDirs(ctx context.Context) error {
+	t, err := timeoutsOf(s.cfg.Timeouts)
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{s.cfg.Root, s.cfg.State} {
+		f, err := lock(ctx, dir, t.boltOpen)
+		if err != nil {
+			return err
+		}
+		s.graph.onClose("lock of "+dir, func(context.Context) error { return f.Close() })
 	}
 	return nil
 }
@@ -146,6 +164,13 @@ func (s *Server) Start() error {
 	}
 	s.serve("grpc", func() error { return s.grpc.Serve(grpcSocket) })
 	s.serve("grpc in memory", func() error { return s.grpc.Serve(s.memory) })
+	if s.cfg.GRPC.TCPAddress != "" {
+		l, err := listenTLS(s.cfg.GRPC)
+		if err != nil {
+			return err
+		}
+		s.serve("grpc over tcp", func() error { return s.grpc.Serve(l) })
+	}
 	for _, h := range s.https {
 		l, err := s.listenHTTP(h.Addr)
 		if err != nil {
