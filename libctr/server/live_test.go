@@ -199,7 +199,12 @@ func (c *core) record(t *testing.T, ctx context.Context, id string, s *specs.Spe
 // run starts a task. Should the test fail on the way, it is ended all the same.
 func (c *core) run(t *testing.T, ctx context.Context, root, id string, args ...string) uint32 {
 	t.Helper()
-	c.record(t, ctx, id, spec(root, id, args...))
+	return c.runSpec(t, ctx, id, spec(root, id, args...))
+}
+
+func (c *core) runSpec(t *testing.T, ctx context.Context, id string, s *specs.Spec) uint32 {
+	t.Helper()
+	c.record(t, ctx, id, s)
 	tasks := c.client.Tasks()
 	pid, err := tasks.Create(ctx, task.CreateOptions{ContainerID: id})
 	if err != nil {

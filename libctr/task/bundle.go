@@ -39,7 +39,7 @@ type bundle struct {
 	path   string // <state>/<ns>/<id>
 	work   string // <root>/<ns>/<id>
 	trash  *trash
-	group  string // whose containers share a shim, "" for none; known once created
+	group  string // whose containers share a shim, "" for none; known once created or adopted
 }
 
 func (m *Manager) bundleOf(ns, id string) *bundle {
@@ -123,6 +123,18 @@ func (b *bundle) openToContainerRoot(gid int) error {
 		return fmt.Errorf("make bundle: %w", err)
 	}
 	return os.Chmod(b.path, 0o710)
+}
+
+// readGroup finds the group in a bundle that an earlier process has made.
+func (b *bundle) readGroup() {
+	raw, err := os.ReadFile(filepath.Join(b.path, fileConfig))
+	if err != nil {
+		return
+	}
+	var s brief
+	if json.Unmarshal(raw, &s) == nil {
+		b.group = shimwire.Group(s.Annotations)
+	}
 }
 
 // brief is what the core itself reads in a runtime specification.

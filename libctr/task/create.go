@@ -152,6 +152,11 @@ func optionsOf(c container.Container, o task.CreateOptions) typeurl.Any {
 // startShim runs the start protocol, which every shim knows. Shims choose by themselves
 // which containers share one.
 func (m *Manager) startShim(ctx context.Context, s *shim, options typeurl.Any, u *undo.Stack) (err error) {
+	unlock, err := m.groupLane(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	for {
 		sandbox := s.boot.Sandbox
 		s.boot, err = m.start(ctx, s.bundle, s.binary, options)
@@ -270,6 +275,9 @@ func (m *Manager) abandon(ctx context.Context, s *shim) error {
 // serves other tasks too, or is another's to end.
 func (m *Manager) shutdown(ctx context.Context, s *shim) {
 	s.claim()
+	if unlock, err := m.groupLane(ctx, s); err == nil { // or else nobody waits for the outcome
+		defer unlock()
+	}
 	if !m.homes.exit(s) {
 		return
 	}

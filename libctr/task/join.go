@@ -44,6 +44,15 @@ func (m *Manager) serveGroup(ctx context.Context, s *shim, u *undo.Stack) error 
 	}
 }
 
+// groupLane keeps a group under a foreign shim, whose binary finds the one that is to be
+// joined, from starting while that is being ended. Others need no lane.
+func (m *Manager) groupLane(ctx context.Context, s *shim) (unlock func(), err error) {
+	if s.bundle.group == "" || m.own(s.binary) {
+		return func() {}, nil
+	}
+	return m.lanes.Lock(ctx, strings.Join([]string{s.ns, s.bundle.group, s.binary}, "\x00"))
+}
+
 // join connects to the shim that the task is to run in when that is neither its own nor
 // its group's: the one at the address that the caller names, or that of its sandbox.
 func (m *Manager) join(ctx context.Context, s *shim, c container.Container, o task.CreateOptions) (bool, error) {

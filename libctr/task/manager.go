@@ -42,6 +42,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"gantry/api/errdefs"
+	"gantry/api/keylock"
 	"gantry/api/reqctx"
 	"gantry/libctr/core/container"
 	"gantry/libctr/core/event"
@@ -131,6 +132,7 @@ type Manager struct {
 	trash    trash
 	programs programs
 	homes    homes
+	lanes    keylock.Locks // of groups under foreign shims
 
 	life context.Context // of what the manager does by itself; ends with Close
 	end  context.CancelFunc

@@ -114,6 +114,9 @@ func (m *Manager) reloadBundle(ctx context.Context, b *bundle) error {
 }
 
 func (m *Manager) adopt(s *shim) {
+	if !s.boot.OneTask {
+		s.bundle.readGroup()
+	}
 	m.homes.found(s)
 	m.set(s.key, s)
 	if !s.adopt() {
