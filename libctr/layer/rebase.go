@@ -65,15 +65,34 @@ func Rebase(ctx context.Context, t Target) error {
 	}
 	defer root.Close()
 	m := marked(root)
+	if m == 0 {
+		return nil
+	}
 	if m&impliedBelow != 0 {
 		if err := a.rebaseBelow(ctx, root, "", 0); err != nil {
 			return err
 		}
 	}
-	if m == 0 {
+	if m&implied != 0 {
+		err = a.likeBelow(root)
+	}
+	return errors.Join(err, unmark(root))
+}
+
+// likeBelow gives the root the owner and mode that it has had below, no more, as a snapshot
+// that is made on its parent gets.
+func (a *applier) likeBelow(root *os.File) error {
+	var st unix.Stat_t
+	if len(a.lower) == 0 {
 		return nil
 	}
-	return a.settle(root, ".", m&implied != 0)
+	if err := unix.Fstat(int(a.lower[0].Fd()), &st); err != nil {
+		return err
+	}
+	if err := unix.Fchown(int(root.Fd()), int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	return unix.Fchmod(int(root.Fd()), st.Mode&0o7777)
 }
 
 // rebaseBelow goes through the directories in dir.
@@ -111,19 +130,12 @@ func (a *applier) rebaseDirectory(ctx context.Context, parent *os.File, base, na
 	if marked(f) == 0 {
 		return nil
 	}
-	return a.settle(f, name, true)
-}
-
-// settle takes a directory's mark away when it looks as it should.
-func (a *applier) settle(f *os.File, name string, like bool) error {
-	if like {
-		times, err := likeLower(f, a.lower, name)
-		if err == nil && times != nil {
-			err = futimens(f, times.access, times.mod)
-		}
-		if err != nil {
-			return fmt.Errorf("%.200q: %w", name, err)
-		}
+	times, err := likeLower(f, a.lower, name)
+	if err == nil && times != nil {
+		err = futimens(f, times.access, times.mod)
+	}
+	if err != nil {
+		return fmt.Errorf("%.200q: %w", name, err)
 	}
 	return unmark(f)
 }
