@@ -1,6 +1,6 @@
 // Command gantryd is the engine: the Engine API, Docker's semantics behind it and an
-// embedded containerd-compatible core in one process. Containers run under shims of
-// their own and do not end with it.
+// embedded containerd-compatible core in one process; or, as "gantryd core", that core
+// alone. Containers run under shims of their own and do not end with it.
 package main
 
 import (
@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"gantry/api/version"
+	"gantry/cmd/gantryd/core"
 	"gantry/daemon/config"
 	"gantry/daemon/hostpath"
 )
@@ -33,6 +34,9 @@ func main() {
 }
 
 func run(args []string) error {
+	if args, ok := core.Args(os.Args[0], args); ok {
+		return core.Main(args)
+	}
 	in := listenEarly()
 	c, err := config.Load(args, os.Stdout)
 	switch {

@@ -1,15 +1,13 @@
 package main
 
 import (
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"runtime"
 	"syscall"
-	"time"
 
+	"gantry/cmd/gantryd/logger"
+	"gantry/cmd/gantryd/stacks"
 	"gantry/daemon/config"
 )
 
@@ -33,7 +31,7 @@ func signals(in <-chan os.Signal, r *reloader, apply func(*config.Config, []stri
 		case syscall.SIGHUP:
 			r.reload(apply)
 		case syscall.SIGUSR1:
-			dumpStacks(r.current.ExecRoot, r.log)
+			stacks.Dump(r.current.ExecRoot, r.log)
 		default:
 			r.log.Info("shutting down", "signal", s.String())
 			go impatience(in)
@@ -52,25 +50,6 @@ func impatience(in <-chan os.Signal) {
 			os.Exit(128 + int(s.(syscall.Signal)))
 		}
 	}
-}
-
-// dumpStacks writes the stack of every goroutine to a new file below dir.
-func dumpStacks(dir string, log *slog.Logger) {
-	buf := make([]byte, 1<<20)
-	for {
-		n := runtime.Stack(buf, true)
-		if n < len(buf) {
-			buf = buf[:n]
-			break
-		}
-		buf = make([]byte, 2*len(buf))
-	}
-	path := filepath.Join(dir, fmt.Sprintf("goroutine-stacks-%s.log", time.Now().UTC().Format("2006-01-02T150405.000Z")))
-	if err := os.WriteFile(path, buf, 0o600); err != nil {
-		log.Error("write goroutine stacks", "err", err)
-		return
-	}
-	log.Info("goroutine stacks written", "path", path)
 }
 
 // reloader reads the configuration again on SIGHUP. Only the goroutine of signals uses it.
@@ -95,6 +74,6 @@ func (r *reloader) reload(apply func(*config.Config, []string) error) {
 		r.log.Warn("reload: this option needs a restart", "option", key)
 	}
 	r.current = next
-	r.level.Set(levelOf(next.Level()))
+	r.level.Set(logger.Level(next.Level()))
 	r.log.Info("reloaded", "changed", changed)
 }
