@@ -37,13 +37,13 @@ const (
 
 // Fetch brings the blob into the store, from where an earlier fetch of it has got to.
 // A blob that is there already is AlreadyExists; one that another fetch is bringing is
-// waited for. got hears how far it is; nil for nobody.
-func (f *Fetcher) Fetch(ctx context.Context, store content.Store, d ocispec.Descriptor, got func(offset int64)) error {
+// waited for. labels are the new blob's. got hears how far it is; nil for nobody.
+func (f *Fetcher) Fetch(ctx context.Context, store content.Store, d ocispec.Descriptor, labels map[string]string, got func(offset int64)) error {
 	if err := check(d); err != nil {
 		return err
 	}
 	for fresh := false; ; fresh = true {
-		resumed, err := f.fetch(ctx, store, d, got)
+		resumed, err := f.fetch(ctx, store, d, labels, got)
 		// What was resumed may have been wrong already: then once more from the start.
 		if resumed && !fresh && errdefs.IsFailedPrecondition(err) {
 			f.log.WarnContext(ctx, "resumed fetch is wrong, starting over", "digest", d.Digest, "err", err)
@@ -55,7 +55,7 @@ func (f *Fetcher) Fetch(ctx context.Context, store content.Store, d ocispec.Desc
 
 // fetch says whether it went on with what was there. What turns out not to be the blob is
 // dropped.
-func (f *Fetcher) fetch(ctx context.Context, store content.Store, d ocispec.Descriptor, got func(int64)) (resumed bool, err error) {
+func (f *Fetcher) fetch(ctx context.Context, store content.Store, d ocispec.Descriptor, labels map[string]string, got func(int64)) (resumed bool, err error) {
 	w, err := open(ctx, store, d)
 	if err != nil {
 		return false, err
@@ -79,7 +79,7 @@ func (f *Fetcher) fetch(ctx context.Context, store content.Store, d ocispec.Desc
 		}
 	}
 	failpoint.Hit("libctr/registry.fetch.filled")
-	if err := w.Commit(ctx, d.Size, d.Digest, nil); err != nil && !errdefs.IsAlreadyExists(err) {
+	if err := w.Commit(ctx, d.Size, d.Digest, labels); err != nil && !errdefs.IsAlreadyExists(err) {
 		return st.Offset > 0, fmt.Errorf("failed commit on ref %q: %w", manifest.Ref(d), err)
 	}
 	return false, nil

@@ -8,8 +8,10 @@ import (
 
 	containerdcontent "github.com/containerd/containerd/v2/core/content" // the pusher's writer
 	"github.com/containerd/containerd/v2/core/remotes"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"gantry/api/errdefs"
 	"gantry/libctr/core/content"
 )
 
@@ -19,11 +21,24 @@ type Pusher struct{ remote remotes.Pusher }
 // resets is how often a registry may ask for a blob from the start again.
 const resets = 5
 
+// ErrExists says that the registry has the blob already.
+var ErrExists = errdefs.AlreadyExists("the registry has it already")
+
+// Status returns the HTTP status that a registry has answered with, if that was it.
+func Status(err error) (code int, ok bool) {
+	var status remoteerrors.ErrUnexpectedStatus
+	ok = errors.As(err, &status)
+	return status.StatusCode, ok
+}
+
 // Push sends the blob; sent hears how far it is, from 0 again when the registry wants it
-// again. What the registry has already is AlreadyExists. Annotations of d of the form of
+// again. What the registry has already is ErrExists. Annotations of d of the form of
 // Source tell of repositories it may be taken from.
 func (p *Pusher) Push(ctx context.Context, store content.Store, d ocispec.Descriptor, sent func(offset int64)) error {
 	w, err := p.remote.Push(ctx, d)
+	if errdefs.IsAlreadyExists(err) {
+		return ErrExists
+	}
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,106 @@
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"gantry/api/errdefs"
+	"gantry/libctr/core/content"
+	"gantry/libctr/core/manifest"
+	"gantry/libctr/core/transfer"
+)
+
+// choice says what of an image is taken.
+type choice struct {
+	platforms   platforms.MatchComparer
+	allMetadata bool
+	limit       int
+}
+
+func choiceOf(s *transfer.ImageStore) choice {
+	c := choice{platforms: platforms.All, allMetadata: s.AllMetadata, limit: s.ManifestLimit}
+	if len(s.Platforms) > 0 {
+		c.platforms = platforms.Ordered(s.Platforms...)
+	}
+	return c
+}
+
+// of are the children of d that are taken, of all that it has.
+func (c choice) of(d ocispec.Descriptor, all []ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	out := slices.Clone(all)
+	switch {
+	case !c.allMetadata:
+		out = slices.DeleteFunc(out, func(child ocispec.Descriptor) bool {
+			return child.Platform != nil && !c.platforms.Match(*child.Platform)
+		})
+	case manifest.IsManifest(d.MediaType) && d.Platform != nil && !c.platforms.Match(*d.Platform):
+		out = slices.DeleteFunc(out, func(child ocispec.Descriptor) bool { return !manifest.IsImageConfig(child.MediaType) })
+	}
+	if c.limit <= 0 || !manifest.IsIndex(d.MediaType) {
+		return out, nil
+	}
+	if len(out) == 0 {
+		return nil, errdefs.NotFound("no match for platform in manifest")
+	}
+	slices.SortStableFunc(out, c.compare)
+	return out[:min(c.limit, len(out))], nil
+}
+
+// compare puts what fits best first, what has no platform last.
+func (c choice) compare(a, b ocispec.Descriptor) int {
+	switch {
+	case a.Platform == nil && b.Platform == nil:
+		return 0
+	case a.Platform == nil:
+		return 1
+	case b.Platform == nil:
+		return -1
+	case c.platforms.Less(*a.Platform, *b.Platform):
+		return -1
+	case c.platforms.Less(*b.Platform, *a.Platform):
+		return 1
+	}
+	return 0
+}
+
+// children reads what d names, ties all of it to d, and returns what is taken.
+func (s *Service) children(ctx context.Context, d ocispec.Descriptor, c choice) ([]ocispec.Descriptor, error) {
+	all, err := manifest.ReadChildren(ctx, s.cfg.Content, d)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	for _, child := range all {
+		if err := child.Digest.Validate(); err != nil {
+			return nil, errdefs.InvalidArgument("%s: digest %q: %w", d.Digest, child.Digest, err)
+		}
+	}
+	if err := s.label(ctx, d, manifest.Labels(all)); err != nil {
+		return nil, err
+	}
+	return c.of(d, all)
+}
+
+// label adds labels to a blob, if any of them is new.
+func (s *Service) label(ctx context.Context, d ocispec.Descriptor, labels map[string]string) error {
+	info, err := s.cfg.Content.Info(ctx, d.Digest)
+	if err != nil {
+		return err
+	}
+	var paths []string
+	for k, v := range labels {
+		if info.Labels[k] != v {
+			paths = append(paths, "labels."+k)
+		}
+	}
+	if len(paths) == 0 {
+		return nil
+	}
+	if _, err := s.cfg.Content.Update(ctx, content.Info{Digest: d.Digest, Labels: labels}, paths...); err != nil {
+		return fmt.Errorf("label %s: %w", d.Digest, err)
+	}
+	return nil
+}
