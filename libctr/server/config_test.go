@@ -99,7 +99,7 @@ func TestWriteIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"version = 3", "root = '/var/lib/x'", "address = '/run/x/x.sock'", "root_path = '/srv/snapshots'",
-		"mount_options = ['volatile']", `'io.containerd.timeout.task.state' = '7s'`, `'io.containerd.timeout.shim.load' = '5s'`} {
+		"mount_options = ['volatile']", `'io.containerd.timeout.task.state' = '7s'`, `'io.containerd.timeout.shim.load' = '2s'`} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %s in\n%s", want, &text)
 		}

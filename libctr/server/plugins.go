@@ -11,15 +11,16 @@ import (
 	"github.com/containerd/plugin"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"gantry/api/errdefs"
 	contentstore "gantry/libctr/content"
 	"gantry/libctr/core/content"
 	"gantry/libctr/core/snapshot"
 	"gantry/libctr/diff"
 	"gantry/libctr/event"
 	"gantry/libctr/metadata"
+	"gantry/libctr/snapshot/idmap"
 	"gantry/libctr/snapshot/native"
 	"gantry/libctr/snapshot/overlay"
-	"gantry/libctr/task"
 )
 
 // Plugin types, containerd's.
@@ -32,6 +33,7 @@ const (
 	typeLease       plugin.Type = "io.containerd.lease.v1"
 	typeDiffer      plugin.Type = "io.containerd.differ.v1"
 	typeRuntime     plugin.Type = "io.containerd.runtime.v2"
+	typeShim        plugin.Type = "io.containerd.shim.v1"
 	typeService     plugin.Type = "io.containerd.service.v1"
 	typeGRPC        plugin.Type = "io.containerd.grpc.v1"
 )
@@ -67,8 +69,9 @@ func (b *builder) registrations() []*plugin.Registration {
 		{Type: typeGC, ID: "scheduler", Config: defaultGCConfig(), Requires: []plugin.Type{typeMetadata}, InitFn: b.initGC},
 		{Type: typeLease, ID: "manager", Requires: []plugin.Type{typeMetadata}, InitFn: b.initLeases},
 		{Type: typeDiffer, ID: "walking", Requires: []plugin.Type{typeMetadata}, InitFn: b.initDiffer},
+		{Type: typeShim, ID: "manager", Config: &shimConfig{}, InitFn: b.initShims, ConfigMigration: migrateShims},
 		{Type: typeRuntime, ID: "task", Config: &runtimeConfig{}, InitFn: b.initRuntime,
-			Requires: []plugin.Type{typeMetadata, typeEvent}},
+			Requires: []plugin.Type{typeMetadata, typeEvent, typeShim}},
 	}
 	list = append(list, b.proxies()...)
 	list = append(list, b.services()...)
@@ -101,11 +104,26 @@ type overlayConfig struct {
 	MountOptions  []string `toml:"mount_options"`
 	UpperdirLabel bool     `toml:"upperdir_label"` // taken and ignored: the label is always there
 	SyncRemove    bool     `toml:"sync_remove"`    // taken and ignored: the collector removes
+	SlowChown     bool     `toml:"slow_chown"`     // refused: ids are mapped where layers are mounted, never changed on the disk
+}
+
+// overlayCapabilities are what clients ask for: whether layers' ids are mapped where
+// they are mounted, and only there, and whether layers can be unpacked side by side.
+func overlayCapabilities() []string {
+	out := []string{"only-remap-ids", snapshot.CapabilityRebase}
+	if idmap.Supported() {
+		out = append(out, "remap-ids")
+	}
+	return out
 }
 
 func (b *builder) initOverlay(ic *plugin.InitContext) (any, error) {
 	cfg := ic.Config.(*overlayConfig)
+	if cfg.SlowChown {
+		return nil, errdefs.NotImplemented("slow_chown is not supported: ids of layers are mapped, not changed")
+	}
 	root := cfg.or(ic.Properties[propRoot])
+	ic.Meta.Capabilities = overlayCapabilities()
 	ic.Meta.Exports["root"] = root
 	ic.Meta.Platforms = []ocispec.Platform{platforms.DefaultSpec()}
 	s, err := overlay.New(root, overlay.Options{MountOptions: cfg.MountOptions, Log: b.log})
@@ -138,6 +156,8 @@ func (b *builder) initMetadata(ic *plugin.InitContext) (any, error) {
 		return nil, err
 	}
 	dir, state := ic.Properties[propRoot], ic.Properties[propState]
+	ic.Meta.Exports["path"] = filepath.Join(dir, "meta.db")
+	ic.Meta.Exports["policy"] = "shared" // a blob that a namespace has, others get by its digest
 	for _, d := range []string{dir, state} {
 		if err := os.MkdirAll(d, 0o711); err != nil {
 			return nil, err
@@ -197,50 +217,4 @@ func (b *builder) initDiffer(ic *plugin.InitContext) (any, error) {
 	}
 	ic.Meta.Platforms = []ocispec.Platform{platforms.DefaultSpec()}
 	return diff.New(db.Content()), nil
-}
-
-type runtimeConfig struct {
-	Platforms []string `toml:"platforms"` // taken and ignored: there is only the host's
-}
-
-func (b *builder) initRuntime(ic *plugin.InitContext) (any, error) {
-	db, err := lookup[*metadata.DB](ic, typeMetadata, "bolt")
-	if err != nil {
-		return nil, err
-	}
-	exchange, err := lookup[*event.Exchange](ic, typeEvent, "exchange")
-	if err != nil {
-		return nil, err
-	}
-	ic.Meta.Platforms = []ocispec.Platform{platforms.DefaultSpec()}
-	m, err := task.New(ic.Context, task.Config{
-		Root:         ic.Properties[propRoot],
-		State:        ic.Properties[propState],
-		Address:      b.cfg.GRPC.Address,
-		TTRPCAddress: b.cfg.TTRPC.Address,
-		Binary:       b.cfg.Binary,
-		ShimDir:      b.cfg.ShimDir,
-		SocketDir:    socketDir(b.cfg.State),
-		Version:      b.cfg.Build.Version,
-		Debug:        b.cfg.Debug.Level == "debug" || b.cfg.Debug.Level == "trace",
-		Containers:   db.Containers(),
-		Events:       exchange,
-		Log:          b.log,
-		Tracing:      b.cfg.Tracing,
-	})
-	if err != nil {
-		return nil, err
-	}
-	b.graph.onClose("task manager", func(context.Context) error { return m.Close() })
-	return m, nil
-}
-
-// socketDir is where shims put their sockets; "" when the path is so long that a
-// socket named by a SHA-256 in it would not fit.
-func socketDir(state string) string {
-	const room = 107 - 1 - 64
-	if dir := filepath.Join(state, "s"); len(dir) <= room {
-		return dir
-	}
-	return ""
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"time"
+
+	"gantry/libctr/task"
 )
 
 // timeouts are the bounds that the configuration may change.
@@ -29,7 +31,7 @@ func (t *timeouts) named() map[string]*time.Duration {
 }
 
 var timeoutDefaults = timeouts{
-	shimLoad:     5 * time.Second,
+	shimLoad:     2 * time.Second,
 	shimCleanup:  5 * time.Second,
 	shimShutdown: 3 * time.Second,
 	taskState:    2 * time.Second,
@@ -72,4 +74,9 @@ func (t timeouts) byName(section map[string]string) map[string]string {
 		}
 	}
 	return out
+}
+
+// ofTasks are those of the task manager.
+func (t timeouts) ofTasks() task.Timeouts {
+	return task.Timeouts{Load: t.shimLoad, State: t.taskState, Cleanup: t.shimCleanup, Shutdown: t.shimShutdown}
 }

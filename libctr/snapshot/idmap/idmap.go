@@ -2,8 +2,11 @@
 package idmap
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
 	"gantry/libctr/core/snapshot"
@@ -117,4 +120,17 @@ func parse(r string) (inside, host, size uint32, err error) {
 		return 0, 0, 0, errdefs.InvalidArgument("%.100q: size is not possible", r)
 	}
 	return n[0], n[1], n[2], nil
+}
+
+// Supported says whether overlayfs takes id-mapped layers here: Linux from 5.19.
+func Supported() bool {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return false
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor); err != nil {
+		return false
+	}
+	return major > 5 || major == 5 && minor >= 19
 }
