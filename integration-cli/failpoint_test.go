@@ -431,7 +431,7 @@ func (s *site) remap() error {
 // cutLoad lets the engine die while it unpacks.
 func (s *site) cutLoad() error {
 	s.e.Kill()
-	if err := s.e.TryLaunch(failpoint.Variable + "=daemon/image.unpack.applied=kill"); err != nil {
+	if err := s.e.TryLaunch(failpoint.Variable + "=libctr/core/unpack.layer.applied=kill"); err != nil {
 		return err
 	}
 	if s.send(tinyArchive("cut")) == nil {

@@ -57,7 +57,7 @@ func isInit(name string) bool { return strings.HasPrefix(name, "gantry-init-") }
 // name. ctx must be under a lease.
 func (s *Service) makeInit(ctx context.Context, chain string) (string, error) {
 	name := initName(chain)
-	unlock, err := s.chains.Lock(ctx, name)
+	unlock, err := s.inits.Lock(ctx, name)
 	if err != nil {
 		return "", err
 	}
@@ -130,4 +130,31 @@ func (f *initFile) make(root *rootfs.Root) error {
 		return nil
 	}
 	return err
+}
+
+// takeSnapshot holds a snapshot under the lease of ctx and says whether it is there. It
+// looks twice: only what is there once it is held can't be collected any more.
+func (s *Service) takeSnapshot(ctx context.Context, name string) (bool, error) {
+	for range 2 {
+		_, err := s.Snapshots.Stat(ctx, name)
+		if errdefs.IsNotFound(err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("stat snapshot %s: %w", name, err)
+		}
+		if err := s.holdSnapshot(ctx, name); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// dropSnapshot undoes a Prepare, even when ctx has ended.
+func (s *Service) dropSnapshot(ctx context.Context, key string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
+	defer cancel()
+	if err := s.Snapshots.Remove(ctx, key); err != nil && !errdefs.IsNotFound(err) {
+		s.log.WarnContext(ctx, "remove snapshot", "snapshot", key, "err", err)
+	}
 }

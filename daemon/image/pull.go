@@ -292,7 +292,7 @@ func (x *pull) image(ctx context.Context, desc ocispec.Descriptor) error {
 type blobState struct {
 	desc  ocispec.Descriptor
 	have  bool
-	ready chan struct{}
+	ready chan error
 }
 
 type wantedBlobs struct {
@@ -316,7 +316,7 @@ func (x *pull) prepare(ctx context.Context, m *manifest) (*wantedBlobs, bool, er
 		if err != nil {
 			return nil, false, err
 		}
-		b := &blobState{desc: d, have: have, ready: make(chan struct{})}
+		b := &blobState{desc: d, have: have, ready: make(chan error)}
 		w.order, w.by[d.Digest] = append(w.order, b), b
 		quiet = quiet && have
 	}
@@ -386,22 +386,26 @@ func (x *pull) unpack(ctx context.Context, m *manifest, w *wantedBlobs, quiet bo
 	if err := x.s.readJSON(ctx, m.body.Config, &m.config); err != nil {
 		return err
 	}
-	var stop func()
+	stops := make([]func(), len(m.body.Layers)) // each is one layer's
+	id := func(i int) string { return shortID(m.body.Layers[i].Digest.String()) }
+	end := func(i int) {
+		if stops[i] != nil {
+			stops[i]()
+			stops[i] = nil
+		}
+	}
 	_, err := x.s.unpack(ctx, m, unpackHooks{
-		ready: func(ctx context.Context, i int) error { return wait(ctx, m.body.Layers[i].Digest) },
-		began: func(i int) { stop = x.extracting(shortID(m.body.Layers[i].Digest.String()), quiet) },
+		ready: func(i int) <-chan error { return w.by[m.body.Layers[i].Digest].ready },
+		began: func(i int) { end(i); stops[i] = x.extracting(id(i), quiet) },
 		done: func(i int) {
-			if stop != nil {
-				stop()
-				stop = nil
-			}
+			end(i)
 			if !quiet {
-				x.show.state(shortID(m.body.Layers[i].Digest.String()), "Pull complete")
+				x.show.state(id(i), "Pull complete")
 			}
 		},
 	})
-	if stop != nil {
-		stop()
+	for i := range stops {
+		end(i)
 	}
 	return err
 }

@@ -13,12 +13,13 @@
 //
 // Snapshots of layers are named by chain id and shared by all images.
 //
-// Locks: records, documents, chains and a transfer's are never held together, and none of them
+// Locks: records, documents, inits, the unpacker's and a transfer's are never held together, and none of them
 // while a progress function runs, except that a layer may be told to be extracting.
 package image
 
 import (
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ import (
 	"gantry/libctr/core/image"
 	"gantry/libctr/core/lease"
 	"gantry/libctr/core/snapshot"
+	"gantry/libctr/core/unpack"
 )
 
 // Core is the part of the core that images live in.
@@ -60,6 +62,12 @@ type Config struct {
 	MaxDownloads int
 	// MaxUploads bounds, likewise, the layers that are sent; 0 is 5.
 	MaxUploads int
+	// MaxUnpacks bounds the layers that are unpacked at the same time; 0 is as many as
+	// there are processors, and one more. Constant.
+	MaxUnpacks int
+	// Rebase says that the snapshotter takes layers in any order (snapshot.CapabilityRebase).
+	// Constant.
+	Rebase bool
 	// MaxDownloadAttempts is how often one blob is tried, 0 is 5.
 	MaxDownloadAttempts int
 	// RetryDelay is the pause after the first failed attempt, doubled each time; 0 is
@@ -90,9 +98,10 @@ type Service struct {
 	registries *registry.Client
 	users      atomic.Pointer[func(digest.Digest) []User]
 	blobs      *blobCache
-	usages     sync.Map      // chain id (string) → snapshot.Usage of a committed snapshot, immutable
-	parents    sync.Map      // snapshot's name (string) → its parent's, immutable; of layers and containers
-	chains     keylock.Locks // one unpack per chain id
+	usages     sync.Map // chain id (string) → snapshot.Usage of a committed snapshot, immutable
+	parents    sync.Map // snapshot's name (string) → its parent's, immutable; of layers and containers
+	unpacker   *unpack.Unpacker
+	inits      keylock.Locks // one init layer per name is being made
 	documents  keylock.Locks // one write per small blob
 	records    keylock.Locks // key "": changes of records that take several calls
 	transfers  *transfers
@@ -115,6 +124,10 @@ func New(core Core, cfg Config, ev Publisher, log *slog.Logger) *Service {
 		blobs:      newBlobCache(512, 256<<10),
 	}
 	s.attempts.Store(int64(cfg.MaxDownloadAttempts))
+	s.unpacker = unpack.New(unpack.Config{
+		Content: core.Content, Snapshotter: core.Snapshots, Name: cfg.Snapshotter, Applier: core.Applier,
+		Log: log, Parallel: cfg.MaxUnpacks, Rebase: cfg.Rebase,
+	})
 	s.transfers = newTransfers(s, cfg.MaxDownloads)
 	s.uploads = newSlots(cfg.MaxUploads)
 	return s
@@ -142,6 +155,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxUploads <= 0 {
 		c.MaxUploads = 5
+	}
+	if c.MaxUnpacks <= 0 {
+		c.MaxUnpacks = runtime.GOMAXPROCS(0) + 1
 	}
 	if c.MaxDownloadAttempts <= 0 {
 		c.MaxDownloadAttempts = 5

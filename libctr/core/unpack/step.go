@@ -75,7 +75,7 @@ func (s *step) make(ctx context.Context, alone bool) error {
 	if err != nil {
 		return fmt.Errorf("prepare snapshot %s: %w", s.chain, err)
 	}
-	failpoint.Hit("libctr/core/unpack.prepared")
+	failpoint.Hit("libctr/core/unpack.layer.prepared")
 	if alone {
 		mounts = marking(mounts)
 	}
@@ -126,7 +126,7 @@ func (s *step) fill(ctx context.Context, mounts []mount.Mount, alone bool) error
 		}
 		return err
 	}
-	failpoint.Hit("libctr/core/unpack.applied")
+	failpoint.Hit("libctr/core/unpack.layer.applied")
 	if applied.Digest != s.layer.DiffID {
 		return errdefs.InvalidArgument("wrong diff id %s, the config says %s", applied.Digest, s.layer.DiffID)
 	}
@@ -168,7 +168,7 @@ func (s *step) commit(ctx context.Context, key string, alone bool) error {
 	} else {
 		err = s.u.cfg.Snapshotter.Commit(ctx, s.chain.String(), key, s.snapshotLabels())
 	}
-	failpoint.Hit("libctr/core/unpack.committed")
+	failpoint.Hit("libctr/core/unpack.layer.committed")
 	if err != nil {
 		return fmt.Errorf("commit snapshot %s: %w", s.chain, err)
 	}
