@@ -1,12 +1,14 @@
 // Package stream keeps the streams that clients have opened until a call uses them. A
-// stream is forgotten when its client's call ends, when the core closes it, or by
-// Sweep when the lease that it was opened under is gone.
+// stream is forgotten when its client's call ends, when the core closes it, or within a
+// minute after the lease that it was opened under has gone.
 package stream
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
+	"time"
 
 	"gantry/api/errdefs"
 	"gantry/api/reqctx"
@@ -19,6 +21,8 @@ const (
 	maxPerNamespace = 1024
 	maxAll          = 8 * maxPerNamespace
 	maxID           = 512 // bytes
+
+	sweepEvery = time.Minute
 )
 
 type key struct{ namespace, id string }
@@ -38,14 +42,19 @@ func (e *entry) Close() error {
 
 // Manager keeps streams by namespace and id. Safe for concurrent use.
 type Manager struct {
+	leases lease.Manager
+	log    *slog.Logger
+
 	mu      sync.Mutex
 	streams map[key]*entry // guarded by mu
 	count   map[string]int // guarded by mu: by namespace
+	sweeper *time.Timer    // guarded by mu: set while a stream has a lease
 }
 
-// NewManager returns an empty one.
-func NewManager() *Manager {
-	return &Manager{streams: map[key]*entry{}, count: map[string]int{}}
+// NewManager returns an empty one. It asks leases whether they are there still; nil for no
+// leases.
+func NewManager(leases lease.Manager, log *slog.Logger) *Manager {
+	return &Manager{leases: leases, log: log, streams: map[key]*entry{}, count: map[string]int{}}
 }
 
 var _ stream.Getter = (*Manager)(nil)
@@ -68,6 +77,9 @@ func (m *Manager) Register(ctx context.Context, id string, s stream.Stream) (for
 	}
 	m.streams[e.key] = e
 	m.count[e.key.namespace]++
+	if e.lease != "" && m.leases != nil && m.sweeper == nil {
+		m.sweeper = time.AfterFunc(sweepEvery, m.sweepAgain)
+	}
 	return func() { m.forget(e) }, nil
 }
 
@@ -100,14 +112,44 @@ func (m *Manager) forget(e *entry) {
 	}
 }
 
+// sweepAgain sweeps for as long as there are streams with leases.
+func (m *Manager) sweepAgain() {
+	ctx, cancel := context.WithTimeout(context.Background(), sweepEvery)
+	defer cancel()
+	if err := m.Sweep(ctx); err != nil {
+		m.log.WarnContext(ctx, "sweep streams", "err", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sweeper = nil
+	for _, e := range m.streams {
+		if e.lease != "" {
+			m.sweeper = time.AfterFunc(sweepEvery, m.sweepAgain)
+			return
+		}
+	}
+}
+
+// Close ends what the manager does by itself; streams end with their calls.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.sweeper != nil {
+		m.sweeper.Stop()
+	}
+	m.leases = nil
+}
+
 // Sweep ends the streams whose lease is not there any more. Streams without a lease live
 // as long as their client.
-func (m *Manager) Sweep(ctx context.Context, leases lease.Manager) error {
-	held := m.leased()
+func (m *Manager) Sweep(ctx context.Context) error {
+	held, leases := m.leased()
+	if leases == nil {
+		return nil
+	}
 	var errs []error
 	for ns, streams := range held {
-		ctx := reqctx.WithNamespace(ctx, ns)
-		list, err := leases.List(ctx)
+		list, err := leases.List(reqctx.WithNamespace(ctx, ns))
 		if err != nil && !errdefs.IsNotFound(err) {
 			errs = append(errs, err)
 			continue
@@ -127,7 +169,7 @@ func (m *Manager) Sweep(ctx context.Context, leases lease.Manager) error {
 
 // leased are the streams with a lease, by namespace. Those that come while leases are
 // listed are not in it: their lease may be as new.
-func (m *Manager) leased() map[string][]*entry {
+func (m *Manager) leased() (map[string][]*entry, lease.Manager) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := map[string][]*entry{}
@@ -136,5 +178,5 @@ func (m *Manager) leased() map[string][]*entry {
 			out[k.namespace] = append(out[k.namespace], e)
 		}
 	}
-	return out
+	return out, m.leases
 }
