@@ -29,6 +29,9 @@ func TestNamespaceOfSandbox(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
+	if _, err := db.Sandboxes().List(t.Context()); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("no namespace: %v", err)
+	}
 	ctx := reqctx.WithNamespace(t.Context(), "pods")
 	if _, err := db.Sandboxes().Create(ctx, sandbox.Sandbox{ID: "pod"}); err != nil {
 		t.Fatal(err)

@@ -57,6 +57,8 @@ func proxyType(word string) (plugin.Type, func(*client.Client, string) any) {
 		return typeContent, func(c *client.Client, _ string) any { return c.Content() }
 	case "diff", string(typeDiffer):
 		return typeDiffer, func(c *client.Client, _ string) any { return c.Differ() }
+	case "sandbox", string(typeSandboxController):
+		return typeSandboxController, func(c *client.Client, name string) any { return c.SandboxController(name) }
 	}
 	return "", nil
 }
