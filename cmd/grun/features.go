@@ -3,17 +3,11 @@ package main
 import (
 	"context"
 
-	"github.com/containerd/errdefs"
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 	"github.com/spf13/pflag"
 
 	"gantry/api/version"
-	"gantry/runtime/plan"
-	"gantry/runtime/rootfs"
-	"gantry/runtime/security/caps"
-	"gantry/runtime/security/seccomp"
-	"gantry/runtime/validate"
+	runtimefeatures "gantry/runtime/features"
 )
 
 var featuresCommand = command{
@@ -23,57 +17,10 @@ var featuresCommand = command{
 	},
 }
 
-// runtimeFeatures asks the tables that containers are made by.
+// runtimeFeatures are the runtime's, with the version of this build.
 func runtimeFeatures() *features.Features {
-	yes := true
-	modes, modeFlags := plan.MemoryPolicies()
-	return &features.Features{
-		OCIVersionMin: "1.0.0",
-		OCIVersionMax: specs.Version,
-		Hooks:         validate.HookNames(),
-		MountOptions:  rootfs.KnownOptions(),
-		Linux: &features.Linux{
-			Namespaces:   plan.NamespaceTypes(),
-			Capabilities: caps.Known(),
-			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &yes, Rdma: &yes},
-			Seccomp: &features.Seccomp{
-				Enabled:        &yes,
-				Actions:        seccomp.Actions(),
-				Operators:      seccomp.Operators(),
-				Archs:          seccomp.Architectures(),
-				KnownFlags:     seccomp.Flags(),
-				SupportedFlags: seccomp.SupportedFlags(),
-			},
-			Apparmor: &features.Apparmor{Enabled: &yes},
-			Selinux:  &features.Selinux{Enabled: &yes},
-			IntelRdt: &features.IntelRdt{
-				Enabled:    planned(func(l *specs.Linux) { l.IntelRdt = &specs.LinuxIntelRdt{ClosID: "c"} }),
-				Schemata:   planned(func(l *specs.Linux) { l.IntelRdt = &specs.LinuxIntelRdt{Schemata: []string{"L3:0=f"}} }),
-				Monitoring: planned(func(l *specs.Linux) { l.IntelRdt = &specs.LinuxIntelRdt{EnableMonitoring: true} }),
-			},
-			MemoryPolicy:    &features.MemoryPolicy{Modes: modes, Flags: modeFlags},
-			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: &yes}},
-			NetDevices: &features.NetDevices{Enabled: planned(func(l *specs.Linux) {
-				l.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}}
-			})},
-		},
-		Annotations: map[string]string{
-			"gantry.grun.version":                        version.Version,
-			"gantry.grun.commit":                         version.Commit,
-			"org.opencontainers.runc.checkpoint.enabled": "true", // what callers of runc ask for
-		},
-		PotentiallyUnsafeConfigAnnotations: []string{"org.systemd.property.", "org.criu.config"},
-	}
-}
-
-// planned says whether there is a plan for a container that asks for something.
-func planned(ask func(*specs.Linux)) *bool {
-	s := &specs.Spec{
-		Version: specs.Version, Root: &specs.Root{Path: "/"}, Process: &specs.Process{Args: []string{"true"}, Cwd: "/"},
-		Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.NetworkNamespace}}},
-	}
-	ask(s.Linux)
-	_, err := plan.Create(s, plan.Options{RootPath: "/"})
-	yes := !errdefs.IsNotImplemented(err)
-	return &yes
+	f := runtimefeatures.Supported()
+	f.Annotations["gantry.grun.version"] = version.Version
+	f.Annotations["gantry.grun.commit"] = version.Commit
+	return f
 }

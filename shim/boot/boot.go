@@ -3,7 +3,7 @@
 //	-info                               prints a RuntimeInfo message
 //	-namespace NS -id ID -address GRPC [-bundle DIR] [-publish-binary BIN] [-debug] start
 //	… delete
-//	-namespace NS -id ID -address GRPC -socket unix://… -listen-fd N [-one-task] [-debug] serve
+//	-namespace NS -id ID -address GRPC [-publish-binary BIN] -socket unix://… -listen-fd N [-one-task] [-debug] serve
 //	-namespace NS -id ID -socket PATH -listen-fd N [-debug] keep
 //
 // start runs in the bundle, makes the socket, starts the serving process and
@@ -55,7 +55,7 @@ func parseArgs(argv []string) (a args, err error) {
 	f.StringVar(&a.id, "id", "", "id of the task")
 	f.StringVar(&a.bundle, "bundle", "", "bundle directory; default the working directory")
 	f.StringVar(&a.address, "address", "", "address of the engine's gRPC socket")
-	f.StringVar(&a.publish, "publish-binary", "", "ignored: events go to TTRPC_ADDRESS")
+	f.StringVar(&a.publish, "publish-binary", "", "program that takes events where there is no TTRPC_ADDRESS")
 	f.StringVar(&a.socket, "socket", "", "serve: address of the socket")
 	f.IntVar(&a.listenFD, "listen-fd", 0, "serve: descriptor of the socket, which listens already")
 	f.BoolVar(&a.oneTask, "one-task", false, "serve: end when the task has been deleted")
@@ -98,7 +98,7 @@ func (a args) run(stdin io.Reader, stdout io.Writer) error {
 		_, err := fmt.Fprintf(stdout, "containerd-shim-gantry-v2:\n  Version:  %s\n", Version)
 		return err
 	case a.info:
-		return writeInfo(stdout)
+		return writeInfo(stdin, stdout)
 	case a.action == "start":
 		return a.start(stdin, stdout)
 	case a.action == "delete":

@@ -18,6 +18,7 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
+	"gantry/shim/exitfile"
 )
 
 // killed is the exit status of a container whose shim died: 128+KILL.
@@ -41,14 +42,22 @@ func (a args) delete(stdout io.Writer) error {
 	failpoint.Hit("shim/boot.delete.container")
 	removeDeadSocket(bundle)
 	failpoint.Hit("shim/boot.delete.socket")
-	raw, err := proto.Marshal(&taskapi.DeleteResponse{
-		Pid: uint32(readPid(filepath.Join(bundle, "init.pid"))), ExitStatus: killed, ExitedAt: timestamppb.Now(),
-	})
+	raw, err := proto.Marshal(exitOf(bundle))
 	if err != nil {
 		return err
 	}
 	_, err = stdout.Write(raw)
 	return err
+}
+
+// exitOf is how the init has ended: as its shim has noted, or else by our kill.
+func exitOf(bundle string) *taskapi.DeleteResponse {
+	if e, ok := exitfile.Read(bundle); ok {
+		return &taskapi.DeleteResponse{Pid: uint32(e.Pid), ExitStatus: uint32(e.Status), ExitedAt: timestamppb.New(e.At)}
+	}
+	return &taskapi.DeleteResponse{
+		Pid: uint32(readPid(filepath.Join(bundle, "init.pid"))), ExitStatus: killed, ExitedAt: timestamppb.Now(),
+	}
 }
 
 func deleteContainer(ctx context.Context, id, bundle string) error {

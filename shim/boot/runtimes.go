@@ -1,15 +1,12 @@
 package boot
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/containerd/containerd/api/types/runc/options"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"gantry/api/errdefs"
@@ -33,6 +30,8 @@ type choice struct {
 	IoGID uint32 `json:"ioGid,omitempty"`
 	// ShimCgroup is where this shim is to be; "" leaves it where it was started.
 	ShimCgroup string `json:"shimCgroup,omitempty"`
+	// CriuWork is where CRIU works on a restore, "" for a directory in the bundle.
+	CriuWork string `json:"criuWork,omitempty"`
 	// Socket is the stream socket, "" for none.
 	Socket string `json:"socket,omitempty"`
 	// Address is the shim's, unix://….
@@ -56,20 +55,15 @@ func named(argv0 string) string {
 	return name
 }
 
-// choose reads the task's options, containerd's for runc or none.
+// choose reads the task's options.
 func choose(any *anypb.Any, namespace, bundle string) (choice, error) {
-	c := choice{Binary: named(os.Args[0])}
-	if any != nil && len(any.Value) > 0 {
-		o := new(options.Options)
-		if any.TypeUrl != string(o.ProtoReflect().Descriptor().FullName()) {
-			return c, errdefs.InvalidArgument("unknown runtime options %q", any.TypeUrl)
-		}
-		if err := proto.Unmarshal(any.Value, o); err != nil {
-			return c, errdefs.InvalidArgument("runtime options: %w", err)
-		}
-		c.Binary = cmp.Or(o.BinaryName, c.Binary)
-		c.IoUID, c.IoGID, c.ShimCgroup = o.IoUid, o.IoGid, o.ShimCgroup
-		c.Root, c.SystemdCgroup, c.NoPivot, c.NoNewKeyring = o.Root, o.SystemdCgroup, o.NoPivotRoot, o.NoNewKeyring
+	o, err := decodeOptions(any)
+	if err != nil {
+		return choice{}, err
+	}
+	c := choice{
+		Binary: binaryOf(o), Root: o.Root, SystemdCgroup: o.SystemdCgroup, NoPivot: o.NoPivotRoot, NoNewKeyring: o.NoNewKeyring,
+		IoUID: o.IoUid, IoGID: o.IoGid, ShimCgroup: o.ShimCgroup, CriuWork: o.CriuWorkPath,
 	}
 	switch {
 	case c.Root != "":
@@ -93,12 +87,12 @@ func (c choice) plain(oomScoreAdj *int) process.Runtime {
 	if c.Binary != "" {
 		return &runc.Runtime{
 			Binary: c.Binary, Root: c.Root,
-			SystemdCgroup: c.SystemdCgroup, NoPivot: c.NoPivot, NoNewKeyring: c.NoNewKeyring,
+			SystemdCgroup: c.SystemdCgroup, NoPivot: c.NoPivot, NoNewKeyring: c.NoNewKeyring, CriuWork: c.CriuWork,
 		}
 	}
 	return &builtin.Runtime{
 		Root: c.Root, OOMScoreAdj: oomScoreAdj,
-		SystemdCgroup: c.SystemdCgroup, NoPivot: c.NoPivot, NoNewKeyring: c.NoNewKeyring,
+		SystemdCgroup: c.SystemdCgroup, NoPivot: c.NoPivot, NoNewKeyring: c.NoNewKeyring, CriuWork: c.CriuWork,
 	}
 }
 

@@ -60,12 +60,15 @@ func (a args) serve() error {
 	logrus.SetOutput(io.Discard) // the ttrpc library's
 	log := newLogger(a.debug).With("shim", a.id)
 	before := shieldFromOOM(log)
+	if err := ownCores(); err != nil {
+		return err
+	}
 	if err := reaper.Subreaper(); err != nil {
 		return err
 	}
 	reap := reaper.New()
 	defer reap.Close()
-	events := event.NewPublisher(os.Getenv("TTRPC_ADDRESS"), a.namespace, log)
+	events := a.publisher(reap, log)
 
 	shutdown := make(chan struct{})
 	svc := service.New(service.Config{
@@ -108,6 +111,16 @@ func (a args) serve() error {
 		err = nil
 	}
 	return err
+}
+
+// publisher sends events to the engine: to its ttrpc socket, or by its program where it has
+// none.
+func (a args) publisher(reap *reaper.Reaper, log *slog.Logger) *event.Publisher {
+	address := os.Getenv("TTRPC_ADDRESS")
+	if address == "" && a.publish != "" {
+		return event.NewBinaryPublisher(event.Binary{Path: a.publish, Address: a.address, Run: reap.Guard}, a.namespace, log)
+	}
+	return event.NewPublisher(address, a.namespace, log)
 }
 
 // runtimes makes the runtime that a task's options ask for. oomScoreAdj is what containers

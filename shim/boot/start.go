@@ -136,7 +136,7 @@ func (a args) spawn(l *net.UnixListener, address, bundle string) (*os.Process, e
 	}
 	defer unix.Close(program)
 	cmd := exec.Command(fmt.Sprintf("/proc/self/fd/%d", program),
-		"-namespace", a.namespace, "-id", a.id, "-address", a.address, "-socket", address, "-listen-fd", "3")
+		"-namespace", a.namespace, "-id", a.id, "-address", a.address, "-publish-binary", a.publish, "-socket", address, "-listen-fd", "3")
 	cmd.Args[0] = os.Args[0]
 	if a.debug {
 		cmd.Args = append(cmd.Args, "-debug")

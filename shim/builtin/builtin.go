@@ -22,6 +22,8 @@ type Runtime struct {
 	SystemdCgroup, NoPivot, NoNewKeyring bool
 	// OOMScoreAdj is for processes whose spec has none; nil is this process's own.
 	OOMScoreAdj *int
+	// CriuWork is where CRIU works on a restore; "" is in the bundle.
+	CriuWork string
 }
 
 var _ process.Runtime = (*Runtime)(nil)

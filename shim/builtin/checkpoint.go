@@ -49,7 +49,7 @@ func (r *Runtime) Restore(ctx context.Context, o process.CreateOptions, images s
 	}
 	defer os.Remove(mounts)
 	o.Rootfs = nil
-	other := &runc.Runtime{Binary: grun, Root: r.Root, SystemdCgroup: r.SystemdCgroup, NoPivot: r.NoPivot}
+	other := &runc.Runtime{Binary: grun, Root: r.Root, SystemdCgroup: r.SystemdCgroup, NoPivot: r.NoPivot, CriuWork: r.CriuWork}
 	made, started, err := other.RestoreWith(ctx, o, images, "--root-mounts", mounts)
 	if err != nil {
 		return nil, process.Started{}, err

@@ -9,16 +9,12 @@ package event
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"net"
 	"strings"
 	"sync"
 	"time"
 
-	eventsapi "github.com/containerd/containerd/api/services/ttrpc/events/v1"
 	"github.com/containerd/containerd/api/types"
-	"github.com/containerd/ttrpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -35,10 +31,9 @@ const (
 
 // Publisher sends events. Safe for concurrent use.
 type Publisher struct {
-	address   string
+	to        sender // of the sending goroutine; nil when events go nowhere
 	namespace string
 	log       *slog.Logger
-	client    *ttrpc.Client // of the sending goroutine
 	ctx       context.Context
 	cancel    context.CancelFunc
 	done      chan struct{}
@@ -61,10 +56,14 @@ type event struct {
 // NewPublisher returns a publisher to the ttrpc server at address, a path or
 // unix://path; with "" events go nowhere. Close ends it.
 func NewPublisher(address, namespace string, log *slog.Logger) *Publisher {
-	p := &Publisher{
-		address: strings.TrimPrefix(address, "unix://"), namespace: namespace, log: log,
-		done: make(chan struct{}), more: make(chan struct{}, 1),
+	if address == "" {
+		return newPublisher(nil, namespace, log)
 	}
+	return newPublisher(&overTTRPC{address: strings.TrimPrefix(address, "unix://")}, namespace, log)
+}
+
+func newPublisher(to sender, namespace string, log *slog.Logger) *Publisher {
+	p := &Publisher{to: to, namespace: namespace, log: log, done: make(chan struct{}), more: make(chan struct{}, 1)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	go p.run()
 	return p
@@ -76,7 +75,7 @@ func (p *Publisher) Publish(topic string, body proto.Message) {
 	e := &event{topic, time.Now(), body}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.address == "" {
+	if p.to == nil {
 		return
 	}
 	if len(p.spool) >= spoolSize {
@@ -123,7 +122,9 @@ func (p *Publisher) Close(ctx context.Context) {
 
 func (p *Publisher) run() {
 	defer close(p.done)
-	defer p.disconnect()
+	if p.to != nil {
+		defer p.to.disconnect()
+	}
 	for {
 		e, over := p.first()
 		switch {
@@ -166,7 +167,7 @@ func (p *Publisher) deliver(e *event) {
 			p.drop(e, err)
 			return
 		}
-		p.disconnect()
+		p.to.disconnect()
 		p.log.Debug("send event", "topic", e.topic, "err", err)
 		select {
 		case <-time.After(wait):
@@ -201,20 +202,5 @@ func (p *Publisher) drop(e *event, err error) {
 func (p *Publisher) send(e *types.Envelope) error {
 	ctx, cancel := context.WithTimeout(p.ctx, sendTimeout)
 	defer cancel()
-	if p.client == nil {
-		conn, err := new(net.Dialer).DialContext(ctx, "unix", p.address)
-		if err != nil {
-			return fmt.Errorf("connect to engine: %w", err)
-		}
-		p.client = ttrpc.NewClient(conn)
-	}
-	_, err := eventsapi.NewTTRPCEventsClient(p.client).Forward(ctx, &eventsapi.ForwardRequest{Envelope: e})
-	return err
-}
-
-func (p *Publisher) disconnect() {
-	if p.client != nil {
-		p.client.Close()
-		p.client = nil
-	}
+	return p.to.send(ctx, e)
 }

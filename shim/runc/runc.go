@@ -6,6 +6,7 @@ package runc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,8 @@ type Runtime struct {
 	Root string
 	// SystemdCgroup, NoPivot and NoNewKeyring are passed on.
 	SystemdCgroup, NoPivot, NoNewKeyring bool
+	// CriuWork is where CRIU works on a restore; "" is in the bundle.
+	CriuWork string
 }
 
 var _ process.Runtime = (*Runtime)(nil)
@@ -62,7 +65,7 @@ func (r *Runtime) Restore(ctx context.Context, o process.CreateOptions, images s
 
 // RestoreWith is Restore with more flags.
 func (r *Runtime) RestoreWith(ctx context.Context, o process.CreateOptions, images string, flags ...string) (process.Container, process.Started, error) {
-	args := []string{"restore", "--detach", "--no-subreaper", "--image-path", images, "--work-path", filepath.Join(o.Bundle, workDir)}
+	args := []string{"restore", "--detach", "--no-subreaper", "--image-path", images, "--work-path", cmp.Or(r.CriuWork, filepath.Join(o.Bundle, workDir))}
 	return r.begin(ctx, o, append(args, flags...)...)
 }
 

@@ -25,6 +25,7 @@ import (
 	"gantry/api/failpoint"
 	"gantry/api/shimwire"
 	"gantry/runtime/bundle"
+	"gantry/shim/exitfile"
 	"gantry/shim/output"
 	"gantry/shim/port"
 	"gantry/shim/process"
@@ -189,7 +190,7 @@ func (s *Service) create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	for _, m := range r.Rootfs {
 		mounts = append(mounts, process.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
-	tell := &teller{id: r.ID, publish: s.cfg.Events.Publish, begun: make(chan struct{})}
+	tell := &teller{id: r.ID, note: s.noteExit(r.Bundle), publish: s.cfg.Events.Publish, begun: make(chan struct{})}
 	c.Task, err = process.New(ctx, process.Options{
 		ID: r.ID, Bundle: r.Bundle, Namespace: s.cfg.Namespace, Rootfs: mounts, IO: io, Spec: spec, Config: raw, Checkpoint: r.Checkpoint,
 		Runtime: rt, Reaper: s.cfg.Reaper, Tell: tell, Log: s.cfg.Log,
@@ -213,6 +214,16 @@ func (s *Service) create(ctx context.Context, r *taskapi.CreateTaskRequest) (_ *
 	tell.begin()
 	failpoint.Hit("shim/service.create.told")
 	return c, nil
+}
+
+// noteExit keeps in the bundle how the init has ended, for who cleans up after a shim that
+// dies before its task is deleted.
+func (s *Service) noteExit(bundle string) func(reaper.Exit) {
+	return func(e reaper.Exit) {
+		if err := exitfile.Write(bundle, e); err != nil {
+			s.cfg.Log.Warn("note exit", "bundle", bundle, "err", err)
+		}
+	}
 }
 
 // listen makes the stream socket if the engine wants one.

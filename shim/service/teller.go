@@ -14,6 +14,7 @@ import (
 // before the creation has been published waits for that.
 type teller struct {
 	id      string
+	note    func(reaper.Exit) // keeps how the init has ended
 	publish func(string, proto.Message)
 	once    sync.Once
 	begun   chan struct{}
@@ -50,6 +51,7 @@ func (t *teller) Exited(exec string, e reaper.Exit) {
 	id := exec
 	if id == "" {
 		id = t.id // containerd names the init so
+		t.note(e)
 	}
 	t.tell("/tasks/exit", &events.TaskExit{
 		ContainerID: t.id, ID: id, Pid: uint32(e.Pid), ExitStatus: uint32(e.Status), ExitedAt: timestamppb.New(e.At),
