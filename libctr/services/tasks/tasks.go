@@ -4,9 +4,11 @@
 package tasks
 
 import (
+	"cmp"
 	"context"
 
 	tasksapi "github.com/containerd/containerd/api/services/tasks/v1"
+	runcoptions "github.com/containerd/containerd/api/types/runc/options"
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/typeurl/v2"
 	"google.golang.org/grpc"
@@ -38,8 +40,9 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { tasksapi.RegisterTasksServ
 var empty = new(emptypb.Empty)
 
 func (s *Service) Create(ctx context.Context, r *tasksapi.CreateTaskRequest) (*tasksapi.CreateTaskResponse, error) {
-	if r.GetTaskApiAddress() != "" {
-		return nil, errdefs.NotImplemented("task of %s: a task API at %s is not supported", r.GetContainerID(), r.GetTaskApiAddress())
+	endpoint, version, err := endpoint(r)
+	if err != nil {
+		return nil, err
 	}
 	checkpoint, err := s.restoreDir(ctx, r)
 	if err != nil {
@@ -52,12 +55,30 @@ func (s *Service) Create(ctx context.Context, r *tasksapi.CreateTaskRequest) (*t
 		Checkpoint:  checkpoint,
 		Options:     anyOrNil(r.GetOptions()),
 		ShimPath:    r.GetRuntimePath(),
+
+		Endpoint: endpoint, EndpointVersion: version,
 	})
 	if err != nil {
 		s.unpacked.dropThis(ctx, r.GetContainerID(), checkpoint)
 		return nil, err
 	}
 	return &tasksapi.CreateTaskResponse{ContainerID: r.GetContainerID(), Pid: pid}, nil
+}
+
+// endpoint is the shim that the task is to join, as the request says, or the runtime
+// options, where it was before.
+func endpoint(r *tasksapi.CreateTaskRequest) (address string, version uint32, err error) {
+	address, version = r.GetTaskApiAddress(), r.GetTaskApiVersion()
+	o := r.GetOptions()
+	if address != "" || o == nil || !typeurl.Is(o, &runcoptions.Options{}) {
+		return address, version, nil
+	}
+	var opts runcoptions.Options
+	if err := typeurl.UnmarshalTo(o, &opts); err != nil {
+		return "", 0, errdefs.InvalidArgument("task options: %w", err)
+	}
+	//nolint:staticcheck // deprecated, and sent by clients of containerd 1.7
+	return opts.GetTaskApiAddress(), cmp.Or(version, opts.GetTaskApiVersion()), nil
 }
 
 func (s *Service) Start(ctx context.Context, r *tasksapi.StartRequest) (*tasksapi.StartResponse, error) {
