@@ -68,22 +68,29 @@ func (c core) unpacker(rebase bool) *unpack.Unpacker {
 	})
 }
 
-// layer stores a tar, packed, and describes it.
-func (c core) layer(plain []byte) unpack.Layer {
-	c.Helper()
+func (c core) layer(plain []byte) unpack.Layer { c.Helper(); return pack(c, c.ctx, c.content, plain) }
+
+// pack stores a tar, packed, and describes it.
+func pack(t testing.TB, ctx context.Context, store content.Store, plain []byte) unpack.Layer {
+	t.Helper()
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	_, err := z.Write(plain)
-	c.must(errors.Join(err, z.Close()))
+	if err := errors.Join(err, z.Close()); err != nil {
+		t.Fatal(err)
+	}
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.FromBytes(b.Bytes()), Size: int64(b.Len())}
-	w, err := c.content.Writer(c.ctx, content.WriterOptions{Ref: desc.Digest.String(), Desc: desc})
+	w, err := store.Writer(ctx, content.WriterOptions{Ref: desc.Digest.String(), Desc: desc})
 	if errdefs.IsAlreadyExists(err) {
 		return unpack.Layer{Desc: desc, DiffID: digest.FromBytes(plain)}
 	}
-	c.must(err)
-	_, err = w.Write(b.Bytes())
-	c.must(err)
-	c.must(w.Commit(c.ctx, desc.Size, desc.Digest, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(w, &b)
+	if err := errors.Join(err, w.Commit(ctx, desc.Size, desc.Digest, nil)); err != nil {
+		t.Fatal(err)
+	}
 	return unpack.Layer{Desc: desc, DiffID: digest.FromBytes(plain)}
 }
 
