@@ -20,6 +20,7 @@ func main() {
 	var d report.Document
 	flag.StringVar(&in.engine, "engine", "", "JSON of enginebench")
 	flag.StringVar(&in.runtime, "runtime", "", "JSON of runtimebench")
+	flag.StringVar(&in.core, "core", "", "JSON of corebench")
 	flag.StringVar(&in.floor, "floor", "", "output of floor")
 	flag.StringVar(&d.Name, "name", "", "name of the run")
 	flag.StringVar(&d.Commit, "commit", "", "what was measured")
@@ -34,7 +35,7 @@ func main() {
 }
 
 // inputs are paths; an empty one, or one of a file that is not there, is no part of the run.
-type inputs struct{ engine, runtime, floor string }
+type inputs struct{ engine, runtime, floor, core string }
 
 func run(in inputs, d report.Document, doc, md string) (err error) {
 	if doc == "" {
@@ -68,6 +69,9 @@ func join(in inputs, d *report.Document, path string) error {
 		return err
 	}
 	if d.Runtime, err = part(in.runtime); err != nil {
+		return err
+	}
+	if d.Core, err = part(in.core); err != nil {
 		return err
 	}
 	if f, err := os.Open(in.floor); err == nil {

@@ -89,6 +89,19 @@ var Aims = []Aim{
 	{Test: "mem_none", Metric: "pss_per_container", What: "beyond: memory per container", Bound: 1536, Words: "1536 KiB", Unit: "KiB"},
 }
 
+// coreAims are of the core beside containerd.
+var coreAims = []Aim{
+	atMost("core_task", "task", "life cycle of a task, Go client", 3),
+	atMost("core_task", "container", "with its container and snapshot", 1),
+	atMost("core_ctr", "total", "ctr run --rm, a program each", 3),
+	atLeast("core_parallel", "throughput", "8 tasks at a time", 3),
+	atMost("core_memory", "idle_pss", "idle memory", 2),
+	atMost("core_memory", "tasks_pss", "memory with 100 tasks", 2),
+	atMost("core_images", "list", "list of 10,000 images", 1),
+	atMost("core_containers", "list", "list of 10,000 containers", 1),
+	{Test: "core_unpack", Metric: "parallel", What: "unpack of 14 layers, 500 MB", Bound: 1 / 1.5, Words: "1/1.5"},
+}
+
 // runtimeAim is an Aim of our command line beside that of one peer.
 type runtimeAim struct {
 	Aim

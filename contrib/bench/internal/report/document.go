@@ -21,6 +21,7 @@ type Document struct {
 	Engine  *stats.Report `json:"engine,omitempty"`
 	Runtime *stats.Report `json:"runtime,omitempty"`
 	Floor   []Step        `json:"floor,omitempty"`
+	Core    *stats.Report `json:"core,omitempty"`
 }
 
 // Step is what the kernel alone needs for one step, in ms.
