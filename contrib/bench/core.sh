@@ -23,7 +23,7 @@ export PATH=$PATH:/usr/sbin:/sbin
 for tool in busybox tar ctr; do command -v $tool >/dev/null || die "needs $tool"; done
 bin=${BENCH_BIN:-$root/bin}
 go build -o bin/ ./cmd/...
-(cd core && go build -o ../bin/ .)
+(cd core && go build -o ../bin/corebench .)
 dir=$(mktemp -d "${TMPDIR:-/tmp}/gantry-bench-XXXX")
 trap finish EXIT
 trap 'exit 130' INT TERM

@@ -26,14 +26,16 @@ import (
 // subject is a core under test.
 type subject struct {
 	name, socket string // the name is also the namespace of all that is made
-	pid          int // of its daemon
+	pid          int    // of its daemon
 	cgroup       string
 	client       *containerd.Client
 	image        containerd.Image // busybox, unpacked
 }
 
 // in is ctx in the subject's namespace.
-func (s *subject) in(ctx context.Context) context.Context { return namespaces.WithNamespace(ctx, s.name) }
+func (s *subject) in(ctx context.Context) context.Context {
+	return namespaces.WithNamespace(ctx, s.name)
+}
 
 type options struct {
 	N, Workers, Batch, Records, Tasks, Layers, LayerMB int
