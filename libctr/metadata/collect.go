@@ -67,6 +67,9 @@ func (db *DB) Collect(ctx context.Context) (stats Stats, err error) {
 	stats.Removed = len(dead)
 	db.soil(dead)
 	db.announce(ctx, dead)
+	if err := db.collected.call(ctx); err != nil {
+		return stats, err
+	}
 	if err := db.sweepBackends(ctx); err != nil {
 		return stats, err
 	}

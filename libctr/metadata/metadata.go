@@ -111,6 +111,7 @@ type DB struct {
 	now          func() time.Time
 	lanes        lanes
 	collector    scheduler
+	collected    hooks
 	unreadable   sync.Map // records that the log has been told of, by kind, namespace and key
 }
 

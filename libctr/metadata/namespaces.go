@@ -95,6 +95,9 @@ func (s namespaceStore) Delete(ctx context.Context, name string) error {
 	if ofBoot, err := containerStore(s).ofBoot(name); err != nil || ofBoot {
 		return cmp.Or(err, errdefs.FailedPrecondition("namespace %q is not empty: it has %s", name, bucketContainers))
 	}
+	if mounts, err := s.db.ofMounts(name); err != nil || mounts {
+		return cmp.Or(err, errdefs.FailedPrecondition("namespace %q is not empty: it has %s", name, bucketMounts))
+	}
 	return s.db.update(ctx, func(tx *bbolt.Tx) error {
 		b := bucket(tx, name)
 		if b == nil {
