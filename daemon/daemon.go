@@ -88,7 +88,7 @@ func New(c *config.Config, core Core, log *slog.Logger) (_ *Daemon, err error) {
 		return nil, fmt.Errorf("open the event log: %w", err)
 	}
 	d.onClose(d.Events.Close)
-	d.Images = image.New(imageCore(c, core), imageConfig(c), d.Events, log)
+	d.Images = image.New(imageCore(c, core), imageConfig(c, core.Abilities), d.Events, log)
 	if d.Volumes, err = volume.New(filepath.Join(c.DataRoot, "volumes"), d.db, d.Events, log); err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func (d *Daemon) Restore(ctx context.Context) error {
 
 // Reload applies the settings of c that need no restart, all of them or none.
 func (d *Daemon) Reload(c *config.Config, changed []string) error {
-	images := imageConfig(c)
+	images := imageConfig(c, d.abilities)
 	if err := images.Registry.Validate(); err != nil {
 		return err
 	}

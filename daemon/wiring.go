@@ -39,9 +39,9 @@ func imageCore(c *config.Config, core Core) image.Core {
 	}
 }
 
-func imageConfig(c *config.Config) image.Config {
+func imageConfig(c *config.Config, core client.Abilities) image.Config {
 	return image.Config{
-		Snapshotter: c.StorageDriver, MaxDownloads: c.MaxDownloads, MaxUploads: c.MaxUploads, MaxDownloadAttempts: c.DownloadAttempts,
+		Snapshotter: c.StorageDriver, Rebase: slices.Contains(core.Rebases, c.StorageDriver), MaxDownloads: c.MaxDownloads, MaxUploads: c.MaxUploads, MaxDownloadAttempts: c.DownloadAttempts,
 		Registry: registryConfig(c),
 	}
 }
@@ -161,7 +161,7 @@ func containerConfig(c *config.Config, features host.Features, core client.Abili
 	conf := container.Config{
 		Root: filepath.Join(c.DataRoot, "containers"), IORoot: filepath.Join(c.ExecRoot, "io"),
 		DataRoot: c.DataRoot, Sources: filepath.Join(c.ExecRoot, "sources"),
-		Snapshotter: c.StorageDriver, DefaultRuntime: c.DefaultRuntime,
+		Snapshotter: c.StorageDriver, HeedExits: !core.KeepsExits, DefaultRuntime: c.DefaultRuntime,
 		CgroupParent: c.ContainerCgroup(), CgroupPrefix: c.Instance(), SystemdCgroup: c.SystemdCgroup(),
 		Defaults: containerDefaults(c),
 		Init:     c.Init, InitPath: c.InitPath, NoNewPrivileges: c.NoNewPrivileges, SeccompProfile: c.SeccompProfile,

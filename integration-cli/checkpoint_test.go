@@ -186,7 +186,7 @@ func TestCheckpointFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows(t, e, []row{
-		{name: "dump", args: []string{"checkpoint", "create", "web", "c1"}, code: 1, err: "…Cannot checkpoint container web: criu failed"},
+		{name: "dump", args: []string{"checkpoint", "create", "web", "c1"}, code: 1, err: "…Cannot checkpoint container web: criu failed…"},
 		{name: "nothing", args: []string{"checkpoint", "ls", "web"}, out: "CHECKPOINT NAME"},
 		{name: "of what goes", args: []string{"checkpoint", "create", "brief", "c1"}, code: 1, err: "…it would be removed with its checkpoint…"},
 	})

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"syscall"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -97,7 +98,7 @@ func codeFor(class, err error) codes.Code {
 }
 
 // From returns the error that a status from the wire stands for: its text, with
-// the class added. Canceled and DeadlineExceeded are the context package's
+// the class added; that of an error without one has none in its text either. Canceled and DeadlineExceeded are the context package's
 // errors. What is no status is returned as it is; nil stays nil.
 func From(err error) error {
 	if err == nil {
@@ -107,11 +108,20 @@ func From(err error) error {
 	if !ok {
 		return err
 	}
-	text := errors.New(st.Message())
+	text := errors.New(unclassed(st))
 	if class := classFrom(st); class != nil {
 		return errdefs.WithClass(class, text)
 	}
 	return text
+}
+
+// unclassed is the text of a status without what containerd puts after that of an error
+// without a class, which would otherwise come with its core and not with ours.
+func unclassed(st *status.Status) string {
+	if st.Code() != codes.Unknown {
+		return st.Message()
+	}
+	return strings.TrimSuffix(st.Message(), ": unknown")
 }
 
 func classFrom(st *status.Status) error {

@@ -11,7 +11,7 @@ import (
 )
 
 // joinTimeout is how long a containerd may take to come up: at boot it starts beside us.
-const joinTimeout = 30 * time.Second
+const joinTimeout = 15 * time.Second
 
 // joinCore becomes a client of the core that the configuration names. Nothing of ours
 // is made for it, and it goes on when we end; the connection comes back by itself when it
@@ -38,6 +38,9 @@ func (e *engine) joinCore(ctx context.Context) error {
 	}
 	if e.abilities, err = client.Discover(ctx, address, filepath.Join(dir, shimwire.Binary)); err != nil {
 		return err
+	}
+	if e.abilities.Rebases, err = e.client.Introspection().Rebasers(ctx); err != nil {
+		return fmt.Errorf("containerd at %s: %w", address, err)
 	}
 	version, revision, err := e.client.Introspection().Version(ctx)
 	if err != nil {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	containertypes "github.com/docker/docker/api/types/container"
 
 	"gantry/daemon/restart"
+	"gantry/libctr/core/task"
 )
 
 // entry is a container in memory.
@@ -69,7 +71,17 @@ func (e *entry) locked(f func()) {
 
 // run is one task of a container, from before its start to after its exit.
 type run struct {
-	done chan struct{} // closed when the exit has been committed
+	done  chan struct{}  // closed when the exit has been committed
+	began time.Time      // before the task; the zero time is not known
+	told  chan task.Exit // has room for one: how the core's events say that it has ended; nil where they are not heeded
+}
+
+func (s *Service) newRun(began time.Time) *run {
+	r := &run{done: make(chan struct{}), began: began}
+	if s.cfg.HeedExits {
+		r.told = make(chan task.Exit, 1)
+	}
+	return r
 }
 
 // lane lets one operation at a time through.

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strconv"
 	"sync"
 	"time"
@@ -25,7 +26,7 @@ const exitLost = 255
 // then goes on and Restore takes it up again.
 func (s *Service) watch(e *entry, r *run) {
 	s.spawn(func() {
-		exit, ok := s.await(e.id)
+		exit, ok := s.await(e.id, r)
 		if !ok {
 			return
 		}
@@ -33,9 +34,24 @@ func (s *Service) watch(e *entry, r *run) {
 	})
 }
 
+// How long a core is left alone that does not tell, growing.
+const (
+	firstWait = 50 * time.Millisecond
+	lastWait  = 2 * time.Second
+)
+
+// levelOf makes little of a core that is away, which is told once and not for each container.
+func levelOf(err error) slog.Level {
+	if errors.Is(err, errdefs.ErrUnavailable) {
+		return slog.LevelDebug
+	}
+	return slog.LevelWarn
+}
+
 // await asks the core for the exit until it has an answer; false when the daemon ends.
-func (s *Service) await(id string) (task.Exit, bool) {
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+func (s *Service) await(id string, r *run) (task.Exit, bool) {
+	for wait := firstWait; ; wait = min(2*wait, lastWait) {
+		asked := time.Now()
 		exit, err := s.Tasks.Wait(s.life, id, "")
 		switch {
 		case err == nil:
@@ -43,15 +59,36 @@ func (s *Service) await(id string) (task.Exit, bool) {
 		case s.life.Err() != nil:
 			return task.Exit{}, false
 		case errdefs.IsNotFound(err):
-			return task.Exit{Code: exitLost, At: time.Now()}, true
+			return r.lost(s.life), true
 		}
-		s.log.Warn("wait for container", "container", id, "err", err)
+		if time.Since(asked) > lastWait { // it was there
+			wait = firstWait
+		}
+		s.log.Log(s.life, levelOf(err), "wait for container", "container", id, "err", err)
 		select {
 		case <-time.After(wait):
 		case <-s.life.Done():
 			return task.Exit{}, false
 		}
 	}
+}
+
+// tellTime is how long the core's event of an exit may take after its answer that there
+// is no such task any more.
+const tellTime = time.Second
+
+// lost is how a task has ended that the core has forgotten.
+func (r *run) lost(ctx context.Context) task.Exit {
+	if r.told != nil {
+		ctx, cancel := context.WithTimeout(ctx, tellTime)
+		defer cancel()
+		select {
+		case exit := <-r.told:
+			return exit
+		case <-ctx.Done():
+		}
+	}
+	return task.Exit{Code: exitLost, At: time.Now()}
 }
 
 // ended commits an exit, once: the run's parts are released, then the state changes,

@@ -11,23 +11,46 @@ import (
 	"gantry/libctr/core/task"
 )
 
-// listen takes the core's hints until the daemon ends. Exits are not among them: Wait
-// tells them.
+// listen takes the core's hints until the daemon ends. Exits are not among them, since
+// Wait tells them, but with a core that forgets those of shims that have died. A core of its own may go and come back without us: what it may have told
+// meanwhile is asked for.
 func (s *Service) listen() {
-	for s.life.Err() == nil {
-		ch, errs := s.CoreEvents.Subscribe(s.life,
-			`topic=="/tasks/oom"`, `topic=="/tasks/paused"`, `topic=="/tasks/resumed"`)
-		for env := range ch {
-			s.hint(env)
-		}
-		if err := <-errs; err != nil && s.life.Err() == nil {
-			s.log.Warn("listen to the core", "err", err)
+	for away := false; s.life.Err() == nil; {
+		err := s.hear(func() {
+			if away {
+				s.log.Info("the core is back")
+				s.spawn(s.catchUp)
+			}
+			away = false
+		})
+		if err != nil && !away && s.life.Err() == nil {
+			s.log.Warn("the core is away", "err", err)
+			away = true
 		}
 		select {
 		case <-time.After(time.Second):
 		case <-s.life.Done():
 		}
 	}
+}
+
+// hear takes hints until the core sends no more, and calls begun once it does.
+func (s *Service) hear(begun func()) error {
+	topics := []string{`topic=="/tasks/oom"`, `topic=="/tasks/paused"`, `topic=="/tasks/resumed"`}
+	if s.cfg.HeedExits {
+		topics = append(topics, `topic=="/tasks/exit"`)
+	}
+	ch, errs := s.CoreEvents.Subscribe(s.life, topics...)
+	select {
+	case err := <-errs:
+		return err
+	default:
+	}
+	begun()
+	for env := range ch {
+		s.hint(env)
+	}
+	return <-errs
 }
 
 func (s *Service) hint(env *event.Envelope) {
@@ -39,10 +62,32 @@ func (s *Service) hint(env *event.Envelope) {
 	switch ev := v.(type) {
 	case *eventsapi.TaskOOM:
 		s.lacksMemory(ev.ContainerID, env.Timestamp)
+	case *eventsapi.TaskExit:
+		if ev.ID == ev.ContainerID {
+			s.tellExit(ev)
+		}
 	case *eventsapi.TaskPaused:
 		s.spawn(func() { s.turned(ev.ContainerID, Running, Paused, events.ActionPause) })
 	case *eventsapi.TaskResumed:
 		s.spawn(func() { s.turned(ev.ContainerID, Paused, Running, events.ActionUnPause) })
+	}
+}
+
+// tellExit notes how the init of a container's run has ended, for whom Wait does not tell.
+func (s *Service) tellExit(ev *eventsapi.TaskExit) {
+	e := s.entry(ev.ContainerID)
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	exit := task.Exit{Code: ev.ExitStatus, At: ev.ExitedAt.AsTime()}
+	if e.run == nil || e.run.told == nil || exit.At.Before(e.run.began) {
+		return
+	}
+	select {
+	case e.run.told <- exit:
+	default: // told before
 	}
 }
 
@@ -61,6 +106,19 @@ func (s *Service) lacksMemory(id string, at time.Time) {
 	})
 	if tell {
 		s.publish(next, events.ActionOOM, nil)
+	}
+}
+
+// catchUp notes pauses and resumptions that nobody has told us of. Lack of memory shows
+// in the counters when the container ends.
+func (s *Service) catchUp() {
+	for _, e := range s.all() {
+		switch e.snapshot().Status {
+		case Running:
+			s.turned(e.id, Running, Paused, events.ActionPause)
+		case Paused:
+			s.turned(e.id, Paused, Running, events.ActionUnPause)
+		}
 	}
 }
 

@@ -203,7 +203,7 @@ func (s *Service) resume(ctx context.Context, e *entry, st task.State) {
 // adopt takes up a running task; one that nobody can tell of as it was, until its shim
 // answers.
 func (s *Service) adopt(ctx context.Context, e *entry, st task.State) {
-	r := &run{done: make(chan struct{})}
+	r := s.newRun(time.Time{})
 	e.locked(func() { e.run = r })
 	if st.Status != task.StatusUnknown {
 		s.learned(ctx, e, st)

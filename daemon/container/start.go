@@ -184,7 +184,7 @@ func (s *Service) handOver(ctx context.Context, c *Snapshot, p *prepared) (err e
 
 // run starts the task and commits that it runs.
 func (s *Service) run(ctx context.Context, e *entry, p *prepared, steps *undo.Stack) error {
-	r := &run{done: make(chan struct{})}
+	r := s.newRun(time.Now())
 	e.locked(func() { e.run = r })
 	steps.Add("forget run", func(context.Context) error {
 		e.locked(func() { e.run = nil })

@@ -162,7 +162,7 @@ func (s *Service) kill(ctx context.Context, e *entry) error {
 	case errors.Is(err, errGone):
 		e.downWithin(ctx, afterKill)
 		return nil
-	case errors.Is(err, context.DeadlineExceeded): // the shim does not answer, and would not tell of the exit
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errdefs.ErrUnavailable): // the shim, or the core, does not answer, and would not tell of the exit
 		return err
 	}
 	if e.downWithin(ctx, afterKill) {

@@ -2,6 +2,8 @@ package exec
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -228,7 +230,11 @@ func (s *Service) await(x *exec) (task.Exit, bool) {
 		case errdefs.IsNotFound(err):
 			return task.Exit{Code: exitLost, At: time.Now()}, true
 		}
-		s.log.Warn("wait for exec", "container", x.container, "exec", x.id, "err", err)
+		level := slog.LevelWarn
+		if errors.Is(err, errdefs.ErrUnavailable) { // told once, not for each
+			level = slog.LevelDebug
+		}
+		s.log.Log(s.life, level, "wait for exec", "container", x.container, "exec", x.id, "err", err)
 		select {
 		case <-time.After(wait):
 		case <-s.life.Done():

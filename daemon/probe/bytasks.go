@@ -44,8 +44,9 @@ func (b *byTasks) Run(ctx context.Context, o shimwire.Probe) (r shimwire.Probed,
 	if _, err := b.tasks.Start(ctx, b.container, o.ID); err != nil {
 		return r, err
 	}
-	running, cancel := context.WithTimeout(ctx, o.Timeout)
+	running, cancel := context.WithCancel(ctx) // a deadline would go with the call, and the core might end it before us
 	defer cancel()
+	defer time.AfterFunc(o.Timeout, cancel).Stop()
 	exit, err := b.tasks.Wait(running, b.container, o.ID)
 	if running.Err() != nil {
 		r.TimedOut = true

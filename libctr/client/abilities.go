@@ -19,10 +19,16 @@ type Abilities struct {
 	Shim string
 	// ShimPath is where the core finds its binary, "" when the name is enough.
 	ShimPath string
+	// KeepsExits is whether Wait answers how a task ended whose shim has died. Where it
+	// does not, an event has told it, once.
+	KeepsExits bool
+	// Rebases are the snapshotters that put a snapshot onto its parent when it is committed
+	// (snapshot.Rebaser): layers for them may be unpacked in any order.
+	Rebases []string
 }
 
 // Own are the abilities of our core, which has our shim beside it.
-var Own = Abilities{Shim: "io.containerd.gantry.v2"}
+var Own = Abilities{Shim: "io.containerd.gantry.v2", KeepsExits: true, Rebases: []string{"overlayfs"}}
 
 // Discover finds out what the core at a socket, which answers, can do. shim is the path
 // of our shim's binary: a core that sees the same file there can be told to run it, as

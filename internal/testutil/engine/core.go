@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"gantry/internal/testutil/need"
 )
 
@@ -31,6 +33,13 @@ type core struct {
 func StartOn(t testing.TB, kind string, args ...string) *Engine {
 	t.Helper()
 	return start(t, &Engine{on: &kind}, args...)
+}
+
+// StartHidden is StartOn with a core that does not see our programs.
+func StartHidden(t testing.TB, kind string, args ...string) *Engine {
+	t.Helper()
+	need.Command(t, "unshare")
+	return start(t, &Engine{on: &kind, hidden: true}, args...)
 }
 
 // OnCore names the core that engines stand on unless a test says otherwise; "" is
@@ -77,6 +86,11 @@ func (e *Engine) makeCore(kind string) {
 	default:
 		words = []string{need.Command(e.t, kind)}
 	}
+	if e.hidden { // what the engine mounts is to reach the core
+		if err := errors.Join(unix.Mount(e.Dir, e.Dir, "", unix.MS_BIND, ""), unix.Mount("", e.Dir, "", unix.MS_SHARED, "")); err != nil {
+			e.t.Fatal(err)
+		}
+	}
 	e.core = &core{words: append(words, "--config", path)}
 	e.StartCore()
 }
@@ -85,6 +99,10 @@ func (e *Engine) makeCore(kind string) {
 func (e *Engine) StartCore() {
 	e.t.Helper()
 	words := e.core.words
+	if e.hidden {
+		words = append([]string{need.Command(e.t, "unshare"), "--mount", "--propagation", "slave", "sh", "-c",
+			`mount -t tmpfs none "$1" && shift && exec "$@"`, "sh", filepath.Dir(Binary(e.t, "gantryd"))}, words...)
+	}
 	if e.netns != "" {
 		words = append([]string{need.Command(e.t, "nsenter"), "--net=" + e.netns}, words...)
 	}
@@ -147,6 +165,11 @@ func (e *Engine) closeCore() {
 		return
 	}
 	e.StopCore(syscall.SIGTERM)
+	if e.hidden {
+		if err := unix.Unmount(e.Dir, unix.MNT_DETACH); err != nil {
+			e.t.Error(err)
+		}
+	}
 	if e.t.Failed() {
 		e.t.Logf("the core's log:\n%s", e.CoreLog())
 	}

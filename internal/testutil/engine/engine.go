@@ -39,6 +39,7 @@ type Engine struct {
 	env     []string
 	on      *string // what it stands on; nil is what the environment says
 	core    *core   // nil is in the daemon's process
+	hidden  bool    // the core does not see our programs
 	cmd     *exec.Cmd
 	ended   chan struct{} // closed when cmd has ended
 	log     *os.File
