@@ -108,7 +108,7 @@ func (f *Fetcher) fill(ctx context.Context, w io.Writer, d ocispec.Descriptor, o
 	for {
 		n, err := f.copy(ctx, w, d, offset)
 		offset += n
-		if err == nil || offset == d.Size {
+		if err == nil || offset == d.Size && !errdefs.IsFailedPrecondition(err) {
 			return nil
 		}
 		if n > 0 {
@@ -165,7 +165,7 @@ func skip(body io.Reader, offset int64) error {
 // of our business.
 func past(body io.Reader) error {
 	var one [1]byte
-	if n, _ := body.Read(one[:]); n > 0 {
+	if n, err := body.Read(one[:]); n > 0 || errdefs.IsFailedPrecondition(err) {
 		return errdefs.FailedPrecondition("the registry sends more than the blob's size")
 	}
 	return nil
@@ -174,14 +174,16 @@ func past(body io.Reader) error {
 // temporary says whether asking again may help.
 func temporary(ctx context.Context, err error) bool {
 	var status remoteerrors.ErrUnexpectedStatus
-	var network net.Error
+	var network *net.OpError // a redirect to nowhere is a net.Error too
+	var timeout interface{ Timeout() bool }
 	switch {
 	case ctx.Err() != nil, errors.Is(err, docker.ErrInvalidAuthorization), errdefs.Class(err) != nil:
 		return false
 	case errors.As(err, &status):
 		return status.StatusCode >= http.StatusInternalServerError || status.StatusCode == http.StatusTooManyRequests
 	}
-	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, errStalled) || errors.As(err, &network)
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) || errors.Is(err, errStalled) ||
+		errors.As(err, &network) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // heard tells how far a writer has got.

@@ -25,6 +25,7 @@ import (
 // Registry is a running registry.
 type Registry struct {
 	Host string // 127.0.0.1:port
+	data string // its storage
 	t    testing.TB
 	auth string // "user:password", "" for none
 }
@@ -51,12 +52,23 @@ func StartPrivate(t testing.TB) *Registry {
 
 func start(t testing.TB, more, auth string) *Registry {
 	t.Helper()
+	return startOn(t, filepath.Join(t.TempDir(), "data"), more, auth)
+}
+
+// Beside runs a further registry on r's storage, with more of docker-registry's
+// configuration: it begins in the section "http".
+func (r *Registry) Beside(t testing.TB, more string) *Registry {
+	t.Helper()
+	return startOn(t, r.data, more, "")
+}
+
+func startOn(t testing.TB, data, more, auth string) *Registry {
+	t.Helper()
 	program := need.Command(t, "docker-registry")
 	host := freeAddress(t)
-	dir := t.TempDir()
 	config := fmt.Sprintf("version: 0.1\nlog:\n  accesslog:\n    disabled: true\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: %s\n  delete:\n    enabled: true\nhttp:\n  addr: %s\n%s",
-		filepath.Join(dir, "data"), host, more)
-	path := filepath.Join(dir, "config.yml")
+		data, host, more)
+	path := filepath.Join(t.TempDir(), "config.yml")
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +82,7 @@ func start(t testing.TB, more, auth string) *Registry {
 		_ = cmd.Process.Signal(unix.SIGKILL)
 		_ = cmd.Wait()
 	})
-	r := &Registry{Host: host, t: t, auth: auth}
+	r := &Registry{Host: host, data: data, t: t, auth: auth}
 	r.ready()
 	return r
 }
