@@ -30,9 +30,11 @@ const (
 // endless are the calls that wait for something to happen; they end when the
 // server stops.
 var endless = map[string]bool{
-	"/containerd.services.tasks.v1.Tasks/Wait":        true,
-	"/containerd.services.events.v1.Events/Subscribe": true,
-	"/grpc.health.v1.Health/Watch":                    true,
+	"/containerd.services.tasks.v1.Tasks/Wait":           true,
+	"/containerd.services.sandbox.v1.Controller/Wait":    true,
+	"/containerd.services.events.v1.Events/Subscribe":    true,
+	"/containerd.services.streaming.v1.Streaming/Stream": true,
+	"/grpc.health.v1.Health/Watch":                       true,
 }
 
 func (s *Server) grpcOptions(m *callMetrics) []grpc.ServerOption {

@@ -71,8 +71,11 @@ func (b *builder) registrations() []*plugin.Registration {
 		{Type: typeDiffer, ID: "walking", Requires: []plugin.Type{typeMetadata}, InitFn: b.initDiffer},
 		{Type: typeShim, ID: "manager", Config: &shimConfig{}, InitFn: b.initShims, ConfigMigration: migrateShims},
 		{Type: typeRuntime, ID: "task", Config: &runtimeConfig{}, InitFn: b.initRuntime,
-			Requires: []plugin.Type{typeMetadata, typeEvent, typeShim}},
+			Requires: []plugin.Type{typeMetadata, typeEvent, typeShim, typeMountManager}},
 	}
+	list = append(list, b.mounts()...)
+	list = append(list, b.sandboxes()...)
+	list = append(list, b.transfers()...)
 	list = append(list, b.proxies()...)
 	list = append(list, b.services()...)
 	return append(list, b.endpoints()...)

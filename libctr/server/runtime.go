@@ -12,6 +12,7 @@ import (
 	"gantry/api/errdefs"
 	"gantry/libctr/event"
 	"gantry/libctr/metadata"
+	coretask "gantry/libctr/core/task"
 	"gantry/libctr/task"
 )
 
@@ -82,6 +83,7 @@ func (b *builder) initRuntime(ic *plugin.InitContext) (any, error) {
 	}
 	ic.Meta.Platforms = []ocispec.Platform{platforms.DefaultSpec()}
 	ic.Meta.Exports["log-uri-schemes"] = "fifo,binary,file"
+	ic.Meta.Capabilities = []string{coretask.CapabilityShim, coretask.CapabilityExits}
 	m, err := task.New(ic.Context, task.Config{
 		Root:         ic.Properties[propRoot],
 		State:        ic.Properties[propState],
@@ -95,6 +97,7 @@ func (b *builder) initRuntime(ic *plugin.InitContext) (any, error) {
 		Debug:        b.cfg.Debug.Level == "debug" || b.cfg.Debug.Level == "trace",
 		Timeouts:     bounds.ofTasks(),
 		Containers:   db.Containers(),
+		Mounts:       taskMounts(ic),
 		Events:       exchange,
 		Log:          b.log,
 		Tracing:      b.cfg.Tracing,

@@ -29,6 +29,7 @@ const (
 	fileShimPID   = "shim.pid"
 	fileInitPID   = "init.pid"
 	fileSandbox   = "sandbox"
+	fileMounts    = "mounts"
 	dirRootfs     = "rootfs"
 	linkWork      = "work"
 )
@@ -39,7 +40,10 @@ type bundle struct {
 	path   string // <state>/<ns>/<id>
 	work   string // <root>/<ns>/<id>
 	trash  *trash
-	group  string // whose containers share a shim, "" for none; known once created or adopted
+	// activated says that mounts were made for it: one at a time works on them.
+	activated bool
+
+	group string // whose containers share a shim, "" for none; known once created or adopted
 }
 
 func (m *Manager) bundleOf(ns, id string) *bundle {

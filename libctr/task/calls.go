@@ -252,6 +252,7 @@ func (s *shim) waitBuried(ctx context.Context) error {
 func (m *Manager) forget(ctx context.Context, s *shim, e task.Exit) {
 	s.ended(e)
 	s.leave()
+	m.warnIf(m.deactivate(context.WithoutCancel(ctx), s.bundle), "deactivate mounts of a deleted task", s.bundle)
 	hidden, err := s.bundle.hide()
 	if err != nil {
 		s.log.ErrorContext(ctx, "remove bundle of a deleted task", "err", err) // the next start removes it

@@ -63,6 +63,9 @@ func (m *Manager) create(ctx context.Context, k key, c container.Container, o ta
 	}
 	u.Add("remove bundle", b.remove)
 	failpoint.Hit("libctr/task.create.bundle")
+	if o.Rootfs, err = m.activate(ctx, b, o.Rootfs, &u); err != nil {
+		return nil, 0, err
+	}
 
 	s, err := m.launch(ctx, b, c, o)
 	if err != nil {

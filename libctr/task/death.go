@@ -160,6 +160,7 @@ func (m *Manager) bury(s *shim) {
 	s.leave()
 	removeSocket(ctx, s.boot.Address)
 	failpoint.Hit("libctr/task.bury.told")
+	m.warnIf(m.deactivate(ctx, s.bundle), "deactivate mounts of a dead shim's task", s.bundle)
 	if err := s.bundle.remove(ctx); err != nil {
 		s.log.ErrorContext(ctx, "remove bundle of a dead shim", "err", err)
 	}

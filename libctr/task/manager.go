@@ -12,6 +12,7 @@
 //	    shim-binary-path  text: the shim's binary, for the delete call
 //	    bootstrap.json    {"version","address","protocol"}: how to reach the shim
 //	    sandbox           text: the sandbox whose shim the task has joined
+//	    mounts            empty: mounts were activated for the task, see activate
 //	    shim.pid          text: the shim's process, as its start has noted it
 //	    init.pid          text: the init, as the shim has noted it
 //	    .NAME             a bundle or file on its way in or out
@@ -117,6 +118,7 @@ type Config struct {
 	Timeouts Timeouts
 
 	Containers Containers
+	Mounts     Mounts // nil for none: shims then get mounts as they are
 	Events     Events
 	Log        *slog.Logger
 	Tracing    trace.TracerProvider // makes a span of every launch and call; nil makes none

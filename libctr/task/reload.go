@@ -72,6 +72,7 @@ func (m *Manager) findBundles() ([]*bundle, error) {
 			case strings.HasPrefix(e.Name(), "."):
 				m.warnIf(os.RemoveAll(b.path), "remove leftover", b)
 			case e.IsDir():
+				b.activated = b.hasMounts()
 				out = append(out, b)
 			}
 		}
