@@ -191,6 +191,11 @@ func (s *contentStore) Abort(ctx context.Context, ref string) error {
 	if err := checkKey("reference", ref); err != nil {
 		return err
 	}
+	leave, err := s.db.lanes.enter(ctx, ingestLane(backendRef(ns, ref)))
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if err := s.backend.Abort(ctx, backendRef(ns, ref)); err != nil {
 		return err
 	}
@@ -223,15 +228,14 @@ func (s *contentStore) Writer(ctx context.Context, o content.WriterOptions) (con
 // openWriter opens the backend's ingest, which the collector leaves alone until its
 // writer is closed.
 func (s *contentStore) openWriter(ctx context.Context, ns, ref string, o content.WriterOptions) (w content.Writer, err error) {
-	s.begin(o.Ref)
-	defer func() {
-		if err != nil {
-			s.end(o.Ref)
-		}
-	}()
-	if err := s.db.noteIngest(ctx, ns, ref); err != nil {
+	if err := s.begin(ctx, ns, ref); err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			s.end(ns, ref)
+		}
+	}()
 	w, err = s.backend.Writer(ctx, o)
 	if errdefs.IsAlreadyExists(err) {
 		// Another namespace has got it just now, or has one of another size: then
@@ -322,7 +326,7 @@ type contentWriter struct {
 }
 
 func (w *contentWriter) Close() error {
-	defer w.ended.Do(func() { w.store.end(backendRef(w.ns, w.ref)) })
+	defer w.ended.Do(func() { w.store.end(w.ns, w.ref) })
 	return w.Writer.Close()
 }
 

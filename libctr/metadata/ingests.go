@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -24,8 +23,14 @@ const ingestLife = 24 * time.Hour
 // ingestRecord is the value of v1/<ns>/ingests/<ref>: only an ingest that was opened
 // under a lease has one. It goes with its leases.
 type ingestRecord struct {
-	Leases []string `json:"leases,omitempty"`
-	Free   bool     `json:"free,omitempty"` // opened without a lease, too: it also has its 24 hours
+	// Leases are their ids and when they were made: an id may come again.
+	Leases map[string]time.Time `json:"leases,omitempty"`
+	Free   bool                 `json:"free,omitempty"` // opened without a lease, too: it also has its 24 hours
+}
+
+func (r ingestRecord) has(l lease.Lease) bool {
+	at, ok := r.Leases[l.ID]
+	return ok && at.Equal(l.CreatedAt)
 }
 
 // ingestFile is the file that has the records of ingests: that of the boot, since an
@@ -39,14 +44,17 @@ func (db *DB) ingestFile() *database.DB {
 
 // noteIngest records under what an ingest is opened, if that has to be known.
 func (db *DB) noteIngest(ctx context.Context, ns, ref string) error {
+	l, err := db.leaseOf(ctx, ns)
+	if err != nil {
+		return err
+	}
 	var r ingestRecord
 	known := false
-	err := db.ingestFile().View(func(tx *bbolt.Tx) (err error) {
+	err = db.ingestFile().View(func(tx *bbolt.Tx) (err error) {
 		known, err = getIngest(tx, ns, ref, &r)
 		return err
 	})
-	id := lease.From(ctx)
-	if err != nil || id == "" && (!known || r.Free) || id != "" && slices.Contains(r.Leases, id) {
+	if err != nil || l.ID == "" && (!known || r.Free) || l.ID != "" && r.has(l) {
 		return err
 	}
 	return db.ingestFile().Update(func(tx *bbolt.Tx) error {
@@ -54,13 +62,28 @@ func (db *DB) noteIngest(ctx context.Context, ns, ref string) error {
 		if _, err := getIngest(tx, ns, ref, &r); err != nil {
 			return err
 		}
-		if id == "" {
+		if l.ID == "" {
 			r.Free = true
-		} else if !slices.Contains(r.Leases, id) {
-			r.Leases = append(r.Leases, id)
+		} else if r.Leases == nil {
+			r.Leases = map[string]time.Time{l.ID: l.CreatedAt}
+		} else {
+			r.Leases[l.ID] = l.CreatedAt
 		}
 		return putIngest(tx, ns, ref, r)
 	})
+}
+
+// leaseOf is the lease of ctx, none for the zero value.
+func (db *DB) leaseOf(ctx context.Context, ns string) (l lease.Lease, err error) {
+	id := lease.From(ctx)
+	if id == "" {
+		return l, nil
+	}
+	err = db.view(func(tx *bbolt.Tx) error {
+		l, err = getLease(tx, ns, id)
+		return err
+	})
+	return l, err
 }
 
 // forgetIngest drops the record of what was committed or aborted.
@@ -89,16 +112,16 @@ func (db *DB) freeIngest(ns, ref, id string) error {
 		if known, err := getIngest(tx, ns, ref, &r); err != nil || !known {
 			return err
 		}
-		r.Leases = slices.DeleteFunc(r.Leases, func(l string) bool { return l == id })
+		delete(r.Leases, id)
 		return putIngest(tx, ns, ref, r)
 	})
 }
 
 // ingestsOf lists the ingests that were opened under a lease.
-func (db *DB) ingestsOf(ns, id string) (refs []string, err error) {
+func (db *DB) ingestsOf(ns string, l lease.Lease) (refs []string, err error) {
 	err = db.ingestFile().View(func(tx *bbolt.Tx) error {
 		return eachIngest(tx, ns, func(ref string, r ingestRecord) {
-			if slices.Contains(r.Leases, id) {
+			if r.has(l) {
 				refs = append(refs, ref)
 			}
 		})
@@ -146,14 +169,12 @@ func eachIngest(tx *bbolt.Tx, ns string, fn func(ref string, r ingestRecord)) er
 
 // sweepIngests drops ingests whose leases have all gone, and those that no lease ever
 // held and that were not written to for long; and the records of ingests that are not
-// there. The order of the looks counts: an ingest that was listed is either open at the
-// second or has its record at the third.
+// there.
 func (s *contentStore) sweepIngests(ctx context.Context) error {
 	statuses, err := s.backend.ListStatuses(ctx)
 	if err != nil {
 		return err
 	}
-	open := s.writing()
 	records, err := s.ingestRecords()
 	if err != nil {
 		return err
@@ -166,34 +187,68 @@ func (s *contentStore) sweepIngests(ctx context.Context) error {
 		return err
 	}
 	there := make(map[string]bool, len(statuses))
+	var suspect []string
 	for _, st := range statuses {
 		there[st.Ref] = true
-		if held[st.Ref] || open[st.Ref] || !s.overdue(st, records) {
-			continue
+		if r, known := records[st.Ref]; !held[st.Ref] && s.overdue(st, r, known) {
+			suspect = append(suspect, st.Ref)
 		}
-		if err := s.backend.Abort(ctx, st.Ref); err != nil && !errdefs.IsNotFound(err) {
-			return err
-		}
-		there[st.Ref] = false
 	}
 	for ref := range records {
-		if there[ref] || open[ref] {
-			continue
+		if !there[ref] {
+			suspect = append(suspect, ref)
 		}
-		ns, name, _ := strings.Cut(ref, "/")
-		if err := s.db.forgetIngest(ns, name); err != nil {
+	}
+	for _, ref := range suspect {
+		if err := s.sweepIngest(ctx, ref); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// overdue is of an ingest that no lease holds.
-func (s *contentStore) overdue(st content.Status, records map[string]ingestRecord) bool {
-	if r, leased := records[st.Ref]; leased && !r.Free {
-		return true
+// sweepIngest looks again at one ingest, in its lane, where no writer can come meanwhile.
+func (s *contentStore) sweepIngest(ctx context.Context, ref string) error {
+	leave, err := s.db.lanes.enter(ctx, ingestLane(ref))
+	if err != nil {
+		return err
 	}
-	return s.db.now().Sub(st.UpdatedAt) > ingestLife
+	defer leave()
+	ns, name, _ := strings.Cut(ref, "/")
+	if s.written(ref) {
+		return nil
+	}
+	var r ingestRecord
+	known := false
+	err = s.db.ingestFile().View(func(tx *bbolt.Tx) (err error) {
+		known, err = getIngest(tx, ns, name, &r)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	st, err := s.backend.Status(ctx, ref)
+	if errdefs.IsNotFound(err) {
+		return s.db.forgetIngest(ns, name)
+	}
+	if err != nil {
+		return err
+	}
+	held, err := s.heldIngests(map[string]ingestRecord{ref: r})
+	if err != nil || held[ref] || !s.overdue(st, r, known) {
+		return err
+	}
+	if err := s.backend.Abort(ctx, ref); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	return s.db.forgetIngest(ns, name)
+}
+
+func ingestLane(ref string) string { return "ingest\x00" + ref }
+
+// overdue is of an ingest that no lease holds.
+func (s *contentStore) overdue(st content.Status, r ingestRecord, known bool) bool {
+	return known && !r.Free || s.db.now().Sub(st.UpdatedAt) > ingestLife
 }
 
 // ingestRecords are those of all namespaces, by backend ref.
@@ -211,11 +266,14 @@ func (s *contentStore) ingestRecords() (map[string]ingestRecord, error) {
 // ingest's own record.
 func (s *contentStore) heldIngests(records map[string]ingestRecord) (map[string]bool, error) {
 	out := make(map[string]bool)
-	live := make(map[string]bool) // leases, as <ns>/<id>
 	err := s.db.view(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketV1).ForEachBucket(func(ns []byte) error {
 			return eachLease(tx, string(ns), func(l lease.Lease, b *bbolt.Bucket) error {
-				live[backendRef(string(ns), l.ID)] = true
+				for ref, r := range records {
+					if strings.HasPrefix(ref, backendRef(string(ns), "")) && r.has(l) {
+						out[ref] = true
+					}
+				}
 				return eachResource(b, func(r lease.Resource) {
 					if r.Type == typeIngests {
 						out[backendRef(string(ns), r.ID)] = true
@@ -224,40 +282,40 @@ func (s *contentStore) heldIngests(records map[string]ingestRecord) (map[string]
 			})
 		})
 	})
-	for ref, r := range records {
-		ns, _, _ := strings.Cut(ref, "/")
-		if slices.ContainsFunc(r.Leases, func(id string) bool { return live[backendRef(ns, id)] }) {
-			out[ref] = true
-		}
-	}
 	return out, err
 }
 
-// begin keeps an ingest from the collector until end.
-func (s *contentStore) begin(ref string) {
+// begin keeps an ingest from the collector until end, and records it.
+func (s *contentStore) begin(ctx context.Context, ns, ref string) error {
+	leave, err := s.db.lanes.enter(ctx, ingestLane(backendRef(ns, ref)))
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := s.db.noteIngest(ctx, ns, ref); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open == nil {
 		s.open = make(map[string]int)
 	}
-	s.open[ref]++
+	s.open[backendRef(ns, ref)]++
+	return nil
 }
 
-func (s *contentStore) end(ref string) {
+func (s *contentStore) end(ns, ref string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open[ref]--; s.open[ref] == 0 {
-		delete(s.open, ref)
+	key := backendRef(ns, ref)
+	if s.open[key]--; s.open[key] == 0 {
+		delete(s.open, key)
 	}
 }
 
-// writing lists the backend refs that have a writer.
-func (s *contentStore) writing() map[string]bool {
+// written says whether the backend's ingest has a writer.
+func (s *contentStore) written(ref string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make(map[string]bool, len(s.open))
-	for ref := range s.open {
-		out[ref] = true
-	}
-	return out
+	return s.open[ref] > 0
 }

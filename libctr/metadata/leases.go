@@ -115,6 +115,15 @@ func leaseFields(l lease.Lease) filter.Fields {
 	}
 }
 
+func getLease(tx *bbolt.Tx, ns, id string) (lease.Lease, error) {
+	if _, err := resources(tx, ns, id); err != nil {
+		return lease.Lease{}, err
+	}
+	var l leasesapi.Lease
+	_, err := get(bucket(tx, ns, bucketLeases, id), keyLease, &l)
+	return wire.FromLease(&l), err
+}
+
 // eachLease calls fn with each lease of ns and the bucket of its resources.
 func eachLease(tx *bbolt.Tx, ns string, fn func(l lease.Lease, resources *bbolt.Bucket) error) error {
 	b := bucket(tx, ns, bucketLeases)
@@ -178,9 +187,13 @@ func (m leaseManager) ListResources(ctx context.Context, id string) ([]lease.Res
 		return nil, err
 	}
 	var out []lease.Resource
+	var l lease.Lease
 	err = m.db.view(func(tx *bbolt.Tx) error {
 		b, err := resources(tx, ns, id)
 		if err != nil {
+			return err
+		}
+		if l, err = getLease(tx, ns, id); err != nil {
 			return err
 		}
 		return eachResource(b, func(r lease.Resource) { out = append(out, r) })
@@ -188,7 +201,7 @@ func (m leaseManager) ListResources(ctx context.Context, id string) ([]lease.Res
 	if err != nil {
 		return nil, err
 	}
-	refs, err := m.db.ingestsOf(ns, id)
+	refs, err := m.db.ingestsOf(ns, l)
 	for _, ref := range refs {
 		if r := (lease.Resource{Type: typeIngests, ID: ref}); !slices.Contains(out, r) {
 			out = append(out, r)

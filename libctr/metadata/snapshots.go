@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -332,13 +333,16 @@ func (s *snapshotter) CommitOnto(ctx context.Context, name, key, parent string, 
 	if err := s.free(ns, name); err != nil {
 		return err
 	}
+	if err := s.db.leased(ctx, ns); err != nil {
+		return err // before the snapshot is spent
+	}
 	below, err := s.below(ctx, key, old, parent)
 	if err != nil {
 		return err
 	}
 	now := s.db.now().UTC()
 	r := snapshotRecord{
-		Backend: s.begin(ns, name), Kind: snapshot.KindCommitted, Parent: cmp.Or(old.Parent, parent),
+		Backend: s.protect(committedAs(old.Backend, name)), Kind: snapshot.KindCommitted, Parent: cmp.Or(old.Parent, parent),
 		Labels: label.Clean(labels), Created: now, Updated: now,
 	}
 	defer s.end(r.Backend)
@@ -367,7 +371,8 @@ func (s *snapshotter) CommitOnto(ctx context.Context, name, key, parent string, 
 		if err := release(ctx, tx, ns, typeSnapshots+s.name, key); err != nil {
 			return err
 		}
-		if err := hold(ctx, tx, ns, typeSnapshots+s.name, name); err != nil {
+		// A lease that has gone since then may as well have gone after this.
+		if err := hold(ctx, tx, ns, typeSnapshots+s.name, name); err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}
 		return s.put(tx, ns, name, r)
@@ -493,27 +498,85 @@ func (s *snapshotter) sweep(ctx context.Context) error {
 	if err := s.db.view(func(tx *bbolt.Tx) error { return s.recorded(tx, keep) }); err != nil {
 		return fmt.Errorf("sweep snapshots of %s: %w", s.name, err)
 	}
-	for _, key := range unrecorded(listed, keep) {
+	dead := unrecorded(listed, keep)
+	if err := s.dropSpent(ctx, listed, dead); err != nil {
+		return fmt.Errorf("sweep snapshots of %s: %w", s.name, err)
+	}
+	for _, key := range dead {
 		err := s.backend.Remove(ctx, key)
 		failpoint.Hit("libctr/metadata.collect.snapshot")
-		if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) {
+		if errdefs.IsFailedPrecondition(err) { // a child is being made that will find no parent
+			s.dirty.Store(true)
+			continue
+		}
+		if err != nil && !errdefs.IsNotFound(err) {
 			return fmt.Errorf("sweep snapshot %q of %s: %w", key, s.name, err)
 		}
 	}
 	return s.backend.Cleanup(ctx)
 }
 
-// recorded adds the backend keys of all namespaces to keys.
-func (s *snapshotter) recorded(tx *bbolt.Tx, keys map[string]bool) error {
+// dropSpent forgets active snapshots that a commit has taken from the backend without
+// coming to its record: what it became is among the dead.
+func (s *snapshotter) dropSpent(ctx context.Context, listed []snapshot.Info, dead []string) error {
+	there, became := make(map[string]bool, len(listed)), make(map[string]bool, len(dead))
+	for _, i := range listed {
+		there[i.Name] = true
+	}
+	for _, key := range dead {
+		became[birth(key)] = true
+	}
+	spent := func(r snapshotRecord) bool {
+		return r.Kind == snapshot.KindActive && !there[r.Backend] && became[birth(r.Backend)]
+	}
+	some := false
+	err := s.db.view(func(tx *bbolt.Tx) error {
+		return s.eachRecord(tx, func(_, _ string, r snapshotRecord) error {
+			some = some || spent(r)
+			return nil
+		})
+	})
+	if err != nil || !some {
+		return err
+	}
+	return s.db.update(ctx, func(tx *bbolt.Tx) error {
+		type found struct {
+			ns, key string
+			record  snapshotRecord
+		}
+		var all []found
+		err := s.eachRecord(tx, func(ns, key string, r snapshotRecord) error {
+			if spent(r) {
+				all = append(all, found{ns, key, r})
+			}
+			return nil
+		})
+		for _, f := range all {
+			s.db.log.Warn("snapshot was lost in its commit", "snapshotter", s.name, "namespace", f.ns, "key", f.key)
+			err = errors.Join(err, s.drop(tx, f.ns, f.key, f.record))
+		}
+		return err
+	})
+}
+
+// eachRecord calls fn with the records of all namespaces.
+func (s *snapshotter) eachRecord(tx *bbolt.Tx, fn func(ns, key string, r snapshotRecord) error) error {
 	return tx.Bucket(bucketV1).ForEachBucket(func(ns []byte) error {
 		return each(s.keys(tx, string(ns)), func(key string, v []byte) error {
 			var r snapshotRecord
 			if err := json.Unmarshal(v, &r); err != nil {
 				return fmt.Errorf("decode snapshot %q: %w", key, err)
 			}
-			keys[r.Backend] = true
-			return nil
+			return fn(string(ns), key, r)
 		})
+	})
+}
+
+// recorded adds the backend keys of all namespaces to keys.
+func (s *snapshotter) recorded(tx *bbolt.Tx, keys map[string]bool) error {
+	return s.eachRecord(tx, func(_, _ string, r snapshotRecord) error {
+		keys[r.Backend] = true
+		return nil
 	})
 }
 
@@ -560,11 +623,26 @@ func (s *snapshotter) check(ctx context.Context, key string, labels map[string]s
 
 // begin gives a backend key that sweep leaves alone until end.
 func (s *snapshotter) begin(ns, key string) string {
-	backend := ns + "/" + strings.ToLower(rand.Text()[:16]) + "/" + key
+	return s.protect(ns + "/" + strings.ToLower(rand.Text()[:16]) + "/" + key)
+}
+
+// protect is begin for a key of the caller's.
+func (s *snapshotter) protect(backend string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pending[backend] = true
 	return backend
+}
+
+// committedAs is what an active snapshot's backend key becomes: the random part stays, so
+// that the two can be told to be one.
+func committedAs(backend, name string) string { return birth(backend) + "/" + name }
+
+// birth is <ns>/<random>.
+func birth(backend string) string {
+	ns, rest, _ := strings.Cut(backend, "/")
+	random, _, _ := strings.Cut(rest, "/")
+	return ns + "/" + random
 }
 
 func (s *snapshotter) end(backend string) {
@@ -579,8 +657,8 @@ func (s *snapshotter) undo(ctx context.Context, backend string) {
 	defer cancel()
 	if err := s.backend.Remove(ctx, backend); err != nil {
 		s.db.log.WarnContext(ctx, "take back snapshot", "snapshotter", s.name, "key", backend, "err", err)
-		s.spill()
 	}
+	s.spill() // it may have kept its parent from being removed
 }
 
 func backendLabels(labels map[string]string) map[string]string {
