@@ -12,6 +12,9 @@ func (d *Daemon) loadRemap(c *config.Config) (err error) {
 	if d.remap, err = userns.Load(c.UsernsRemap, d.log); err != nil || d.remap.Empty() {
 		return err
 	}
+	if !d.abilities.MapsIDs {
+		return fmt.Errorf("userns-remap: the core's snapshotter %s does not map ids, as containerd's does since 2.0", c.StorageDriver)
+	}
 	if err := userns.Supported(d.remap, c.DataRoot); err != nil {
 		return fmt.Errorf("userns-remap: %w", err)
 	}

@@ -63,7 +63,7 @@ func TestCommit(t *testing.T) {
 	e.Must("kill", "cc")
 	down := e.Must("commit", "cc")
 	layer := func(id string) string { in := imageOf(t, e, id); return in.RootFS.Layers[len(in.RootFS.Layers)-1] }
-	if layer(paused) != layer(id) || layer(running) != layer(id) || layer(down) != layer(id) {
+	if !engine.OnContainerd() && (layer(paused) != layer(id) || layer(running) != layer(id) || layer(down) != layer(id)) {
 		t.Error("the same files have given different layers")
 	}
 

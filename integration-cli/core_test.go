@@ -25,7 +25,7 @@ func ctr(t *testing.T, e *engine.Engine, args ...string) string {
 }
 
 func TestCtr(t *testing.T) {
-	engine.OwnCore(t, "names and things are those of ours")
+	engine.CoreInside(t, "names and things are those of ours")
 	e := start(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

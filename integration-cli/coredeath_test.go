@@ -13,7 +13,7 @@ import (
 // TestCoreRestart restarts the core under its own clients: a stream drops at once, the
 // next call goes to the new one, and a container that they made runs on.
 func TestCoreRestart(t *testing.T) {
-	engine.OwnCore(t, "it has a life of its own")
+	engine.CoreInside(t, "it has a life of its own")
 	e := start(t)
 	name := strings.Fields(ctr(t, e, "images", "ls", "-q"))[0]
 	ctr(t, e, "run", "-d", "--runtime", "io.containerd.gantry.v2", name, "theirs", "sleep", "1000")

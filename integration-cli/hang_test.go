@@ -25,6 +25,7 @@ func stopShim(t *testing.T, e *engine.Engine, ref string) int {
 // removal, each to its end in bounded time and with nothing left, the container's
 // processes and the shim included.
 func TestEndStuck(t *testing.T) {
+	engine.OwnCore(t, "it waits for a shim that does not answer")
 	e := start(t)
 	for _, args := range [][]string{{"stop", "-t", "1"}, {"kill"}, {"rm", "-f"}, {"restart", "-t", "1"}, {"exec"}} {
 		t.Run(args[0], func(t *testing.T) {
@@ -78,6 +79,7 @@ func ended(pid int) bool {
 // if nothing were, the container is shown as it was, and is itself again once its shim
 // goes on. Neither does the daemon's end wait for it.
 func TestBootStuck(t *testing.T) {
+	engine.OwnCore(t, "it waits for a shim that does not answer")
 	t.Parallel()
 	e := start(t)
 	e.Must("run", "-d", "--name", "well", image, "sleep", "1000")

@@ -15,6 +15,7 @@ import (
 // many containers, at full length 300, of which one's shim is stopped, one's process
 // sleeps on a dead mount and one's start never ends, while others live and die.
 func TestQuickBesideSick(t *testing.T) {
+	engine.OwnCore(t, "it waits for a shim that does not answer")
 	path, pids := stuckRuntime(t)
 	e := start(t, "--add-runtime", "stuck="+path)
 	m := deadmount.New(t)

@@ -5,11 +5,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"gantry/internal/testutil/engine"
 )
 
 // TestStuckShim stops a shim as a signal does: whatever does not need it answers
 // meanwhile, what does fails in bounded time, and all is well when it goes on.
 func TestStuckShim(t *testing.T) {
+	engine.OwnCore(t, "it waits for a shim that does not answer")
 	t.Parallel()
 	e := start(t)
 	e.Must("run", "-d", "--name", "stuck", image, "sleep", "1000")

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"gantry/internal/testutil/engine"
 	"gantry/internal/testutil/need"
 )
 
@@ -30,6 +31,7 @@ func stuckRuntime(t *testing.T) (path, pids string) {
 // TestStuckStart has starts that never come to an end. Nobody else waits for them, a
 // forced removal ends one, and so does the daemon's end.
 func TestStuckStart(t *testing.T) {
+	engine.OwnCore(t, "it waits for a shim that does not answer")
 	path, pids := stuckRuntime(t)
 	e := start(t, "--add-runtime", "stuck="+path)
 	e.Must("run", "-d", "--name", "well", image, "sleep", "1000")

@@ -7,12 +7,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"gantry/internal/testutil/engine"
 )
 
 // TestStuckVerbs does with a container whose shim does not answer all that can be done
 // with one that runs. Each is answered in bounded time; what can't be done is not done
 // when the shim goes on either. The short form leaves out what waits for ten seconds.
 func TestStuckVerbs(t *testing.T) {
+	engine.OwnCore(t, "it waits for a shim that does not answer")
 	e := start(t)
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {

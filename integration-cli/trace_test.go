@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gantry/internal/testutil/engine"
 )
 
 // traced is what is used of a span in the trace file.
@@ -37,6 +39,7 @@ func (s traced) process() string {
 // TestTrace: a start is one connected tree of spans, from the HTTP request to the
 // execve of the container's first process.
 func TestTrace(t *testing.T) {
+	engine.CoreInside(t, "its spans are not with the engine's")
 	file := filepath.Join(t.TempDir(), "trace")
 	t.Setenv("GANTRY_TRACE_FILE", file)
 	e := start(t)

@@ -66,6 +66,7 @@ func subordinate(t *testing.T) int {
 // startRemapped runs an engine whose containers have ids of their own.
 func startRemapped(t *testing.T, args ...string) (e *engine.Engine, root int) {
 	t.Helper()
+	engine.MapsIDs(t)
 	root = subordinate(t)
 	e = engine.Start(t, append([]string{"--userns-remap", remapUser}, args...)...)
 	e.Load(busybox.Archive(t, busybox.Config{}, image))

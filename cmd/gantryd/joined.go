@@ -36,17 +36,15 @@ func (e *engine) joinCore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if e.abilities, err = client.Discover(ctx, address, filepath.Join(dir, shimwire.Binary)); err != nil {
+	place := client.Place{Address: address, Shim: filepath.Join(dir, shimwire.Binary), Snapshotter: e.cfg.StorageDriver}
+	if e.abilities, err = e.client.Discover(ctx, place); err != nil {
 		return err
-	}
-	if e.abilities.Rebases, err = e.client.Introspection().Rebasers(ctx); err != nil {
-		return fmt.Errorf("containerd at %s: %w", address, err)
 	}
 	version, revision, err := e.client.Introspection().Version(ctx)
 	if err != nil {
 		return fmt.Errorf("containerd at %s: %w", address, err)
 	}
-	e.log.Info("stands on another's core", "address", address, "version", version, "revision", revision, "shim", e.abilities.ShimPath)
+	e.log.Info("stands on another's core", "address", address, "version", version, "revision", revision, "shim", e.abilities.Shim, "path", e.abilities.ShimPath)
 	if e.abilities.Shim == "" {
 		e.log.Warn("the core does not see our shim: containers run under runc's, and keepers hold their streams")
 	}

@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"gantry/libctr/core/snapshot"
+	"gantry/libctr/core/task"
 )
 
 // Abilities are what one core can do for its client and another can't. The zero value
@@ -19,31 +23,63 @@ type Abilities struct {
 	Shim string
 	// ShimPath is where the core finds its binary, "" when the name is enough.
 	ShimPath string
-	// KeepsExits is whether Wait answers how a task ended whose shim has died. Where it
-	// does not, an event has told it, once.
+	// KeepsExits is whether Wait answers how a task ended whose shim has died, and KILL
+	// ends one whose shim is stuck. Where it does not, an event has told the exit, once.
 	KeepsExits bool
+	// MapsIDs is whether the snapshotter heeds the labels that ask for a container's ids.
+	MapsIDs bool
 	// Rebases are the snapshotters that put a snapshot onto its parent when it is committed
 	// (snapshot.Rebaser): layers for them may be unpacked in any order.
 	Rebases []string
 }
 
-// Own are the abilities of our core, which has our shim beside it.
-var Own = Abilities{Shim: "io.containerd.gantry.v2", KeepsExits: true, Rebases: []string{"overlayfs"}}
+// ownShim is the name by which our core runs the shim beside it.
+const ownShim = "io.containerd.gantry.v2"
 
-// Discover finds out what the core at a socket, which answers, can do. shim is the path
-// of our shim's binary: a core that sees the same file there can be told to run it, as
-// all containerds since 1.6 can. One that lives elsewhere, in a container for one, can't.
-// Its name is that of runc's shim, whose options and checkpoints ours knows: what else it
-// is called containerd 1.6 takes for a shim whose checkpoints have to go into content.
-func Discover(ctx context.Context, address, shim string) (Abilities, error) {
-	pid, err := serverPID(ctx, address)
+// Own are the abilities of our core.
+var Own = Abilities{Shim: ownShim, KeepsExits: true, MapsIDs: true, Rebases: []string{"overlayfs"}}
+
+// Place is where a core and its client meet.
+type Place struct {
+	Address     string // the core's socket
+	Shim        string // our shim's binary, as we see it
+	Snapshotter string
+}
+
+// Discover finds out what a core can do, which answers.
+//
+// Ours says of itself that it runs our shim. Any other can be told to, since containerd
+// 1.6, when it sees the same file as we at the shim's path; one that lives elsewhere, in a
+// container for one, can't. The shim goes by the name of runc's there, whose options and
+// checkpoints it knows: containerd 1.6 puts the checkpoints of all others into content.
+func (c *Client) Discover(ctx context.Context, p Place) (Abilities, error) {
+	var a Abilities
+	plugins, err := c.Introspection().Plugins(ctx)
 	if err != nil {
-		return Abilities{}, fmt.Errorf("find out who serves the core: %w", err)
+		return a, fmt.Errorf("list the core's plugins: %w", err)
 	}
-	if seesFile(pid, shim) {
-		return Abilities{Shim: "io.containerd.runc.v2", ShimPath: shim}, nil
+	for _, info := range plugins {
+		has := func(capability string) bool { return slices.Contains(info.GetCapabilities(), capability) }
+		a.KeepsExits = a.KeepsExits || has(task.CapabilityExits)
+		a.MapsIDs = a.MapsIDs || info.GetID() == p.Snapshotter && has("remap-ids")
+		if has(snapshot.CapabilityRebase) && info.GetInitErr() == nil {
+			a.Rebases = append(a.Rebases, info.GetID())
+		}
+		if has(task.CapabilityShim) {
+			a.Shim = ownShim
+		}
 	}
-	return Abilities{}, nil
+	if a.Shim != "" {
+		return a, nil
+	}
+	pid, err := serverPID(ctx, p.Address)
+	if err != nil {
+		return a, fmt.Errorf("find out who serves the core: %w", err)
+	}
+	if seesFile(pid, p.Shim) {
+		a.Shim, a.ShimPath = "io.containerd.runc.v2", p.Shim
+	}
+	return a, nil
 }
 
 // serverPID is the process that listens at a socket, 0 where we cannot see it.

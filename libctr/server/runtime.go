@@ -10,9 +10,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/api/errdefs"
+	coretask "gantry/libctr/core/task"
 	"gantry/libctr/event"
 	"gantry/libctr/metadata"
-	coretask "gantry/libctr/core/task"
 	"gantry/libctr/task"
 )
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -46,11 +47,37 @@ func StartHidden(t testing.TB, kind string, args ...string) *Engine {
 // their own.
 func OnCore() string { return os.Getenv(CoreVariable) }
 
-// OwnCore skips a test about what is inside our own core, or in the engine's process.
+// OnContainerd says whether engines stand on a core that is not ours.
+func OnContainerd() bool { return OnCore() != "" && OnCore() != "gantryd" }
+
+// OwnCore skips a test of what only our own core does.
 func OwnCore(t testing.TB, why string) {
 	t.Helper()
-	if kind := OnCore(); kind != "" {
-		t.Skipf("the core is %s: %s", kind, why)
+	if OnContainerd() {
+		t.Skipf("the core is %s: %s", OnCore(), why)
+	}
+}
+
+// CoreInside skips a test of a core in the engine's process.
+func CoreInside(t testing.TB, why string) {
+	t.Helper()
+	if OnCore() != "" {
+		t.Skipf("the core is %s, a process of its own: %s", OnCore(), why)
+	}
+}
+
+// MapsIDs skips a test that needs a core which maps ids.
+func MapsIDs(t testing.TB) {
+	t.Helper()
+	if !OnContainerd() {
+		return
+	}
+	out, err := exec.Command(OnCore(), "--version").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := strings.Fields(string(out)); len(f) > 2 && strings.HasPrefix(f[2], "1.") {
+		t.Skipf("containerd %s maps no ids", f[2])
 	}
 }
 

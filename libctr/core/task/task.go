@@ -98,3 +98,12 @@ type Manager interface {
 	// Wait blocks until the process has ended.
 	Wait(ctx context.Context, id, execID string) (Exit, error)
 }
+
+// What a core's task plugin shows of itself that does more than containerd's.
+const (
+	// CapabilityShim: it has our shim beside it, and runs it by its name.
+	CapabilityShim = "gantry-shim"
+	// CapabilityExits: it tells how tasks have ended whose shims died, and ends those whose
+	// shims are stuck.
+	CapabilityExits = "keep-exits"
+)
