@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	introspectionapi "github.com/containerd/containerd/api/services/introspection/v1"
@@ -14,7 +13,6 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"gantry/api/errdefs"
-	"gantry/libctr/core/snapshot"
 )
 
 // Introspection tells about the server.
@@ -39,20 +37,6 @@ func (i *Introspection) Server(ctx context.Context) (*introspectionapi.ServerRes
 func (i *Introspection) Plugins(ctx context.Context, filters ...string) ([]*introspectionapi.Plugin, error) {
 	r, err := i.rpc.Plugins(ctx, &introspectionapi.PluginsRequest{Filters: filters})
 	return r.GetPlugins(), err
-}
-
-// Rebasers are the snapshotters that put a snapshot onto its parent when it is committed.
-func (i *Introspection) Rebasers(ctx context.Context) (names []string, err error) {
-	plugins, err := i.Plugins(ctx, "type==io.containerd.snapshotter.v1,capabilities~="+snapshot.CapabilityRebase)
-	if err != nil {
-		return nil, fmt.Errorf("ask for snapshotters: %w", err)
-	}
-	for _, p := range plugins {
-		if p.GetInitErr() == nil && slices.Contains(p.GetCapabilities(), snapshot.CapabilityRebase) {
-			names = append(names, p.GetID())
-		}
-	}
-	return names, nil
 }
 
 // PluginInfo asks one plugin about itself; see the API for the options.

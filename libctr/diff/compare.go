@@ -36,7 +36,7 @@ func (d *Differ) Compare(ctx context.Context, lower, upper []coremount.Mount, o 
 	}
 	var none ocispec.Descriptor
 	if !isLayer(o.MediaType) {
-		return none, errdefs.NotImplemented("compare: media type %q is no known layer", o.MediaType)
+		return none, errdefs.NotImplemented("unsupported diff media type: %s", o.MediaType)
 	}
 	w, err := d.store.Writer(ctx, content.WriterOptions{Ref: o.Reference})
 	if err != nil {
@@ -65,6 +65,7 @@ func (d *Differ) compare(ctx context.Context, w content.Writer, lower, upper []c
 	plain := digest.Canonical.Digester()
 	behind := newStage(compressed)
 	err = withSource(ctx, lower, upper, func(s layer.Source) error {
+		s.Epoch = o.SourceDateEpoch
 		return layer.Diff(ctx, io.MultiWriter(plain.Hash(), behind), s)
 	})
 	if passed := behind.Close(); err == nil {

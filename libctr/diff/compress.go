@@ -72,4 +72,4 @@ type nopWriteCloser struct{ io.Writer }
 func (nopWriteCloser) Close() error { return nil }
 
 // defaultMediaType is what Compare makes when it is not told.
-const defaultMediaType = ocispec.MediaTypeImageLayer
+const defaultMediaType = ocispec.MediaTypeImageLayerGzip

@@ -11,11 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
 	"gantry/libctr/core/content"
@@ -27,7 +29,8 @@ import (
 
 // Differ is a diff.Applier and a diff.Comparer. Safe for concurrent use.
 type Differ struct {
-	store content.Store
+	store      content.Store
+	processors []Processor
 }
 
 var (
@@ -35,8 +38,11 @@ var (
 	_ diff.Comparer = (*Differ)(nil)
 )
 
-// New returns a differ whose blobs are in the store, in the namespace of each call.
-func New(store content.Store) *Differ { return &Differ{store: store} }
+// New returns a differ whose blobs are in the store, in the namespace of each call. The
+// processors are for media types that it does not know itself, or is not to.
+func New(store content.Store, processors ...Processor) *Differ {
+	return &Differ{store: store, processors: processors}
+}
 
 // layerTypes are the media types that Apply takes, up to a compression suffix.
 var layerTypes = []string{
@@ -55,30 +61,52 @@ func isLayer(mediaType string) bool {
 }
 
 // Apply implements diff.Applier. The compression is told by the blob's first bytes.
-func (d *Differ) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []coremount.Mount) (ocispec.Descriptor, error) {
+func (d *Differ) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []coremount.Mount, o diff.ApplyOptions) (ocispec.Descriptor, error) {
 	var none ocispec.Descriptor
-	if !isLayer(desc.MediaType) {
-		return none, errdefs.NotImplemented("apply %v: media type %q is no known layer", desc.Digest, desc.MediaType)
+	if d.find(desc.MediaType) == nil && !isLayer(desc.MediaType) {
+		return none, noProcessor(desc.MediaType)
 	}
 	blob, err := d.store.ReaderAt(ctx, desc)
 	if err != nil {
 		return none, fmt.Errorf("apply layer: %w", err)
 	}
 	defer blob.Close()
-	var applied ocispec.Descriptor
-	err = withTarget(ctx, mounts, func(t layer.Target) error {
-		applied, err = apply(ctx, io.NewSectionReader(blob, 0, blob.Size()), t)
-		return err
-	})
+	applied, err := d.apply(ctx, progress(io.NewSectionReader(blob, 0, blob.Size()), o.Progress), desc.MediaType, mounts, o)
 	if err != nil {
 		return none, fmt.Errorf("apply %v: %w", desc.Digest, err)
 	}
 	return applied, nil
 }
 
-// apply unpacks the blob and describes the tar inside it.
-func apply(ctx context.Context, blob io.Reader, t layer.Target) (ocispec.Descriptor, error) {
-	stream, err := decompress(blob)
+// noProcessor has containerd's words.
+func noProcessor(mediaType string) error {
+	return errdefs.NotImplemented("failed to get stream processor for %s: no processor for media-type", mediaType)
+}
+
+// apply unpacks the blob onto the mounts and describes the tar inside it.
+func (d *Differ) apply(ctx context.Context, blob io.Reader, mediaType string, mounts []coremount.Mount, o diff.ApplyOptions) (applied ocispec.Descriptor, err error) {
+	s, mediaType, err := d.process(ctx, blob, mediaType, o.Payloads)
+	if err != nil {
+		return applied, err
+	}
+	defer s.Close()
+	if !isLayer(mediaType) {
+		return applied, noProcessor(mediaType)
+	}
+	err = withTarget(ctx, mounts, func(t layer.Target) error {
+		if applied, err = unpack(ctx, s, t); err != nil || !o.SyncFS {
+			return err
+		}
+		return syncFS(t.Dir)
+	})
+	if err == nil {
+		err = s.wait()
+	}
+	return applied, s.explain(err)
+}
+
+func unpack(ctx context.Context, packed io.Reader, t layer.Target) (ocispec.Descriptor, error) {
+	stream, err := decompress(packed)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -97,6 +125,40 @@ func apply(ctx context.Context, blob io.Reader, t layer.Target) (ocispec.Descrip
 		Digest:    counted.hash.Digest(),
 		Size:      counted.size,
 	}, nil
+}
+
+// progress tells told how much of r has been read.
+func progress(r io.Reader, told func(int64)) io.Reader {
+	if told == nil {
+		return r
+	}
+	return &progressReader{r: r, told: told}
+}
+
+type progressReader struct {
+	r    io.Reader
+	read int64
+	told func(int64)
+}
+
+func (p *progressReader) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	p.read += int64(n)
+	p.told(p.read)
+	return n, err
+}
+
+// syncFS puts the file system of a directory to disk.
+func syncFS(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		return fmt.Errorf("sync the file system of a layer: %w", err)
+	}
+	return nil
 }
 
 // maxTrailer bounds what may follow a tar's end: padding to a tape block.

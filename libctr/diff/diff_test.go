@@ -160,7 +160,7 @@ func TestApply(t *testing.T) {
 				key := fmt.Sprint(name, i)
 				mounts, err := b.snaps.Prepare(b.ctx, key+"-x", parent, nil)
 				b.must(err)
-				got, err := b.Apply(b.ctx, b.maybe(s.mediaType, s.data), mounts)
+				got, err := b.Apply(b.ctx, b.maybe(s.mediaType, s.data), mounts, corediff.ApplyOptions{})
 				b.must(err)
 				plain := [][]byte{one, two}[i]
 				if got.Digest != digest.FromBytes(plain) || got.Size != int64(len(plain)) || got.MediaType != ocispec.MediaTypeImageLayer {
@@ -205,14 +205,14 @@ func TestApplyRefuses(t *testing.T) {
 		{"cut gzip", b.maybe(ocispec.MediaTypeImageLayerGzip, packed[:len(packed)-20]), nil},
 		{"nothing there", ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromString("?")}, errdefs.ErrNotFound},
 	} {
-		_, err := b.Apply(b.ctx, tc.desc, mounts)
+		_, err := b.Apply(b.ctx, tc.desc, mounts, corediff.ApplyOptions{})
 		if err == nil || tc.class != nil && !errors.Is(err, tc.class) {
 			t.Errorf("%s: %v, want %v", tc.name, err, tc.class)
 		}
 	}
 	view, err := b.snaps.View(b.ctx, "v", "", nil)
 	b.must(err)
-	if _, err := b.Apply(b.ctx, b.maybe(ocispec.MediaTypeImageLayer, good), view); !errors.Is(err, errdefs.ErrFailedPrecondition) {
+	if _, err := b.Apply(b.ctx, b.maybe(ocispec.MediaTypeImageLayer, good), view, corediff.ApplyOptions{}); !errors.Is(err, errdefs.ErrFailedPrecondition) {
 		t.Errorf("onto a view: %v", err)
 	}
 }
@@ -281,7 +281,7 @@ func testCompare(t *testing.T, parents int) {
 	b.must(err)
 	b.mounted(upper, change)
 
-	fast, err := b.Compare(b.ctx, lower, upper, corediff.CompareOptions{Labels: map[string]string{"l": "1"}})
+	fast, err := b.Compare(b.ctx, lower, upper, corediff.CompareOptions{MediaType: ocispec.MediaTypeImageLayer, Labels: map[string]string{"l": "1"}})
 	b.must(err)
 	if got := b.entries(fast); !slices.Equal(got, wantChanges) {
 		t.Errorf("by the upper directory:\n%v, want\n%v", got, wantChanges)
@@ -290,7 +290,7 @@ func testCompare(t *testing.T, parents int) {
 	dir := t.TempDir()
 	b.must(mount.All(mount.ReadOnly(upper), dir))
 	defer mount.Unmount(dir) //nolint:errcheck // the test ends
-	slow, err := b.Compare(b.ctx, lower, []coremount.Mount{{Type: "bind", Source: dir, Options: []string{"rbind"}}}, corediff.CompareOptions{})
+	slow, err := b.Compare(b.ctx, lower, []coremount.Mount{{Type: "bind", Source: dir, Options: []string{"rbind"}}}, corediff.CompareOptions{MediaType: ocispec.MediaTypeImageLayer})
 	b.must(err)
 	want := slices.DeleteFunc(slices.Clone(wantChanges), func(s string) bool { return s == "replaced/.wh..wh..opq" })
 	want = slices.Insert(want, slices.Index(want, "replaced/new")+1, "replaced/.wh.old")
@@ -333,7 +333,7 @@ func (b *bench) roundTrip(key, parent string, desc ocispec.Descriptor, upper []c
 	b.Helper()
 	mounts, err := b.snaps.Prepare(b.ctx, key, parent, nil)
 	b.must(err)
-	_, err = b.Apply(b.ctx, desc, mounts)
+	_, err = b.Apply(b.ctx, desc, mounts, corediff.ApplyOptions{})
 	b.must(err)
 	got, want := b.seen(mounts), b.seen(upper)
 	for name, text := range want {
@@ -380,7 +380,7 @@ func TestCompareWithNothing(t *testing.T) {
 	upper, err := b.snaps.Prepare(b.ctx, "x", "", nil)
 	b.must(err)
 	b.mounted(upper, base)
-	desc, err := b.Compare(b.ctx, nil, upper, corediff.CompareOptions{})
+	desc, err := b.Compare(b.ctx, nil, upper, corediff.CompareOptions{MediaType: ocispec.MediaTypeImageLayer})
 	b.must(err)
 	if got := b.entries(desc); len(got) != 11 {
 		t.Errorf("entries %v", got)

@@ -29,6 +29,8 @@ type Source struct {
 	UserXattr bool // the overlay marks with user.overlay.* in place of trusted.overlay.*
 	// Inside turns Upper's owners into those that Lower and the layer have; nil changes none.
 	Inside func(uid, gid uint32) (insideUID, insideGID uint32)
+	// Epoch, if set, takes the place of all times after it.
+	Epoch *time.Time
 }
 
 // Diff writes the changes from lower to upper as a layer tar, in the order of the

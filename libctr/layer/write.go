@@ -130,7 +130,7 @@ func (d *differ) header(name string, file ref, st *unix.Stat_t) (*tar.Header, er
 		Mode:    int64(st.Mode & 0o7777),
 		Uid:     int(uid),
 		Gid:     int(gid),
-		ModTime: time.Unix(st.Mtim.Sec, 0),
+		ModTime: d.time(st),
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
@@ -162,6 +162,14 @@ func (d *differ) header(name string, file ref, st *unix.Stat_t) (*tar.Header, er
 		}
 	}
 	return hdr, nil
+}
+
+func (d *differ) time(st *unix.Stat_t) time.Time {
+	t := time.Unix(st.Mtim.Sec, 0)
+	if e := d.source.Epoch; e != nil && t.After(*e) {
+		return e.Truncate(time.Second)
+	}
+	return t
 }
 
 // keptXattrs are the attributes that mean the same elsewhere.

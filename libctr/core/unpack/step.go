@@ -14,6 +14,7 @@ import (
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
 	"gantry/libctr/core/content"
+	"gantry/libctr/core/diff"
 	"gantry/libctr/core/mount"
 	"gantry/libctr/core/snapshot"
 )
@@ -119,7 +120,7 @@ func (s *step) fill(ctx context.Context, mounts []mount.Mount, alone bool) error
 	if s.layer.Began != nil {
 		s.layer.Began()
 	}
-	applied, err := s.u.cfg.Applier.Apply(ctx, s.layer.Desc, mounts)
+	applied, err := s.u.cfg.Applier.Apply(ctx, s.layer.Desc, mounts, diff.ApplyOptions{Progress: s.layer.Progress})
 	if err != nil {
 		if alone && ctx.Err() == nil && errdefs.IsFailedPrecondition(err) {
 			err = errors.Join(errNeedsParent, err)

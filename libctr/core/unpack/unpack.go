@@ -59,8 +59,9 @@ type Layer struct {
 	// channel says that it is there. It is not asked when the snapshot is there.
 	Ready <-chan error
 
-	Began func() // if set: the layer is being applied
-	Done  func() // if set: its snapshot is there
+	Began    func()           // if set: the layer is being applied
+	Progress func(read int64) // if set: how much of the blob has been applied, see diff.ApplyOptions
+	Done     func()           // if set: its snapshot is there
 }
 
 // Unpacker unpacks images. Safe for concurrent use: what several images have in common

@@ -273,9 +273,9 @@ type counting struct {
 	n atomic.Int32
 }
 
-func (a *counting) Apply(ctx context.Context, d ocispec.Descriptor, m []mount.Mount) (ocispec.Descriptor, error) {
+func (a *counting) Apply(ctx context.Context, d ocispec.Descriptor, m []mount.Mount, o diff.ApplyOptions) (ocispec.Descriptor, error) {
 	a.n.Add(1)
-	return a.Applier.Apply(ctx, d, m)
+	return a.Applier.Apply(ctx, d, m, o)
 }
 
 func TestSharedLayersOnce(t *testing.T) {

@@ -7,14 +7,12 @@ import (
 	api "github.com/containerd/containerd/api/services/diff/v1"
 	"google.golang.org/grpc"
 
-	"gantry/api/errdefs"
 	"gantry/api/rpcstatus"
 	"gantry/libctr/core/diff"
 	"gantry/libctr/core/wire"
 )
 
-// Service adapts the two. Processor payloads are refused; sync_fs is not needed,
-// since a snapshot is synced when it is committed.
+// Service adapts the two.
 type Service struct {
 	api.UnimplementedDiffServer
 	applier  diff.Applier
@@ -28,10 +26,14 @@ func New(a diff.Applier, c diff.Comparer) *Service { return &Service{applier: a,
 func (s *Service) Register(r grpc.ServiceRegistrar) { api.RegisterDiffServer(r, s) }
 
 func (s *Service) Apply(ctx context.Context, r *api.ApplyRequest) (*api.ApplyResponse, error) {
-	if len(r.GetPayloads()) > 0 {
-		return nil, rpcstatus.To(errdefs.NotImplemented("layer processors are not supported"))
+	o := diff.ApplyOptions{SyncFS: r.GetSyncFs()}
+	for id, p := range r.GetPayloads() {
+		if o.Payloads == nil {
+			o.Payloads = make(map[string]diff.Payload)
+		}
+		o.Payloads[id] = diff.Payload{TypeURL: p.GetTypeUrl(), Value: p.GetValue()}
 	}
-	applied, err := s.applier.Apply(ctx, wire.FromDescriptor(r.GetDiff()), wire.FromMounts(r.GetMounts()))
+	applied, err := s.applier.Apply(ctx, wire.FromDescriptor(r.GetDiff()), wire.FromMounts(r.GetMounts()), o)
 	if err != nil {
 		return nil, rpcstatus.To(err)
 	}
@@ -39,11 +41,12 @@ func (s *Service) Apply(ctx context.Context, r *api.ApplyRequest) (*api.ApplyRes
 }
 
 func (s *Service) Diff(ctx context.Context, r *api.DiffRequest) (*api.DiffResponse, error) {
-	d, err := s.comparer.Compare(ctx, wire.FromMounts(r.GetLeft()), wire.FromMounts(r.GetRight()), diff.CompareOptions{
-		MediaType: r.GetMediaType(),
-		Reference: r.GetRef(),
-		Labels:    r.GetLabels(),
-	})
+	o := diff.CompareOptions{MediaType: r.GetMediaType(), Reference: r.GetRef(), Labels: r.GetLabels()}
+	if e := r.GetSourceDateEpoch(); e != nil {
+		t := e.AsTime()
+		o.SourceDateEpoch = &t
+	}
+	d, err := s.comparer.Compare(ctx, wire.FromMounts(r.GetLeft()), wire.FromMounts(r.GetRight()), o)
 	if err != nil {
 		return nil, rpcstatus.To(err)
 	}
