@@ -90,8 +90,8 @@ var things = []step{
 	{args: "snapshots usage -b top", loose: true},
 	{args: "snapshots tree"},
 	{args: "snapshots rm done"},
-	{args: "snapshots diff done top", loose: true},
 	{args: "snapshots rm look"},
+	{args: "snapshots diff done top", loose: true},
 	{args: "snapshots rm top"},
 	{args: "snapshots rm done"},
 	{args: "snapshots rm done"},
@@ -165,8 +165,12 @@ func TestCtr(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, story := range map[string][]step{"life": life, "things": things, "moving": moving} {
-		t.Run(name, func(t *testing.T) {
+	for _, told := range []struct {
+		name  string
+		story []step
+	}{{"things", things}, {"life", life}, {"moving", moving}} {
+		story := told.story
+		t.Run(told.name, func(t *testing.T) {
 			a := theirs.tell(t, ctr, story, "$R", r.Host)
 			b := ours.tell(t, ctr, story, "$R", r.Host)
 			alike(t, story, theirs, ours, a, b)
