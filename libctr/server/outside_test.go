@@ -27,6 +27,7 @@ import (
 	"gantry/internal/testutil/need"
 	contentstore "gantry/libctr/content"
 	"gantry/libctr/core/content"
+	corediff "gantry/libctr/core/diff"
 	"gantry/libctr/core/snapshot"
 	"gantry/libctr/diff"
 	"gantry/libctr/event"
@@ -233,7 +234,7 @@ func TestOutsidePlugins(t *testing.T) {
 	if !strings.HasPrefix(mounts[0].Source, o.dir) {
 		t.Errorf("mounts %v", mounts)
 	}
-	if _, err := c.client.Differ().Apply(t.Context(), layer, mounts); err != nil {
+	if _, err := c.client.Differ().Apply(t.Context(), layer, mounts, corediff.ApplyOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := sn.Commit(t.Context(), "base", "unpack", map[string]string{"containerd.io/gc.root": "1"}); err != nil {
@@ -262,7 +263,10 @@ func TestOutsidePlugins(t *testing.T) {
 	for name, call := range map[string]func() error{
 		"read":    func() error { _, err := readBlob(t.Context(), blobs, big); return err },
 		"prepare": func() error { _, err := sn.Prepare(t.Context(), "k2", "base", nil); return err },
-		"apply":   func() error { _, err := c.client.Differ().Apply(t.Context(), layer, mounts); return err },
+		"apply": func() error {
+			_, err := c.client.Differ().Apply(t.Context(), layer, mounts, corediff.ApplyOptions{})
+			return err
+		},
 	} {
 		if err := call(); !errors.Is(err, errdefs.ErrUnavailable) {
 			t.Errorf("%s with nobody there: %v", name, err)
