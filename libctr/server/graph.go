@@ -26,6 +26,9 @@ type graph struct {
 	log *slog.Logger
 	// closers run in reverse when the server stops.
 	closers []closer
+	// starters run once the server listens; served says that they have.
+	starters []func()
+	served   bool
 }
 
 type closer struct {
@@ -36,6 +39,17 @@ type closer struct {
 // onClose registers what ends a plugin.
 func (g *graph) onClose(name string, run func(context.Context) error) {
 	g.closers = append(g.closers, closer{name, run})
+}
+
+// onServe registers what begins when shims and clients can reach the server. It is not
+// waited for.
+func (g *graph) onServe(start func()) { g.starters = append(g.starters, start) }
+
+func (g *graph) serve() {
+	g.served = true
+	for _, start := range g.starters {
+		start()
+	}
 }
 
 // close runs every closer, last first, and joins their errors.

@@ -76,6 +76,7 @@ func (b *builder) registrations() []*plugin.Registration {
 	list = append(list, b.mounts()...)
 	list = append(list, b.sandboxes()...)
 	list = append(list, b.transfers()...)
+	list = append(list, b.restarter())
 	list = append(list, b.proxies()...)
 	list = append(list, b.services()...)
 	return append(list, b.endpoints()...)

@@ -178,6 +178,7 @@ func (s *Server) Start() error {
 		}
 		s.serve("http", func() error { return h.Serve(l) })
 	}
+	s.graph.serve()
 	if s.health != nil {
 		s.health.Set(true)
 	}
