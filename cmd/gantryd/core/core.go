@@ -85,6 +85,8 @@ func Main(args []string) error {
 		return configCommand(ctx, f, args, os.Stdout)
 	case "publish":
 		return publish(ctx, f.address, args, os.Stdin)
+	case "check":
+		return check(ctx, f, args, os.Stdout)
 	case "oci-hook":
 		return hook(args, os.Stdin)
 	default:
@@ -111,6 +113,7 @@ Commands:
   config dump       write the one in force: the file, what it imports, and flags
   config migrate    write the file alone, in the latest version
   publish           publish the event on stdin: --topic, --namespace
+  check             compare records with things; the core must not run
   oci-hook          run a hook with what it asks for of the container put in
 
 Flags:
