@@ -47,7 +47,7 @@ var errnoTexts = strings.NewReplacer(
 // Docker's exit code and class. The runtime's text reaches us through ttrpc and gRPC as
 // it is; its class says why, and where it has none the words decide, as in dockerd.
 func startError(prefix string, err error) (code int, out error) {
-	text := prefix + errnoTexts.Replace(err.Error())
+	text := prefix + errnoTexts.Replace(unclassed(err))
 	switch lower := strings.ToLower(text); {
 	case errors.Is(err, errdefs.ErrPermissionDenied), strings.Contains(lower, "permission denied"):
 		code = exitNotExecutable
@@ -63,6 +63,16 @@ func startError(prefix string, err error) (code int, out error) {
 		return exitUnknown, errors.New(text)
 	}
 	return code, errdefs.InvalidArgument("%s", text)
+}
+
+// unclassed is an error's text without that of its class, which containerd puts behind what
+// a shim has said.
+func unclassed(err error) string {
+	class := errdefs.Class(err)
+	if class == nil {
+		return err.Error()
+	}
+	return strings.TrimSuffix(err.Error(), ": "+class.Error())
 }
 
 // What Docker's users see before the runtime's own words; the core says the second.
