@@ -45,8 +45,8 @@ type Config struct {
 	Timeouts map[string]string `toml:"timeouts"`
 	// PluginDir is known and refused when set: nothing is loaded at run time.
 	PluginDir string `toml:"plugin_dir,omitempty"`
-	// StreamProcessors are known and reported: no layer passes through another program.
-	StreamProcessors map[string]any `toml:"stream_processors,omitempty"`
+	// StreamProcessors are programs that layers of their media types pass through.
+	StreamProcessors map[string]StreamProcessor `toml:"stream_processors,omitempty"`
 
 	// Log takes the core's log; nil is slog's default.
 	Log *slog.Logger `toml:"-"`

@@ -79,6 +79,7 @@ func (c Config) Validate() error {
 		bad("grpc: a message size is negative")
 	}
 	c.checkTCP(bad)
+	c.checkProcessors(bad)
 	if c.PluginDir != "" {
 		bad("plugin_dir is not supported: nothing is loaded into a running core; see proxy_plugins")
 	}
@@ -108,9 +109,6 @@ func (c Config) reportIgnored(ctx context.Context) {
 		if known[name] == nil {
 			c.Log.WarnContext(ctx, "timeout in configuration is not known", "timeout", name)
 		}
-	}
-	for name := range c.StreamProcessors {
-		c.Log.WarnContext(ctx, "stream processors are not supported: layers that need one can't be unpacked", "processor", name)
 	}
 	if c.Debug.TraceID {
 		c.Log.WarnContext(ctx, "debug.log_trace_id does nothing")

@@ -64,7 +64,7 @@ func (b *builder) registrations() []*plugin.Registration {
 		{Type: typeContent, ID: "content", InitFn: b.initContent},
 		{Type: typeSnapshotter, ID: "overlayfs", Config: &overlayConfig{}, InitFn: b.initOverlay},
 		{Type: typeSnapshotter, ID: "native", Config: &rootConfig{}, InitFn: b.initNative},
-		{Type: typeMetadata, ID: "bolt", InitFn: b.initMetadata,
+		{Type: typeMetadata, ID: "bolt", Config: &metadataConfig{SharingPolicy: "shared"}, InitFn: b.initMetadata,
 			Requires: []plugin.Type{typeContent, typeSnapshotter, typeEvent}},
 		{Type: typeGC, ID: "scheduler", Config: defaultGCConfig(), Requires: []plugin.Type{typeMetadata}, InitFn: b.initGC},
 		{Type: typeLease, ID: "manager", Requires: []plugin.Type{typeMetadata}, InitFn: b.initLeases},
@@ -150,7 +150,15 @@ func (b *builder) initNative(ic *plugin.InitContext) (any, error) {
 	return s, nil
 }
 
+type metadataConfig struct {
+	SharingPolicy string `toml:"content_sharing_policy"` // "isolated" is refused
+	NoSync        bool   `toml:"no_sync"`                // taken and ignored: what is acknowledged is on the disk
+}
+
 func (b *builder) initMetadata(ic *plugin.InitContext) (any, error) {
+	if p := ic.Config.(*metadataConfig).SharingPolicy; p != "" && p != "shared" {
+		return nil, errdefs.NotImplemented("content_sharing_policy %q is not supported: namespaces share blobs", p)
+	}
 	blobs, err := single[content.Store](ic, typeContent)
 	if err != nil {
 		return nil, err
@@ -220,5 +228,5 @@ func (b *builder) initDiffer(ic *plugin.InitContext) (any, error) {
 		return nil, err
 	}
 	ic.Meta.Platforms = []ocispec.Platform{platforms.DefaultSpec()}
-	return diff.New(db.Content()), nil
+	return diff.New(db.Content(), b.cfg.processors()...), nil
 }

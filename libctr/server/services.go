@@ -1,11 +1,14 @@
 package server
 
 import (
+	"fmt"
+
 	"github.com/containerd/plugin"
 
+	"gantry/api/errdefs"
 	"gantry/libctr/checkpoint"
 	"gantry/libctr/core/content"
-	"gantry/libctr/core/diff"
+	"gantry/libctr/diff"
 	"gantry/libctr/event"
 	"gantry/libctr/metadata"
 	"gantry/libctr/services/containers"
@@ -24,10 +27,7 @@ import (
 )
 
 // differ is both ways between layers and mounts.
-type differ interface {
-	diff.Applier
-	diff.Comparer
-}
+type differ = diff.Both
 
 // services are the core's nouns as in-process interfaces: what an embedder or
 // another plugin uses, and what the endpoints put on the wire.
@@ -50,26 +50,42 @@ func (b *builder) services() []*plugin.Registration {
 		fromDB("snapshots-service", func(db *metadata.DB) any { return db.Snapshotters() }),
 		{Type: typeService, ID: "diff-service", Requires: []plugin.Type{typeDiffer}, Config: &diffConfig{Default: []string{"walking"}},
 			InitFn: b.initDiffService},
-		{Type: typeService, ID: "tasks-service", Requires: []plugin.Type{typeRuntime},
-			InitFn: func(ic *plugin.InitContext) (any, error) { return lookup[*task.Manager](ic, typeRuntime, "task") }},
+		{Type: typeService, ID: "tasks-service", Requires: []plugin.Type{typeRuntime}, Config: &tasksConfig{}, InitFn: initTaskService},
 		{Type: typeService, ID: "introspection-service", Requires: []plugin.Type{typeRuntime}, InitFn: b.initIntrospection},
 	}
 }
 
-// diffConfig orders the differs; the first that is there is used.
+// tasksConfig names files of classes of devices' weights and of cache, which tasks
+// choose by an annotation; neither is supported.
+type tasksConfig struct {
+	BlockIO string `toml:"blockio_config_file"`
+	RDT     string `toml:"rdt_config_file"`
+}
+
+func initTaskService(ic *plugin.InitContext) (any, error) {
+	if c := ic.Config.(*tasksConfig); c.BlockIO != "" || c.RDT != "" {
+		return nil, errdefs.NotImplemented("blockio_config_file and rdt_config_file are not supported: containers name their limits themselves")
+	}
+	return lookup[*task.Manager](ic, typeRuntime, "task")
+}
+
+// diffConfig orders the differs: each is asked for what those before it do not do.
 type diffConfig struct {
 	Default []string `toml:"default"`
+	SyncFS  bool     `toml:"sync_fs"` // of all that is applied, whoever asks
 }
 
 func (b *builder) initDiffService(ic *plugin.InitContext) (any, error) {
-	var d differ
-	var err error
-	for _, id := range ic.Config.(*diffConfig).Default {
-		if d, err = lookup[differ](ic, typeDiffer, id); err == nil {
-			return d, nil
+	cfg := ic.Config.(*diffConfig)
+	ordered := diff.Ordered{SyncFS: cfg.SyncFS}
+	for _, id := range cfg.Default {
+		d, err := lookup[differ](ic, typeDiffer, id)
+		if err != nil {
+			return nil, fmt.Errorf("needed differ not loaded: %s: %w", id, err)
 		}
+		ordered.Differs = append(ordered.Differs, d)
 	}
-	return nil, err
+	return ordered, nil
 }
 
 func (b *builder) initIntrospection(ic *plugin.InitContext) (any, error) {
