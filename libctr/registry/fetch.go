@@ -42,6 +42,7 @@ func (f *Fetcher) Fetch(ctx context.Context, store content.Store, d ocispec.Desc
 	if err := check(d); err != nil {
 		return err
 	}
+	ctx = quiet(ctx, f.log)
 	for fresh := false; ; fresh = true {
 		resumed, err := f.fetch(ctx, store, d, labels, got)
 		// What was resumed may have been wrong already: then once more from the start.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 
 	containerdcontent "github.com/containerd/containerd/v2/core/content" // the pusher's writer
 	"github.com/containerd/containerd/v2/core/remotes"
@@ -16,7 +17,10 @@ import (
 )
 
 // Pusher takes blobs for one repository. Safe for concurrent use.
-type Pusher struct{ remote remotes.Pusher }
+type Pusher struct {
+	remote remotes.Pusher
+	log    *slog.Logger
+}
 
 // resets is how often a registry may ask for a blob from the start again.
 const resets = 5
@@ -35,6 +39,7 @@ func Status(err error) (code int, ok bool) {
 // again. What the registry has already is ErrExists. Annotations of d of the form of
 // Source tell of repositories it may be taken from.
 func (p *Pusher) Push(ctx context.Context, store content.Store, d ocispec.Descriptor, sent func(offset int64)) error {
+	ctx = quiet(ctx, p.log)
 	w, err := p.remote.Push(ctx, d)
 	if errdefs.IsAlreadyExists(err) {
 		return ErrExists

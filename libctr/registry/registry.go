@@ -69,6 +69,7 @@ type Remote struct {
 // Open prepares to reach r; nothing is asked yet. ctx is for what is asked of
 // r.Credentials.
 func (c *Client) Open(ctx context.Context, r *transfer.Registry) (*Remote, error) {
+	ctx = quiet(ctx, c.cfg.Log)
 	t := &transport{debug: r.Debug, out: r.DebugLog, log: c.cfg.Log}
 	secrets := &secrets{ctx: ctx, reference: r.Reference, from: r.Credentials}
 	options := config.HostOptions{DefaultScheme: r.DefaultScheme, UpdateClient: t.wrap}
@@ -117,7 +118,7 @@ func (r *Remote) Close() { r.transport.close() }
 
 // Resolve asks what the reference stands for.
 func (r *Remote) Resolve(ctx context.Context) (name string, desc ocispec.Descriptor, err error) {
-	name, desc, err = r.resolver.Resolve(ctx, r.reference)
+	name, desc, err = r.resolver.Resolve(quiet(ctx, r.log), r.reference)
 	if err != nil {
 		return "", desc, err
 	}
@@ -129,7 +130,7 @@ func (r *Remote) Resolve(ctx context.Context) (name string, desc ocispec.Descrip
 
 // Fetcher opens blobs of the repository that name, as Resolve has returned it, is in.
 func (r *Remote) Fetcher(ctx context.Context, name string) (*Fetcher, error) {
-	f, err := r.resolver.Fetcher(ctx, name)
+	f, err := r.resolver.Fetcher(quiet(ctx, r.log), name)
 	if err != nil {
 		return nil, fmt.Errorf("failed to get fetcher for %q: %w", name, err)
 	}
@@ -142,11 +143,11 @@ func (r *Remote) Pusher(ctx context.Context, target ocispec.Descriptor) (*Pusher
 	if !strings.Contains(ref, "@") {
 		ref += "@" + target.Digest.String()
 	}
-	p, err := r.resolver.Pusher(ctx, ref)
+	p, err := r.resolver.Pusher(quiet(ctx, r.log), ref)
 	if err != nil {
 		return nil, err
 	}
-	return &Pusher{remote: p}, nil
+	return &Pusher{remote: p, log: r.log}, nil
 }
 
 // check refuses what cannot be fetched.
