@@ -95,8 +95,11 @@ func (c Config) Write(ctx context.Context, to io.Writer) error {
 // the plugin does not know is reported and ignored.
 func (c Config) decode(ctx context.Context, log *slog.Logger, uri string, into any) error {
 	table, ok := c.Plugins[uri]
-	if !ok || into == nil {
+	if !ok {
 		return nil
+	}
+	if into == nil {
+		into = &struct{}{} // so that every key is told of
 	}
 	data, err := toml.Marshal(table)
 	if err != nil {

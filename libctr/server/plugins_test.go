@@ -123,6 +123,23 @@ sched_core = true
 	}
 }
 
+// TestRefusedSettings: what is asked for and not there is said, by the plugin.
+func TestRefusedSettings(t *testing.T) {
+	need.Root(t, "makes a core")
+	for uri, table := range map[string]map[string]any{
+		"io.containerd.metadata.v1.bolt":         {"content_sharing_policy": "isolated"},
+		"io.containerd.service.v1.tasks-service": {"rdt_config_file": "/x"},
+		"io.containerd.snapshotter.v1.overlayfs": {"slow_chown": true},
+	} {
+		cfg := newConfig(t)
+		cfg.RequiredPlugins = []string{uri}
+		cfg.Plugins = map[string]any{uri: table}
+		if _, err := server.New(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "not supported") {
+			t.Errorf("%s: %v", uri, err)
+		}
+	}
+}
+
 func TestSecondCore(t *testing.T) {
 	need.Root(t, "makes a core")
 	cfg := newConfig(t)
