@@ -25,6 +25,7 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/api/reqctx"
+	"gantry/internal/testutil/need"
 	"gantry/libctr/core/container"
 	"gantry/libctr/core/event"
 	"gantry/libctr/core/task"
@@ -72,6 +73,12 @@ func onEachShim(t *testing.T, fn func(t *testing.T, c *core)) {
 	t.Run("runc", func(t *testing.T) {
 		c := start(t, newConfig(t))
 		c.runtime = "io.containerd.runc.v2"
+		fn(t, c)
+	})
+	t.Run("runc of containerd 2", func(t *testing.T) {
+		path := need.Client(t, "containerd-shim-runc-v2")
+		c := start(t, newConfig(t))
+		c.runtime = path
 		fn(t, c)
 	})
 	t.Run("gantry", func(t *testing.T) {
