@@ -125,11 +125,11 @@ func (c core) run(t *testing.T, stdin, program string, args ...string) result {
 	if err != nil && cmd.ProcessState == nil || ctx.Err() != nil {
 		t.Errorf("%s: %s %s: %v", c.name, filepath.Base(program), strings.Join(args, " "), err)
 	}
-	return result{deprecation.ReplaceAllString(string(out), ""), cmd.ProcessState.ExitCode()}
+	return result{chatter.ReplaceAllString(string(out), ""), cmd.ProcessState.ExitCode()}
 }
 
-// deprecation is what ctr 2.x logs of its daemon's configuration and machine.
-var deprecation = regexp.MustCompile(`(?m)^time=.* msg="DEPRECATION:.*\n`)
+// chatter is what clients log of their daemon's configuration, and of signals that come too late.
+var chatter = regexp.MustCompile(`(?m)^time=.* msg="(DEPRECATION:|forward signal).*\n`)
 
 // registry is a real one on loopback with the test image as "bb:1".
 func registry(t *testing.T) *registrytest.Registry {
