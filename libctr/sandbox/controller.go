@@ -76,7 +76,6 @@ func (c *Controller) Create(ctx context.Context, s sandbox.Sandbox, o sandbox.Cr
 		Annotations: o.Annotations,
 	}, &sandboxapi.CreateSandboxResponse{})
 	if err == nil {
-		failpoint.Hit("libctr/sandbox.create.created")
 		return nil
 	}
 	c.abandon(ctx, s.ID, shim)
@@ -137,7 +136,6 @@ func (c *Controller) Start(ctx context.Context, id string) (sandbox.Instance, er
 		}
 		return sandbox.Instance{}, fmt.Errorf("failed to start sandbox %s: %w", id, err)
 	}
-	failpoint.Hit("libctr/sandbox.start.started")
 	address, version := shim.Endpoint()
 	return sandbox.Instance{
 		ID: id, PID: r.GetPid(), CreatedAt: wire.Time(r.GetCreatedAt()),

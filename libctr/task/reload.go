@@ -221,6 +221,7 @@ func (m *Manager) discard(ctx context.Context, s *shim) {
 func (m *Manager) cleanUpDead(ctx context.Context, b *bundle) error {
 	binary := m.binaryOf(b)
 	if binary == "" {
+		m.warnIf(m.deactivate(ctx, b), "deactivate mounts of a task that was not created", b)
 		return b.remove(ctx)
 	}
 	s := m.newShim(b, binary)
