@@ -16,6 +16,7 @@
 // path, which does not outlive the boot and is not synced. It also has
 //
 //	v1/<namespace>/ingests/<ref>                  : JSON, see ingestRecord
+//	v1/<namespace>/mounts/<name>                  : JSON, see mountRecord; ids are bucket v1's sequence
 //
 // Messages are protobuf, those of github.com/containerd/containerd/api. An ingest of a
 // namespace is the backend's ingest "<namespace>/<ref>"; only one that was opened under
@@ -40,12 +41,17 @@
 // out but for the one transaction that removes records; and nothing is collected while a
 // record cannot be read, for it may hold anything.
 //
+// Activations of mounts are no part of that graph: they hold nothing, and what holds them
+// is looked for afterwards, when all that is there is held itself (Mounts.Sweep).
+//
 // # Write transactions
 //
 // Each costs bbolt's two fdatasyncs; none is open across a call to a backend.
 //
 //	container create, update, delete             1  0 when it is of the boot
 //	image create, update, delete                 1
+//	sandbox create, update, delete               1
+//	mounts activate, deactivate                  0
 //	namespace create, delete, set label          1
 //	lease create, delete, add or delete resource 1
 //	content commit                               1  after the backend's two fsyncs
