@@ -167,6 +167,9 @@ func (s *Service) Pids(_ context.Context, r *taskapi.PidsRequest) (*taskapi.Pids
 	if err != nil {
 		return nil, err
 	}
+	if len(pids) == 0 { // containerd 2 ends a shim that lists nothing, and with it forgets how the task has ended
+		return nil, errdefs.FailedPrecondition("no process of task %s is left", r.ID)
+	}
 	names := c.ExecPids()
 	a := new(taskapi.PidsResponse)
 	for _, pid := range pids {
