@@ -49,9 +49,10 @@ type unpacking struct {
 	track    *tracker
 }
 
-// unpackManifest unpacks where the image's platform fits. What is no image is passed over.
+// unpackManifest unpacks where the image's platform fits. What is no image, and what was
+// taken without its layers, is passed over.
 func (s *Service) unpackManifest(ctx context.Context, u unpacking) error {
-	if len(u.children) == 0 || !isConfig(u.children[0].MediaType) {
+	if len(u.children) < 2 || !isConfig(u.children[0].MediaType) {
 		return nil
 	}
 	config, layers := u.children[0], u.children[1:]

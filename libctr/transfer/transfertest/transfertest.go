@@ -73,6 +73,7 @@ func Run(t *testing.T, on Subject) {
 		"pairs that nobody supports": pairs,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			ns := "testing-" + strings.ToLower(rand.Text())
 			fn(subject{t, reqctx.WithNamespace(t.Context(), ns), on, registry, private})
 		})
@@ -339,7 +340,7 @@ func pullPlatforms(s subject) {
 
 func pullMetadata(s subject) {
 	ref, _, host, other := s.fillIndex("1")
-	s.pull(ref, &transfer.ImageStore{Name: ref, AllMetadata: true, Platforms: []ocispec.Platform{{OS: "linux", Architecture: runtime.GOARCH}}})
+	s.pull(ref, &transfer.ImageStore{Name: ref, AllMetadata: true, Unpacks: s.unpacks(), Platforms: []ocispec.Platform{{OS: "linux", Architecture: runtime.GOARCH}}})
 	s.has(s.children(host)[2], true)
 	children := s.children(other)
 	s.has(children[0], true)
