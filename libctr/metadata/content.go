@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -137,10 +138,19 @@ func (s *contentStore) spill() {
 }
 
 func (s *contentStore) ReaderAt(ctx context.Context, desc ocispec.Descriptor) (content.ReaderAt, error) {
-	if _, err := s.Info(ctx, desc.Digest); err != nil {
+	info, err := s.Info(ctx, desc.Digest)
+	if err != nil {
 		return nil, err
 	}
-	return s.backend.ReaderAt(ctx, desc)
+	r, err := s.backend.ReaderAt(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	if r.Size() != info.Size {
+		err := fmt.Errorf("content %v is damaged: it has %d bytes, and had %d", desc.Digest, r.Size(), info.Size)
+		return nil, errors.Join(errdefs.WithClass(errdefs.ErrDataLoss, err), r.Close())
+	}
+	return r, nil
 }
 
 func (s *contentStore) Status(ctx context.Context, ref string) (content.Status, error) {
@@ -270,19 +280,26 @@ func (s *contentStore) adopt(ctx context.Context, ns string, desc ocispec.Descri
 		return false, err
 	}
 	defer leave()
-	done := false
+	done, size := false, int64(0)
 	err = s.db.view(func(tx *bbolt.Tx) error {
-		_, err := getBlob(tx, ns, desc.Digest)
+		known, err := getBlob(tx, ns, desc.Digest)
 		if errdefs.IsNotFound(err) {
 			return nil
 		}
 		exists, done = err == nil, held(ctx, tx, ns, typeContent, desc.Digest.String())
+		size = known.Size
 		return err
 	})
-	if err != nil || exists && done {
-		return exists, err
+	if err != nil {
+		return false, err
 	}
 	info, err := s.backend.Info(ctx, desc.Digest)
+	if exists && (errdefs.IsNotFound(err) || err == nil && info.Size != size) {
+		return false, s.lost(ctx, ns, desc.Digest, err == nil)
+	}
+	if err == nil && exists && done {
+		return true, nil
+	}
 	if errdefs.IsNotFound(err) || err == nil && desc.Size != 0 && desc.Size != info.Size {
 		return false, nil
 	}
@@ -291,6 +308,20 @@ func (s *contentStore) adopt(ctx context.Context, ns string, desc ocispec.Descri
 	}
 	_, err = s.record(ctx, ns, content.Info{Digest: desc.Digest, Size: info.Size})
 	return err == nil, err
+}
+
+// lost is of a blob with a record whose file has gone, or has another size and is of no
+// use: it goes, so that whoever has come to write the blob can do so. The caller is in the
+// digest's lane.
+func (s *contentStore) lost(ctx context.Context, ns string, d digest.Digest, damaged bool) error {
+	s.db.log.ErrorContext(ctx, "blob was lost, and is written anew", "namespace", ns, "digest", d, "damaged", damaged)
+	if !damaged {
+		return nil
+	}
+	if err := s.backend.Delete(ctx, d); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	return nil
 }
 
 // record writes the blob's record unless it is there, and has the lease of ctx
