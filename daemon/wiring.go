@@ -161,7 +161,7 @@ func containerConfig(c *config.Config, features host.Features, core client.Abili
 	conf := container.Config{
 		Root: filepath.Join(c.DataRoot, "containers"), IORoot: filepath.Join(c.ExecRoot, "io"),
 		DataRoot: c.DataRoot, Sources: filepath.Join(c.ExecRoot, "sources"),
-		Snapshotter: c.StorageDriver, HeedExits: !core.KeepsExits, DefaultRuntime: c.DefaultRuntime,
+		Snapshotter: c.StorageDriver, HeedExits: !core.KeepsExits, NoMappedLayers: !core.MapsLayers, DefaultRuntime: c.DefaultRuntime,
 		CgroupParent: c.ContainerCgroup(), CgroupPrefix: c.Instance(), SystemdCgroup: c.SystemdCgroup(),
 		Defaults: containerDefaults(c),
 		Init:     c.Init, InitPath: c.InitPath, NoNewPrivileges: c.NoNewPrivileges, SeccompProfile: c.SeccompProfile,

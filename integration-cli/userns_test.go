@@ -197,7 +197,11 @@ func TestUsernsCopies(t *testing.T) {
 		if got := tarOwner(t, out, "own"); got != "5:6" {
 			t.Errorf("%s: exported as %s", c, got)
 		}
-		e.Must("commit", c, "made:"+c)
+		if !engine.OnContainerd() {
+			e.Must("commit", c, "made:"+c)
+		} else if r := e.Docker("commit", c, "made:"+c); r.Code != 1 || !strings.Contains(r.Stderr, "with the host's ids") {
+			t.Errorf("commit: exit %d, %s", r.Code, r.Stderr)
+		}
 	}
 	script := "stat -c %u:%g /own /etc/passwd /bin /archived; test ! -e /etc/group && echo gone"
 	for _, r := range []row{
@@ -207,6 +211,9 @@ func TestUsernsCopies(t *testing.T) {
 		{name: "in the host's namespace", args: []string{"run", "--rm", "--userns", "host", "made:up", "sh", "-c", script}, out: "5:6\n0:0\n0:0\n5:6\ngone"},
 		{name: "a volume is filled from the image", args: []string{"run", "--rm", "-v", "filled:/etc", image, "sh", "-c", "stat -c %u:%g /etc /etc/passwd; touch /etc/x && echo ok"}, out: "0:0\n0:0\nok"},
 	} {
+		if engine.OnContainerd() && strings.HasPrefix(r.name, "of a committed image") || engine.OnContainerd() && r.name == "in the host's namespace" {
+			continue
+		}
 		got := e.Docker(r.args...)
 		compare(t, r.name, got.Stdout+got.Stderr, r.out)
 	}

@@ -28,6 +28,9 @@ func (s *Service) Commit(ctx context.Context, ref string, o containertypes.Commi
 	if err := committable(e); err != nil {
 		return "", err
 	}
+	if s.cfg.NoMappedLayers && !e.snapshot().IDs.Empty() {
+		return "", errdefs.NotImplemented("commit of container %s: the core makes layers with the host's ids, and the container has its own; export it", ref)
+	}
 	c, err := s.commitOf(e.snapshot(), o)
 	if err != nil {
 		return "", err

@@ -25,6 +25,7 @@ type Config struct {
 	Remap userns.Mapping
 
 	Snapshotter    string             // "" is overlayfs
+	NoMappedLayers bool               // the core makes layers with the host's ids
 	HeedExits      bool               // the core's events are all that tells how a task ended whose shim has died
 	Runtimes       map[string]Runtime // by name
 	DefaultRuntime string

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gantry/libctr/core/diff"
 	"gantry/libctr/core/snapshot"
 	"gantry/libctr/core/task"
 )
@@ -28,6 +29,9 @@ type Abilities struct {
 	KeepsExits bool
 	// MapsIDs is whether the snapshotter heeds the labels that ask for a container's ids.
 	MapsIDs bool
+	// MapsLayers is whether a layer that the core makes of such a container's files has the
+	// ids of the inside.
+	MapsLayers bool
 	// Rebases are the snapshotters that put a snapshot onto its parent when it is committed
 	// (snapshot.Rebaser): layers for them may be unpacked in any order.
 	Rebases []string
@@ -37,7 +41,7 @@ type Abilities struct {
 const ownShim = "io.containerd.gantry.v2"
 
 // Own are the abilities of our core.
-var Own = Abilities{Shim: ownShim, KeepsExits: true, MapsIDs: true, Rebases: []string{"overlayfs"}}
+var Own = Abilities{Shim: ownShim, KeepsExits: true, MapsIDs: true, MapsLayers: true, Rebases: []string{"overlayfs"}}
 
 // Place is where a core and its client meet.
 type Place struct {
@@ -62,6 +66,7 @@ func (c *Client) Discover(ctx context.Context, p Place) (Abilities, error) {
 		has := func(capability string) bool { return slices.Contains(info.GetCapabilities(), capability) }
 		a.KeepsExits = a.KeepsExits || has(task.CapabilityExits)
 		a.MapsIDs = a.MapsIDs || info.GetID() == p.Snapshotter && has("remap-ids")
+		a.MapsLayers = a.MapsLayers || has(diff.CapabilityMapIDs)
 		if has(snapshot.CapabilityRebase) && info.GetInitErr() == nil {
 			a.Rebases = append(a.Rebases, info.GetID())
 		}

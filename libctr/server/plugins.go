@@ -14,6 +14,7 @@ import (
 	"gantry/api/errdefs"
 	contentstore "gantry/libctr/content"
 	"gantry/libctr/core/content"
+	corediff "gantry/libctr/core/diff"
 	"gantry/libctr/core/snapshot"
 	"gantry/libctr/diff"
 	"gantry/libctr/event"
@@ -228,5 +229,6 @@ func (b *builder) initDiffer(ic *plugin.InitContext) (any, error) {
 		return nil, err
 	}
 	ic.Meta.Platforms = []ocispec.Platform{platforms.DefaultSpec()}
+	ic.Meta.Capabilities = []string{corediff.CapabilityMapIDs}
 	return diff.New(db.Content(), b.cfg.processors()...), nil
 }

@@ -10,6 +10,10 @@ import (
 	"gantry/libctr/core/mount"
 )
 
+// CapabilityMapIDs is what a Comparer shows of itself, as a plugin, that gives layers the
+// ids of the inside where mounts map them.
+const CapabilityMapIDs = "map-ids"
+
 // ApplyOptions say more about an Apply; the zero value is an ordinary one.
 type ApplyOptions struct {
 	// SyncFS puts the file system of the mounts to disk before the answer. A committed
