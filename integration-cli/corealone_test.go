@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -80,7 +81,7 @@ func TestCoreAlone(t *testing.T) {
 	c := corealone.Start(t)
 	heard := eventsOf(t, c)
 	name := c.Image()
-	has(t, "plugins ls", c.Ctr("plugins", "ls"), "io.containerd.snapshotter.v1    overlayfs", "io.containerd.runtime.v2", "io.containerd.shim.v1")
+	has(t, "plugins ls", c.Ctr("plugins", "ls"), "io.containerd.snapshotter.v1", "overlayfs", "io.containerd.runtime.v2", "io.containerd.shim.v1")
 	if out := c.Ctr("plugins", "ls"); strings.Contains(out, "error") {
 		t.Errorf("plugins ls:\n%s", out)
 	}
@@ -141,6 +142,69 @@ func TestCoreAloneDies(t *testing.T) {
 	c.Launch()
 	has(t, "tasks rm", c.Ctr("tasks", "rm", "lives"), "non-zero exit code 9")
 	c.Ctr("containers", "rm", "lives")
+}
+
+// TestCoreAloneConfiguration is a core on a file of containerd 1.x with imports, one of
+// whose plugins fails and one of whose is disabled, and what it says of them.
+func TestCoreAloneConfiguration(t *testing.T) {
+	c := corealone.Start(t)
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(c.Dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.Terminate()
+	write("file", "")
+	write("core.toml", fmt.Sprintf(`root = %q
+state = "/nowhere"
+imports = ["more/*.toml"]
+stranger = 1
+[plugins.native]
+root_path = %q
+`, filepath.Join(c.Dir, "root"), filepath.Join(c.Dir, "file", "below")))
+	if err := os.Mkdir(filepath.Join(c.Dir, "more"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write("more/1.toml", "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.leases\"]\n[debug]\nformat = \"json\"\n[metrics]\naddress = \""+filepath.Join(c.Dir, "metrics.sock")+"\"\n")
+	write("more/2.toml", fmt.Sprintf("version = 3\nstate = %q\n[debug]\naddress = %q\n", filepath.Join(c.Dir, "state"), filepath.Join(c.Dir, "debug.sock")))
+	c.Launch()
+	list := c.Ctr("plugins", "ls")
+	for _, line := range strings.Split(list, "\n") {
+		f := strings.Fields(line)
+		if len(f) != 4 || f[0] == "TYPE" {
+			continue
+		}
+		if failed := f[3] == "error"; failed != (f[1] == "native") {
+			t.Errorf("plugins ls: %s", line)
+		}
+	}
+	if strings.Contains(list, "leases") {
+		t.Errorf("a disabled plugin is there:\n%s", list)
+	}
+	has(t, "plugins ls -d", c.Ctr("plugins", "ls", "-d", "id==native"), "not a directory")
+	has(t, "log", c.Log(), "stranger", `"level":"WARN"`)
+	for socket, want := range map[string]string{"debug.sock": "goroutine profile", "metrics.sock": "grpc_server_handled_total"} {
+		path := map[string]string{"debug.sock": "/debug/pprof/goroutine?debug=1", "metrics.sock": "/v1/metrics"}[socket]
+		out, err := exec.Command("curl", "-s", "--max-time", "10", "--unix-socket", filepath.Join(c.Dir, socket), "http://core"+path).Output()
+		if err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v\n%.300s", socket, err, out)
+		}
+	}
+	dump, err := exec.Command(engine.Binary(t, "gantryd"), "core", "-c", filepath.Join(c.Dir, "core.toml"), "--root", "/flag", "config", "dump").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	has(t, "config dump", string(dump), "version = 3", "root = '/flag'", "state = '"+c.Dir, "'io.containerd.grpc.v1.leases'", "format = 'json'")
+	// A file that is damaged is named, with the place.
+	c.Terminate()
+	write("more/1.toml", "version = 2\n[debug\n")
+	if err := c.TryLaunch(); err == nil {
+		t.Error("it starts on a damaged file")
+	}
+	has(t, "log", c.Log(), "more/1.toml: line 2, column", "imported by "+c.Dir+"/core.toml")
+	write("more/1.toml", "")
+	c.Launch()
 }
 
 // TestCoreAloneSignals: a term before the core serves is heeded, USR1 tells what it is
@@ -228,7 +292,7 @@ func TestCoreAlonePublish(t *testing.T) {
 	for want, args := range map[string][]string{
 		"a topic is needed": {"--address", c.Socket(), "publish", "--namespace", "shims"},
 		"namespace":         {"--address", c.Socket(), "publish", "--topic", "/x"},
-		"no such file":      {"--address", c.Socket() + ".not", "publish", "--topic", "/x", "--namespace", "shims"},
+		"no core listens":   {"--address", c.Socket() + ".not", "publish", "--topic", "/x", "--namespace", "shims"},
 	} {
 		if out, err := publish(data, args...); err == nil || !strings.Contains(out, want) {
 			t.Errorf("%v: %v\n%s", args, err, out)

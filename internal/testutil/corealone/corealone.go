@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -96,8 +97,11 @@ func (c *Core) TryLaunch(env ...string) error {
 	go func() { c.exit = cmd.Wait(); close(ended) }()
 	deadline := time.After(30 * time.Second)
 	for {
-		if _, err := c.Try("version"); err == nil {
-			return nil
+		if conn, err := net.Dial("unix", c.Socket()); err == nil { // ctr would wait for the socket
+			conn.Close()
+			if _, err := c.Try("version"); err == nil {
+				return nil
+			}
 		}
 		select {
 		case <-ended:
