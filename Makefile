@@ -63,7 +63,7 @@ tools: $(CACHE)/docker clients
 # Clients of the core, and containerd 2.x to run beside it.
 clients: $(addprefix $(CACHE)/clients/.,containerd nerdctl buildkit coreclient)
 
-$(CACHE)/clients/.coreclient: contrib/tools/coreclient/main.go
+$(CACHE)/clients/.coreclient: $(wildcard contrib/tools/coreclient/*.go)
 $(CACHE)/clients/.%: contrib/tools/%/go.mod contrib/tools/%/go.sum
 	@mkdir -p $(@D)
 	cd contrib/tools/$* && CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(CURDIR)/$(@D)/ $(if $(filter coreclient,$*),.,tool)

@@ -32,7 +32,7 @@ import (
 
 type options struct {
 	address, namespace, ref, id, snapshotter, runtime, cgroup string
-	transfer, events                                          bool
+	transfer, events, pod                                     bool
 }
 
 func main() {
@@ -46,6 +46,7 @@ func main() {
 	flag.StringVar(&o.cgroup, "cgroup", "", "the container's cgroup path")
 	flag.BoolVar(&o.transfer, "transfer", false, "pull by the transfer service")
 	flag.BoolVar(&o.events, "events", false, "tell which events came")
+	flag.BoolVar(&o.pod, "pod", false, "make a sandbox, of a runtime that serves them, and containers in it")
 	flag.Parse()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -88,7 +89,11 @@ func run(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("size: %w", err)
 	}
 	say("pulled", fmt.Sprint(img.Target().Digest, " ", size))
-	if err := work(ctx, c, img, o); err != nil {
+	do := work
+	if o.pod {
+		do = pod
+	}
+	if err := do(ctx, c, img, o); err != nil {
 		return err
 	}
 	if err := c.ImageService().Delete(ctx, o.ref); err != nil {
