@@ -78,7 +78,7 @@ $(CACHE)/docker: contrib/tools/docker/go.mod contrib/tools/docker/go.sum
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)/usr/lib/systemd/system
 	install -m 755 $(addprefix $(BIN)/,$(BINARIES)) $(DESTDIR)$(PREFIX)/bin
-	install -m 644 contrib/systemd/gantry.service contrib/systemd/gantry.socket $(DESTDIR)/usr/lib/systemd/system
+	install -m 644 contrib/systemd/gantry.service contrib/systemd/gantry.socket contrib/systemd/gantry-core.service $(DESTDIR)/usr/lib/systemd/system
 
 clean:
 	rm -rf $(BIN) $(CACHE)
