@@ -147,7 +147,26 @@ func (s *snapshotter) look(ctx context.Context, key string) (r snapshotRecord, e
 
 func (s *snapshotter) Stat(ctx context.Context, key string) (snapshot.Info, error) {
 	r, err := s.look(ctx, key)
-	return r.info(key), err
+	if err != nil {
+		return snapshot.Info{}, err
+	}
+	return s.shown(ctx, r, r.info(key)), nil
+}
+
+// shown adds to what is recorded the labels that the backend shows of itself.
+func (s *snapshotter) shown(ctx context.Context, r snapshotRecord, info snapshot.Info) snapshot.Info {
+	if t, ok := s.backend.(snapshot.Teller); !ok || !t.TellsLabels() {
+		return info
+	}
+	backend, err := s.backend.Stat(ctx, r.Backend)
+	if err != nil {
+		return info // removed meanwhile, or whoever uses it will be told
+	}
+	labels := make(map[string]string)
+	maps.Copy(labels, backendLabels(backend.Labels))
+	maps.Copy(labels, info.Labels)
+	info.Labels = labels
+	return info
 }
 
 func (s *snapshotter) Update(ctx context.Context, info snapshot.Info, paths ...string) (out snapshot.Info, err error) {
@@ -455,6 +474,7 @@ func (s *snapshotter) Walk(ctx context.Context, fn func(snapshot.Info) error, fi
 		return err
 	}
 	var infos []snapshot.Info
+	var records []snapshotRecord
 	err = s.db.view(func(tx *bbolt.Tx) error {
 		return each(s.keys(tx, ns), func(key string, v []byte) error {
 			var r snapshotRecord
@@ -463,13 +483,16 @@ func (s *snapshotter) Walk(ctx context.Context, fn func(snapshot.Info) error, fi
 				return nil
 			}
 			if i := r.info(key); match.Match(filter.Snapshot(i)) {
-				infos = append(infos, i)
+				infos, records = append(infos, i), append(records, r)
 			}
 			return nil
 		})
 	})
 	if err != nil {
 		return err
+	}
+	for i, r := range records {
+		infos[i] = s.shown(ctx, r, infos[i])
 	}
 	return handOut(ctx, infos, fn)
 }

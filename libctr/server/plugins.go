@@ -107,9 +107,9 @@ func (c rootConfig) or(def string) string {
 type overlayConfig struct {
 	rootConfig
 	MountOptions  []string `toml:"mount_options"`
-	UpperdirLabel bool     `toml:"upperdir_label"` // taken and ignored: the label is always there
-	SyncRemove    bool     `toml:"sync_remove"`    // taken and ignored: the collector removes
-	SlowChown     bool     `toml:"slow_chown"`     // refused: ids are mapped where layers are mounted, never changed on the disk
+	UpperdirLabel bool     `toml:"upperdir_label"`
+	SyncRemove    bool     `toml:"sync_remove"` // taken and ignored: the collector removes
+	SlowChown     bool     `toml:"slow_chown"`  // refused: ids are mapped where layers are mounted, never changed on the disk
 }
 
 // overlayCapabilities are what clients ask for: whether layers' ids are mapped where
@@ -131,7 +131,7 @@ func (b *builder) initOverlay(ic *plugin.InitContext) (any, error) {
 	ic.Meta.Capabilities = overlayCapabilities()
 	ic.Meta.Exports["root"] = root
 	ic.Meta.Platforms = []ocispec.Platform{platforms.DefaultSpec()}
-	s, err := overlay.New(root, overlay.Options{MountOptions: cfg.MountOptions, Log: b.log})
+	s, err := overlay.New(root, overlay.Options{MountOptions: cfg.MountOptions, UpperdirLabel: cfg.UpperdirLabel, Log: b.log})
 	if err != nil {
 		return nil, err
 	}

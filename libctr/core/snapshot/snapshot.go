@@ -88,3 +88,9 @@ type Rebaser interface {
 	// snapshot has another parent already, NotImplemented where it can't be done.
 	CommitOnto(ctx context.Context, name, key, parent string, labels map[string]string) error
 }
+
+// LabelUpperdir says where the changes of a snapshot of overlayfs are, on the host.
+const LabelUpperdir = "containerd.io/snapshot/overlay.upperdir"
+
+// Teller is a Snapshotter that shows labels which nobody has given it, if it is told to.
+type Teller interface{ TellsLabels() bool }

@@ -22,6 +22,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,6 +42,8 @@ import (
 type Options struct {
 	MountOptions []string // further ones for each overlay mount
 	Log          *slog.Logger
+	// UpperdirLabel shows of each snapshot where its directory is (snapshot.LabelUpperdir).
+	UpperdirLabel bool
 	// NoSync leaves out the syncfs of Commit, for throw-away roots.
 	NoSync bool
 }
@@ -51,6 +54,7 @@ type Snapshotter struct {
 	dirs    *storage.Dirs
 	options []string // of each overlay mount
 	noSync  bool
+	tells   bool // where upper directories are
 }
 
 var (
@@ -60,7 +64,7 @@ var (
 
 // New opens or makes a snapshotter at root. Close ends what it started.
 func New(root string, o Options) (*Snapshotter, error) {
-	s := &Snapshotter{noSync: o.NoSync}
+	s := &Snapshotter{noSync: o.NoSync, tells: o.UpperdirLabel}
 	var err error
 	s.dirs, err = storage.OpenDirs(root, o.Log, func(d *storage.Dirs, dir string, sn storage.Snapshot) error {
 		s.dirs = d // the parents are found by it
@@ -82,12 +86,33 @@ func (s *Snapshotter) work(id uint64) string  { return filepath.Join(s.dirs.Dir(
 // Stat implements snapshot.Snapshotter.
 func (s *Snapshotter) Stat(_ context.Context, key string) (snapshot.Info, error) {
 	sn, err := s.dirs.Records.Get(key)
-	return sn.Info, err
+	return s.told(sn), err
+}
+
+// TellsLabels implements snapshot.Teller.
+func (s *Snapshotter) TellsLabels() bool { return s.tells }
+
+// told is what is said of a snapshot.
+func (s *Snapshotter) told(sn storage.Snapshot) snapshot.Info {
+	if !s.tells || sn.ID == 0 {
+		return sn.Info
+	}
+	labels := maps.Clone(sn.Info.Labels)
+	if labels == nil {
+		labels = make(map[string]string)
+	}
+	labels[snapshot.LabelUpperdir] = s.upper(sn.ID)
+	sn.Info.Labels = labels
+	return sn.Info
 }
 
 // Update implements snapshot.Snapshotter.
-func (s *Snapshotter) Update(_ context.Context, info snapshot.Info, fieldpaths ...string) (snapshot.Info, error) {
-	return s.dirs.Records.Update(info, fieldpaths...)
+func (s *Snapshotter) Update(ctx context.Context, info snapshot.Info, fieldpaths ...string) (snapshot.Info, error) {
+	out, err := s.dirs.Records.Update(info, fieldpaths...)
+	if err != nil || !s.tells {
+		return out, err
+	}
+	return s.Stat(ctx, info.Name)
 }
 
 // Usage implements snapshot.Snapshotter; that of an active snapshot is counted now.
@@ -232,7 +257,19 @@ func (s *Snapshotter) Remove(_ context.Context, key string) error { return s.dir
 
 // Walk implements snapshot.Snapshotter.
 func (s *Snapshotter) Walk(ctx context.Context, fn func(snapshot.Info) error, filters ...string) error {
-	return s.dirs.Records.WalkContext(ctx, fn, filters...)
+	return s.dirs.Records.WalkContext(ctx, func(i snapshot.Info) error {
+		if s.tells {
+			sn, err := s.dirs.Records.Get(i.Name)
+			if errdefs.IsNotFound(err) {
+				return nil // removed meanwhile
+			}
+			if err != nil {
+				return err
+			}
+			i = s.told(sn)
+		}
+		return fn(i)
+	}, filters...)
 }
 
 // Cleanup implements snapshot.Snapshotter: when it returns, nothing removed before

@@ -2,11 +2,15 @@ package overlay_test
 
 import (
 	"context"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"gantry/api/errdefs"
+	"gantry/api/reqctx"
 	"gantry/libctr/core/snapshot"
+	"gantry/libctr/metadata"
 	"gantry/libctr/snapshot/overlay"
 	"gantry/libctr/snapshot/snapshottest"
 )
@@ -150,5 +154,47 @@ func TestLostAboveParent(t *testing.T) {
 	}
 	if fi, err := os.Stat(filepath.Join(lost, "fs")); err != nil || fi.Mode().Perm() != 0o711 {
 		t.Errorf("the root is not like the parent's: %v, %v", fi, err)
+	}
+}
+
+// TestUpperdirLabel shows where a snapshot is, also through the core's records.
+func TestUpperdirLabel(t *testing.T) {
+	root := t.TempDir()
+	backend, err := overlay.New(filepath.Join(root, "overlayfs"), overlay.Options{NoSync: true, UpperdirLabel: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { backend.Close() })
+	db, err := metadata.Open(filepath.Join(root, "meta.db"), metadata.Options{
+		Snapshotters: map[string]snapshot.Snapshotter{"overlayfs": backend},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	for name, s := range map[string]snapshot.Snapshotter{"backend": backend, "recorded": db.Snapshotter("overlayfs")} {
+		t.Run(name, func(t *testing.T) {
+			ctx := reqctx.WithNamespace(t.Context(), "ns")
+			mounts, err := s.Prepare(ctx, "a", "", map[string]string{"own": "1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]string{"own": "1", snapshot.LabelUpperdir: mounts[0].Source}
+			if stat, err := s.Stat(ctx, "a"); err != nil || !maps.Equal(stat.Labels, want) {
+				t.Errorf("stat: %v, %v; want %v", stat.Labels, err, want)
+			}
+			seen := 0
+			if err := s.Walk(ctx, func(i snapshot.Info) error {
+				if i.Name == "a" && maps.Equal(i.Labels, want) {
+					seen++
+				}
+				return nil
+			}); err != nil || seen != 1 {
+				t.Errorf("walk: %d, %v", seen, err)
+			}
+			if _, err := s.Stat(ctx, "b"); !errdefs.IsNotFound(err) {
+				t.Errorf("what is not there: %v", err)
+			}
+		})
 	}
 }
