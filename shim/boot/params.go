@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -57,9 +58,16 @@ func (a args) socketPath(p *bootstrapapi.BootstrapParams, group string) string {
 	sum := sha256.Sum256([]byte(filepath.Join(engine, a.namespace, group)))
 	name := hex.EncodeToString(sum[:])
 	for _, dir := range []string{p.GetSocketDir(), filepath.Join(filepath.Dir(engine), "s")} {
-		if filepath.IsAbs(dir) && len(dir)+1+len(name) <= maxSocketPath {
+		if filepath.IsAbs(dir) && len(dir)+1+len(name) <= maxSocketPath && canBeDir(dir) {
 			return filepath.Join(dir, name)
 		}
 	}
 	return filepath.Join(farDir, name)
+}
+
+// canBeDir says whether a directory is at the path or can be made there: an engine's own
+// socket may have that name.
+func canBeDir(path string) bool {
+	st, err := os.Stat(path)
+	return err != nil || st.IsDir()
 }

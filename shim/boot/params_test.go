@@ -2,6 +2,8 @@ package boot
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -44,19 +46,23 @@ func TestAnswer(t *testing.T) {
 }
 
 func TestSocketPath(t *testing.T) {
-	dir := "/run/elsewhere"
+	dir, file := "/run/elsewhere", filepath.Join(t.TempDir(), "s")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	long := "/" + strings.Repeat("x", 60)
 	for name, tc := range map[string]struct {
 		address string
 		params  *bootstrapapi.BootstrapParams
 		want    string // the folder
 	}{
-		"said":           {"/run/containerd/containerd.sock", &bootstrapapi.BootstrapParams{SocketDir: &dir}, dir},
-		"beside address": {"/run/containerd/containerd.sock", nil, "/run/containerd/s"},
-		"with a scheme":  {"unix:///run/containerd/containerd.sock", nil, "/run/containerd/s"},
-		"too long":       {long + "/core.sock", nil, farDir},
-		"said too long":  {"/run/c.sock", &bootstrapapi.BootstrapParams{SocketDir: &long}, "/run/s"},
-		"none":           {"", nil, farDir},
+		"said":             {"/run/containerd/containerd.sock", &bootstrapapi.BootstrapParams{SocketDir: &dir}, dir},
+		"beside address":   {"/run/containerd/containerd.sock", nil, "/run/containerd/s"},
+		"with a scheme":    {"unix:///run/containerd/containerd.sock", nil, "/run/containerd/s"},
+		"too long":         {long + "/core.sock", nil, farDir},
+		"said too long":    {"/run/c.sock", &bootstrapapi.BootstrapParams{SocketDir: &long}, "/run/s"},
+		"none":             {"", nil, farDir},
+		"taken by another": {filepath.Join(filepath.Dir(file), "core.sock"), &bootstrapapi.BootstrapParams{SocketDir: &file}, farDir},
 	} {
 		a := args{namespace: "moby", id: "c1", address: tc.address}
 		got := a.socketPath(tc.params, "g")
