@@ -130,9 +130,15 @@ type daemon struct {
 // launch starts a program, and ends it with the test.
 func launch(t *testing.T, words ...string) *daemon {
 	t.Helper()
+	return launchIn(t, os.Getenv("PATH"), words...)
+}
+
+// launchIn is launch of one that looks for programs in path.
+func launchIn(t *testing.T, path string, words ...string) *daemon {
+	t.Helper()
 	d := &daemon{cmd: exec.Command(words[0], words[1:]...), log: &output{}, ended: make(chan struct{})}
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
-	d.cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	d.cmd.Env = append(os.Environ(), "PATH="+path+":/usr/sbin:/sbin")
 	d.cmd.WaitDelay = time.Second
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
