@@ -66,13 +66,12 @@ func startError(prefix string, err error) (code int, out error) {
 }
 
 // unclassed is an error's text without that of its class, which containerd puts behind what
-// a shim has said.
+// a shim has said of a command that is not there.
 func unclassed(err error) string {
-	class := errdefs.Class(err)
-	if class == nil {
+	if !errdefs.IsNotFound(err) {
 		return err.Error()
 	}
-	return strings.TrimSuffix(err.Error(), ": "+class.Error())
+	return strings.TrimSuffix(err.Error(), ": "+errdefs.ErrNotFound.Error())
 }
 
 // What Docker's users see before the runtime's own words; the core says the second.

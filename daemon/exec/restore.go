@@ -61,7 +61,7 @@ func (s *Service) seeOffAll(container string) {
 // started.
 func (s *Service) seeOff(x *exec) {
 	if s.delete(x) != nil { // it runs
-		if _, ok := s.await(x); !ok {
+		if _, ok := s.await(s.life, x); !ok {
 			return
 		}
 		if err := s.delete(x); err != nil {

@@ -94,13 +94,34 @@ func (r *start) prepare(ctx context.Context) (err error) {
 		steps.Add("close stream", func(context.Context) error { r.p.Close(); return nil })
 	}
 	failpoint.Hit("daemon/exec.start.connected")
-	pid, err := r.s.tasks.Start(ctx, x.container, x.id)
+	return r.letGo(ctx)
+}
+
+// letGo starts the process, for whose end somebody waits already: it may be over, and its
+// container with it, before the core could be asked.
+func (r *start) letGo(ctx context.Context) error {
+	waiting, forget := context.WithCancel(r.s.life)
+	began := make(chan struct{})
+	r.s.work.Go(func() { // ends with the process or the daemon
+		defer forget()
+		exit, ok := r.s.await(waiting, r.x)
+		select {
+		case <-began:
+		case <-waiting.Done():
+			return
+		}
+		if ok {
+			r.s.commit(r.x, exit)
+		}
+	})
+	pid, err := r.s.tasks.Start(ctx, r.x.container, r.x.id)
 	if err != nil {
+		forget()
 		return err
 	}
 	failpoint.Hit("daemon/exec.start.started")
-	x.setPid(int(pid))
-	r.s.work.Go(func() { r.s.watch(x) }) // ends with the process or the daemon
+	r.x.setPid(int(pid))
+	close(began)
 	return nil
 }
 
@@ -190,10 +211,12 @@ const exitLost = 255
 
 // watch waits for the process's end and commits it.
 func (s *Service) watch(x *exec) {
-	exit, ok := s.await(x)
-	if !ok {
-		return
+	if exit, ok := s.await(s.life, x); ok {
+		s.commit(x, exit)
 	}
+}
+
+func (s *Service) commit(x *exec, exit task.Exit) {
 	failpoint.Hit("daemon/exec.exit.awaited")
 	s.containers.Publish(x.container, events.ActionExecDie, map[string]string{
 		"execID": x.id, "exitCode": strconv.Itoa(int(exit.Code)),
@@ -219,13 +242,14 @@ func (s *Service) delete(x *exec) error {
 	return nil
 }
 
-func (s *Service) await(x *exec) (task.Exit, bool) {
+// await asks the core for the exit until it has an answer; false when ctx ends, or the daemon.
+func (s *Service) await(ctx context.Context, x *exec) (task.Exit, bool) {
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
-		exit, err := s.tasks.Wait(s.life, x.container, x.id)
+		exit, err := s.tasks.Wait(ctx, x.container, x.id)
 		switch {
 		case err == nil:
 			return exit, true
-		case s.life.Err() != nil:
+		case ctx.Err() != nil:
 			return task.Exit{}, false
 		case errdefs.IsNotFound(err):
 			return task.Exit{Code: exitLost, At: time.Now()}, true
@@ -234,10 +258,10 @@ func (s *Service) await(x *exec) (task.Exit, bool) {
 		if errors.Is(err, errdefs.ErrUnavailable) { // told once, not for each
 			level = slog.LevelDebug
 		}
-		s.log.Log(s.life, level, "wait for exec", "container", x.container, "exec", x.id, "err", err)
+		s.log.Log(ctx, level, "wait for exec", "container", x.container, "exec", x.id, "err", err)
 		select {
 		case <-time.After(wait):
-		case <-s.life.Done():
+		case <-ctx.Done():
 			return task.Exit{}, false
 		}
 	}
