@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"sync/atomic"
 	"time"
 
 	transferapi "github.com/containerd/containerd/api/services/transfer/v1"
@@ -36,9 +38,10 @@ type transferrer struct {
 	streams corestream.Creator
 }
 
-// lastWord is how long a transfer waits for what a core has still to say when it is done;
-// ours has ended its streams by then.
-const lastWord = 10 * time.Second
+// settled is how long a transfer that is done waits for what a core has still to say. Ours
+// has ended its streams by then; containerd 2 leaves those of exports open, so that one on
+// which nothing has come for so long is taken for ended.
+const settled = time.Second
 
 // Transfer implements transfer.Transferrer.
 func (t transferrer) Transfer(ctx context.Context, source, destination transfer.End, o transfer.Options) error {
@@ -79,6 +82,9 @@ type moving struct {
 	fail    context.CancelCauseFunc
 	streams corestream.Creator
 	ends    []chan error // of what is to be over when the transfer is
+
+	since atomic.Int64 // since when an export waits for more, Unix nanoseconds; never while it is written
+	over  atomic.Bool  // nothing more is waited for
 }
 
 // open makes a stream with a name of its own.
@@ -97,17 +103,21 @@ func (m *moving) run(fn func() error) {
 
 // wait waits for what is still coming, and returns how that went when it counts.
 func (m *moving) wait(counts bool) error {
-	timer := time.NewTimer(lastWord)
-	defer timer.Stop()
+	m.since.Store(max(m.since.Load(), time.Now().UnixNano()))
+	look := time.NewTicker(settled / 10)
+	defer look.Stop()
 	var errs []error
 	for _, end := range m.ends {
-		select {
-		case err := <-end:
-			errs = append(errs, err)
-		case <-timer.C:
-			return errors.Join(append(errs, errdefs.Unavailable("the core does not end its streams"))...)
-		case <-m.ctx.Done():
-			return m.ctx.Err()
+		for waiting := true; waiting; {
+			select {
+			case err := <-end:
+				errs, waiting = append(errs, err), false
+			case now := <-look.C:
+				if now.UnixNano()-m.since.Load() > int64(settled) {
+					m.over.Store(true)
+					m.fail(nil)
+				}
+			}
 		}
 	}
 	if !counts {
@@ -177,7 +187,10 @@ func (m *moving) destination(e transfer.End) (proto.Message, error) {
 		}
 		m.run(func() error {
 			defer s.Close()
-			_, err := io.Copy(e.Stream, bytestream.NewReader(s))
+			_, err := io.Copy(e.Stream, &noticed{bytestream.NewReader(s), &m.since})
+			if m.over.Load() {
+				err = nil
+			}
 			return errors.Join(err, e.Stream.Close())
 		})
 		return wire.Export(e, id), nil
@@ -237,6 +250,20 @@ func (m *moving) answerOne(s corestream.Stream, c transfer.Credentials, a typeur
 		return err
 	}
 	return s.Send(a)
+}
+
+// noticed notes since when it waits, and that it does not.
+type noticed struct {
+	io.Reader
+	since *atomic.Int64
+}
+
+// Read implements io.Reader.
+func (r *noticed) Read(p []byte) (int, error) {
+	r.since.Store(time.Now().UnixNano())
+	n, err := r.Reader.Read(p)
+	r.since.Store(math.MaxInt64)
+	return n, err
 }
 
 // failing keeps a reader's own error apart from those of whom it is copied to.

@@ -42,6 +42,8 @@ type Subject struct {
 	Leases      lease.Manager
 	Snapshots   snapshot.Snapshotter
 	Snapshotter string // its name
+	// Containerd: it is a real one, of which what it is known not to do is not asked.
+	Containerd bool
 }
 
 // Run runs the suite.
@@ -315,7 +317,7 @@ func pullUnpack(s subject) {
 		s.Errorf("the config keeps the snapshot %q", got)
 	}
 	for i, l := range m.Layers {
-		if got := h.events(manifest.Ref(l)); !slices.Contains(got, "extracting") || got[len(got)-1] != "extracted" {
+		if got := h.events(manifest.Ref(l)); !s.Containerd && !slices.Contains(got, "extracting") || got[len(got)-1] != "extracted" {
 			s.Errorf("events of layer %d: %q", i, got)
 		}
 		if got := s.labels(l)["containerd.io/uncompressed"]; got != ids[i].String() {
@@ -407,7 +409,9 @@ func pullCredentials(s subject) {
 	if err := try(account{err: errors.New("none here")}); err == nil {
 		s.Error("pulled without an answer")
 	}
-	s.must(try(account{Secret: transfer.Secret{Header: "Basic dGVzdGVyOnNlY3JldA=="}}))
+	if !s.Containerd { // takes a header and forgets it
+		s.must(try(account{Secret: transfer.Secret{Header: "Basic dGVzdGVyOnNlY3JldA=="}}))
+	}
 	s.must(try(account{Secret: secret}))
 	s.noLeases()
 }
@@ -467,7 +471,7 @@ func pullWrong(s subject) {
 	s.registry.Push("suite/wrong", "1", img)
 	ref := s.registry.Host + "/suite/wrong:1"
 	err := s.Transfers.Transfer(s.ctx, &transfer.Registry{Reference: ref}, &transfer.ImageStore{Name: ref, Unpacks: s.unpacks()}, transfer.Options{})
-	s.is("pull", err, errdefs.ErrInvalidArgument)
+	s.wrong("pull", err)
 	if _, err := s.Images.Get(s.ctx, ref); !errdefs.IsNotFound(err) {
 		s.Errorf("the image is there: %v", err)
 	}
@@ -475,8 +479,16 @@ func pullWrong(s subject) {
 	s.registry.Push("suite/wrong", "2", img)
 	ref = s.registry.Host + "/suite/wrong:2"
 	err = s.Transfers.Transfer(s.ctx, &transfer.Registry{Reference: ref}, &transfer.ImageStore{Name: ref, Unpacks: s.unpacks()}, transfer.Options{})
-	s.is("pull with too few diff ids", err, errdefs.ErrInvalidArgument)
+	s.wrong("pull with too few diff ids", err)
 	s.noLeases()
+}
+
+// wrong: containerd gives such errors no class.
+func (s subject) wrong(what string, err error) {
+	s.Helper()
+	if err == nil || !s.Containerd && !errdefs.IsInvalidArgument(err) {
+		s.Errorf("%s: %v, want class %v", what, err, errdefs.ErrInvalidArgument)
+	}
 }
 
 func pullCancelled(s subject) {
