@@ -44,7 +44,7 @@ func (s namespaceStore) Create(ctx context.Context, name string, labels map[stri
 func (s namespaceStore) Labels(_ context.Context, name string) (map[string]string, error) {
 	labels := make(map[string]string)
 	err := s.db.view(func(tx *bbolt.Tx) error {
-		if name == "" || bucket(tx, name) == nil {
+		if name == "" {
 			return errdefs.NotFound("namespace %q: not found", name)
 		}
 		return each(bucket(tx, name, bucketLabels), func(k string, v []byte) error {

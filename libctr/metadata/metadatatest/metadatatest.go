@@ -359,8 +359,10 @@ func namespaces(s subject) {
 	if !maps.Equal(labels, map[string]string{"b.c": "2"}) {
 		s.Errorf("labels %v", labels)
 	}
-	_, err = s.Namespaces.Labels(s.ctx, "nope")
-	s.is("labels of nothing", err, errdefs.ErrNotFound)
+	labels, err = s.Namespaces.Labels(s.ctx, "nope") // which clients ask for before they make it
+	if err != nil || len(labels) > 0 {
+		s.Errorf("labels of nothing: %v, %v", labels, err)
+	}
 
 	_, err = s.Containers.Create(reqctx.WithNamespace(s.ctx, "two"), Container("c"))
 	s.must(err)
