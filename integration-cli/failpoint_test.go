@@ -104,6 +104,7 @@ var acts = map[string]act{
 	"daemon/image.":                         (*site).load,
 	"daemon/image.pull.":                    (*site).pull,
 	"libctr/content.":                       (*site).load,
+	"libctr/core/unpack.":                   (*site).load,
 	"libctr/metadata.":                      (*site).load,
 	"libctr/metadata.container.":            (*site).live,
 	"libctr/metadata.snapshot.forgotten":    (*site).live,

@@ -222,6 +222,7 @@ func (s *Snapshotter) CommitOnto(ctx context.Context, name, key, parent string, 
 	if err := s.rebase(ctx, sn, parent); err != nil {
 		return fmt.Errorf("put snapshot %q onto %q: %w", key, parent, err)
 	}
+	failpoint.Hit("libctr/snapshot/overlay.commit.rebased")
 	usage, err := s.count(ctx, sn)
 	if err != nil {
 		return err
