@@ -68,6 +68,7 @@ func restart(t *testing.T, e *engine.Engine) (log string, err error) {
 // that have to last are not guessed at: the daemon refuses to start and names the file.
 // What can be told again is begun anew. The container that runs goes on.
 func TestDamagedEngine(t *testing.T) {
+	engine.CoreInside(t, "it has other files")
 	t.Parallel()
 	e := start(t)
 	e.Must("volume", "create", "kept")
@@ -131,6 +132,7 @@ func TestDamagedEngine(t *testing.T) {
 // TestDamagedContainer damages the files of one running container: it may be lost, and
 // can be removed; others do not notice, and nothing of it stays.
 func TestDamagedContainer(t *testing.T) {
+	engine.CoreInside(t, "it has other files")
 	t.Parallel()
 	e := start(t)
 	e.Must("run", "-d", "--name", "bg", image, "sleep", "1000")

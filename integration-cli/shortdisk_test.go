@@ -134,6 +134,7 @@ const counting = `i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done`
 // words and leaves nothing, what runs goes on, what is to go goes, a new daemon starts;
 // and all is well when there is room again.
 func TestDiskFull(t *testing.T) {
+	engine.CoreInside(t, "what is short is its disk, too")
 	e := engine.Start(t)
 	d := newDisk(t, e, "data", 48)
 	e.Load(busybox.Archive(t, busybox.Config{}, image))
@@ -238,6 +239,7 @@ func TestDiskFull(t *testing.T) {
 
 // TestRunDiskFull is the same for the exec-root, which holds what only this boot needs.
 func TestRunDiskFull(t *testing.T) {
+	engine.CoreInside(t, "what is short is its disk, too")
 	e := engine.Start(t)
 	d := newDisk(t, e, "exec", 24)
 	e.Load(busybox.Archive(t, busybox.Config{}, image))

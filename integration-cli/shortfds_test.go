@@ -97,6 +97,7 @@ func cpu(t *testing.T, pid int) time.Duration {
 // TestDescriptorsShort takes the daemon's descriptors away: it neither spins nor dies,
 // whoever asks is answered, what fails leaves nothing, and all is well when they are back.
 func TestDescriptorsShort(t *testing.T) {
+	engine.CoreInside(t, "what the engine lacks it does not")
 	e := start(t)
 	e.Must("run", "-d", "--name", "bg", image, "sh", "-c", "ulimit -n; sleep 1000")
 	limit := ""
@@ -151,6 +152,7 @@ func TestDescriptorsShort(t *testing.T) {
 // TestProcessesShort leaves no room for a shim: the start fails and leaves nothing. A Go
 // program that gets no thread dies; then the next daemon has to find nothing.
 func TestProcessesShort(t *testing.T) {
+	engine.CoreInside(t, "what the engine lacks it does not")
 	e := start(t)
 	e.Must("run", "-d", "--name", "bg", image, "sleep", "1000")
 	e.Must("create", "--name", "few", image, "true")

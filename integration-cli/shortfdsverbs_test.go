@@ -6,11 +6,14 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"gantry/internal/testutil/engine"
 )
 
 // TestDescriptorsShortVerbs takes the daemon's descriptors away from all that looks into
 // a container: each fails or not, in time, and leaves neither a thing nor a descriptor.
 func TestDescriptorsShortVerbs(t *testing.T) {
+	engine.CoreInside(t, "what the engine lacks it does not")
 	e := start(t)
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {

@@ -91,6 +91,7 @@ func entry(w *tar.Writer, name string, size int64, body io.Reader) error {
 // TestMemoryShort sends what a small daemon must not keep in memory: it refuses, and
 // lives.
 func TestMemoryShort(t *testing.T) {
+	engine.CoreInside(t, "what the engine lacks it does not")
 	e := start(t)
 	limit := 320 << 20
 	if raced(t) {

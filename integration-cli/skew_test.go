@@ -16,6 +16,7 @@ import (
 // TestLaterVersion starts an engine on each database of a later one: it says which, ends,
 // and has changed nothing; its containers run on all the while.
 func TestLaterVersion(t *testing.T) {
+	engine.CoreInside(t, "it has other files")
 	e := start(t)
 	e.Must("run", "-d", "--name", "c1", image, "sleep", "1000")
 	pid := inspect(t, e, "c1").State.Pid
