@@ -1,11 +1,24 @@
 package server_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"testing"
 
+	streamingapi "github.com/containerd/containerd/api/services/streaming/v1"
+	transferapi "github.com/containerd/containerd/api/services/transfer/v1"
+	transfertypes "github.com/containerd/containerd/api/types/transfer"
+	"github.com/containerd/typeurl/v2"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"gantry/api/errdefs"
 	"gantry/internal/testutil/need"
 	coretransfer "gantry/libctr/core/transfer"
+	"gantry/libctr/core/wire"
 	"gantry/libctr/metadata"
+	"gantry/libctr/stream"
 	"gantry/libctr/transfer/transfertest"
 )
 
@@ -36,4 +49,80 @@ func TestTransfers(t *testing.T) {
 			Snapshots: c.client.Snapshotter("native"), Snapshotter: "native",
 		})
 	})
+}
+
+// TestStreams opens streams as clients do, and as they should not.
+func TestStreams(t *testing.T) {
+	c := start(t, newConfig(t))
+	m, err := c.Plugin("io.containerd.streaming.v1.manager")
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(n int) {
+		t.Helper()
+		eventually(t, "streams end", func() error {
+			if got := m.(*stream.Manager).Len(); got != n {
+				return fmt.Errorf("%d streams, want %d", got, n)
+			}
+			return nil
+		})
+	}
+	ctx, cancel := context.WithCancel(inNamespace(t.Context(), "streams"))
+	defer cancel()
+	if _, err := c.client.Streams().Create(ctx, "one"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.client.Streams().Create(ctx, "one"); !errors.Is(err, errdefs.ErrAlreadyExists) {
+		t.Errorf("the same again: %v", err)
+	}
+	if _, err := c.client.Streams().Create(ctx, ""); !errors.Is(err, errdefs.ErrInvalidArgument) {
+		t.Errorf("without an id: %v", err)
+	}
+	if _, err := c.client.Streams().Create(inNamespace(ctx, "others"), "one"); err != nil {
+		t.Errorf("in another namespace: %v", err)
+	}
+	open(2)
+	rpc := streamingapi.NewStreamingClient(c.client.Conn())
+	s, err := rpc.Stream(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Send(&anypb.Any{TypeUrl: "nonsense", Value: []byte{1}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Recv(); !errors.Is(err, errdefs.ErrInvalidArgument) {
+		t.Errorf("first message without sense: %v", err)
+	}
+	for name, req := range map[string]*transferapi.TransferRequest{
+		"no such progress": {Options: &transferapi.TransferOptions{ProgressStream: "none"}},
+		"no such import":   {Source: message(t, &transfertypes.ImageImportStream{Stream: "none"}), Destination: message(t, &transfertypes.ImageStore{})},
+		"another's stream": {Source: message(t, &transfertypes.ImageStore{}), Destination: message(t, &transfertypes.ImageExportStream{Stream: "one"})},
+	} {
+		ns := "streams"
+		if name == "another's stream" {
+			ns = "third"
+		}
+		if _, err := transferapi.NewTransferClient(c.client.Conn()).Transfer(inNamespace(ctx, ns), req); !errors.Is(err, errdefs.ErrNotFound) {
+			t.Errorf("%s: %v, want NotFound", name, err)
+		}
+	}
+	for name, req := range map[string]*transferapi.TransferRequest{
+		"nothing":     {},
+		"other types": {Source: message(t, &transfertypes.ReadStream{}), Destination: message(t, &transfertypes.ImageStore{})},
+	} {
+		if _, err := transferapi.NewTransferClient(c.client.Conn()).Transfer(ctx, req); !errors.Is(err, errdefs.ErrNotImplemented) {
+			t.Errorf("%s: %v, want NotImplemented", name, err)
+		}
+	}
+	cancel()
+	open(0)
+}
+
+func message(t *testing.T, m proto.Message) *anypb.Any {
+	t.Helper()
+	a, err := typeurl.MarshalAny(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wire.Any(a)
 }
