@@ -141,8 +141,8 @@ func (fs filesystem) make(ctx context.Context, f *os.File) error {
 	cmd.ExtraFiles = []*os.File{f}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = time.Second
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &limited{&out}, &limited{&out}
+	out := new(limited)
+	cmd.Stdout, cmd.Stderr = out, out // one writer, one goroutine
 	err := cmd.Run()
 	if errors.Is(err, exec.ErrNotFound) {
 		return errdefs.NotImplemented("mkfs.%s is not installed", fs.kind)
@@ -154,7 +154,7 @@ func (fs filesystem) make(ctx context.Context, f *os.File) error {
 }
 
 // limited keeps the first 4 KiB.
-type limited struct{ *bytes.Buffer }
+type limited struct{ bytes.Buffer }
 
 func (l *limited) Write(p []byte) (int, error) {
 	l.Buffer.Write(p[:min(len(p), max(0, 4096-l.Len()))])
