@@ -16,7 +16,7 @@ DESTDIR  ?=
 
 BINARIES := gantryd containerd-shim-gantry-v2 grun gantry-init
 
-.PHONY: build demo test test-vm soak check bench install clean tools clients FORCE
+.PHONY: build demo test test-containerd test-vm soak check bench install clean tools clients FORCE
 
 build: $(addprefix $(BIN)/,$(BINARIES))
 
@@ -45,6 +45,11 @@ test-vm: build $(CACHE)/docker
 ## soak: the long proofs at full length
 soak: build tools
 	@GANTRY_SOAK=1 contrib/test.sh
+
+## test-containerd: the tests with the docker CLI, with the engine on a containerd;
+## CORE: its path, or gantryd for our core as a process of its own; RUN: of which tests
+test-containerd: build tools
+	@GANTRY_CORE=$(or $(CORE),containerd) GANTRY_BIN=$(CURDIR)/$(BIN) $(GO) test -count=1 -timeout 60m -run '$(or $(RUN),.)' ./integration-cli
 
 ## check: what must pass before a commit
 check:
