@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -79,6 +80,13 @@ func shim(c *config.Config, core client.Abilities, name string, r config.Runtime
 		return rt, nil
 	}
 	rt.Foreign, rt.TopReadOnly = true, true
+	if core.Shim != "" && r.Type == runcShim {
+		// Its name may be ours in the core; who configures it means the one that is installed.
+		rt.Path = "/usr/bin/containerd-shim-runc-v2"
+		if path, err := exec.LookPath(filepath.Base(rt.Path)); err == nil {
+			rt.Path = path
+		}
+	}
 	return rt, nil
 }
 

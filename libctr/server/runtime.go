@@ -62,6 +62,8 @@ func migrateShims(_ context.Context, from int, plugins map[string]any) error {
 
 type runtimeConfig struct {
 	Platforms []string `toml:"platforms"` // taken and ignored: there is only the host's
+	// Aliases are names of runtimes that stand for others, in clients' containers and sandboxes.
+	Aliases map[string]string `toml:"aliases"`
 }
 
 func (b *builder) initRuntime(ic *plugin.InitContext) (any, error) {
@@ -93,6 +95,7 @@ func (b *builder) initRuntime(ic *plugin.InitContext) (any, error) {
 		ShimDir:      b.cfg.ShimDir,
 		SocketDir:    shims.SocketDir,
 		ShimEnv:      shims.Env,
+		Aliases:      ic.Config.(*runtimeConfig).Aliases,
 		Version:      b.cfg.Build.Version,
 		Debug:        b.cfg.Debug.Level == "debug" || b.cfg.Debug.Level == "trace",
 		Timeouts:     bounds.ofTasks(),

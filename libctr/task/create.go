@@ -121,7 +121,7 @@ func (m *Manager) launch(ctx context.Context, b *bundle, c container.Container, 
 // binaryFor is the shim of a runtime, or the one at path if that is not "".
 func (m *Manager) binaryFor(runtime, path string) (string, error) {
 	if path == "" {
-		return resolve(runtime, m.cfg.ShimDir)
+		return m.resolve(runtime)
 	}
 	if !filepath.IsAbs(path) {
 		return "", errdefs.InvalidArgument("shim path %s is not absolute", path)

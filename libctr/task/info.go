@@ -27,7 +27,7 @@ type infoKey struct {
 // Info asks the shim binary of a runtime about itself (its "-info" call); the
 // answer is shared and must not be changed. options are the runtime's, or nil.
 func (m *Manager) Info(ctx context.Context, runtime string, options typeurl.Any) (*types.RuntimeInfo, error) {
-	binary, err := resolve(runtime, m.cfg.ShimDir)
+	binary, err := m.resolve(runtime)
 	if err != nil {
 		return nil, err
 	}

@@ -114,7 +114,9 @@ type Config struct {
 	Debug        bool   // shims log in detail
 	// ShimEnv is added to the environment of shims, NAME=VALUE. SCHED_CORE=1 makes them
 	// share no core of the CPU with others (core scheduling).
-	ShimEnv  []string
+	ShimEnv []string
+	// Aliases are names of runtimes that stand for others.
+	Aliases  map[string]string
 	Timeouts Timeouts
 
 	Containers Containers

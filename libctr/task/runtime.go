@@ -34,6 +34,17 @@ func binaryName(runtime string) (string, error) {
 	return "containerd-shim-" + name + "-" + version, nil
 }
 
+// resolve finds the shim binary of a runtime, or of the one whose name it stands for here.
+func (m *Manager) resolve(runtime string) (string, error) {
+	if name, ok := aliases[runtime]; ok {
+		runtime = name
+	}
+	if name, ok := m.cfg.Aliases[runtime]; ok {
+		runtime = name
+	}
+	return resolve(runtime, m.cfg.ShimDir)
+}
+
 // resolve finds the shim binary of a runtime: an absolute path is taken as it
 // is, a name is looked for in dir first, then in PATH.
 func resolve(runtime, dir string) (string, error) {
