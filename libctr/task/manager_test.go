@@ -524,3 +524,78 @@ func testStuckShim(t *testing.T, f *fixture) {
 	}
 	f.clean(t)
 }
+
+// stopShim stops a shim and waits until no thread of it runs.
+func (f *fixture) stopShim(t *testing.T, ctx context.Context, id string) {
+	t.Helper()
+	f.signalShim(t, id, syscall.SIGSTOP)
+	pid, err := os.ReadFile(filepath.Join(f.dir, id+".sock.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ctx.Err() == nil {
+		stats, _ := filepath.Glob("/proc/" + string(pid) + "/task/*/stat")
+		if !slices.ContainsFunc(stats, func(path string) bool {
+			stat, err := os.ReadFile(path)
+			return err == nil && !strings.Contains(string(stat), ") T ")
+		}) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestReloadWithStuckShims starts anew beside ten shims that do not answer: that takes no
+// longer than one of them, the others are there at once, and those too when they speak.
+func TestReloadWithStuckShims(t *testing.T) {
+	f, ctx := setup(t, "protobuf"), testContext(t)
+	const stuck = 10
+	ids := []string{"well"}
+	f.create(t, ctx, "well")
+	for i := range stuck {
+		ids = append(ids, fmt.Sprint("stuck-", i))
+		f.create(t, ctx, ids[i+1])
+	}
+	f.Close()
+	for _, id := range ids[1:] {
+		f.stopShim(t, ctx, id)
+	}
+	began := time.Now()
+	f.open(t)
+	if took := time.Since(began); took > 5*time.Second { // one after the other it would be 20 s
+		t.Errorf("the start took %v", took)
+	}
+	within, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	states, err := f.List(within)
+	if err != nil || len(states) != stuck+1 {
+		t.Fatalf("%d tasks, %v", len(states), err)
+	}
+	for _, st := range states {
+		want := coretask.StatusUnknown
+		if st.ContainerID == "well" {
+			want = coretask.StatusRunning
+		}
+		if st.Status != want {
+			t.Errorf("state %+v", st)
+		}
+	}
+	if _, err := f.Delete(within, "well", ""); err != nil {
+		t.Errorf("delete beside stuck ones: %v", err)
+	}
+	for _, id := range ids[1:] {
+		f.signalShim(t, id, syscall.SIGCONT)
+	}
+	for _, id := range ids[1:] {
+		for ctx.Err() == nil {
+			if st, err := f.Get(ctx, id, ""); err == nil && st.Status == coretask.StatusRunning {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if _, err := f.Delete(ctx, id, ""); err != nil {
+			t.Errorf("delete %s: %v", id, err)
+		}
+	}
+	f.clean(t)
+}

@@ -41,10 +41,18 @@ func relayLog(f *os.File, log *slog.Logger) {
 	}
 }
 
-// levelOf is how much a line matters: what our shim warns of is for the engine's log too.
+// warnings mark what a shim warns of, and so is for the core's log too: ours, those of
+// containerd in text and in JSON.
+var warnings = [][]byte{
+	[]byte(" level=WARN "), []byte(" level=ERROR "),
+	[]byte(" level=warning "), []byte(" level=error "), []byte(" level=fatal "),
+	[]byte(`"level":"warning"`), []byte(`"level":"error"`), []byte(`"level":"fatal"`),
+}
+
+// levelOf is how much a line matters.
 func levelOf(line []byte) slog.Level {
-	for _, mark := range []string{" level=WARN ", " level=ERROR "} {
-		if bytes.Contains(line, []byte(mark)) {
+	for _, mark := range warnings {
+		if bytes.Contains(line, mark) {
 			return slog.LevelWarn
 		}
 	}
