@@ -30,7 +30,6 @@ type Core struct {
 	Namespace string // that Ctr works in, of this core only
 	t         testing.TB
 	ctr       string
-	args      []string
 	cmd       *exec.Cmd
 	ended     chan struct{}
 	exit      error // how cmd has ended, once ended is closed
