@@ -50,7 +50,6 @@ type Containers interface {
 	Create(context.Context, *taskapi.CreateTaskRequest) (*taskapi.CreateTaskResponse, error)
 	Start(context.Context, *taskapi.StartRequest) (*taskapi.StartResponse, error)
 	Wait(context.Context, *taskapi.WaitRequest) (*taskapi.WaitResponse, error)
-	Delete(context.Context, *taskapi.DeleteRequest) (*taskapi.DeleteResponse, error)
 }
 
 // Service is the sandbox API. Safe for concurrent use.

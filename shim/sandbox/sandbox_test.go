@@ -64,10 +64,6 @@ func (c *containers) Wait(context.Context, *taskapi.WaitRequest) (*taskapi.WaitR
 	return <-c.ended, nil
 }
 
-func (c *containers) Delete(context.Context, *taskapi.DeleteRequest) (*taskapi.DeleteResponse, error) {
-	return &taskapi.DeleteResponse{}, nil
-}
-
 const id = "pod"
 
 func create(t *testing.T, s *sandbox.Service, rootfs ...*types.Mount) {
