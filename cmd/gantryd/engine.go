@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"gantry/api/version"
+	"gantry/cmd/gantryd/tracing"
 	"gantry/daemon"
 	"gantry/daemon/config"
 	"gantry/libctr/client"
@@ -74,7 +75,7 @@ func newEngine(ctx context.Context, c *config.Config, log *slog.Logger) (_ *engi
 		return nil, err
 	}
 	e.onStop(unlock)
-	tp, flush, err := tracing(ctx)
+	tp, flush, err := tracing.New(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -14,11 +14,15 @@ import (
 	"gantry/api/version"
 	"gantry/cmd/gantryd/logger"
 	"gantry/cmd/gantryd/stacks"
+	"gantry/cmd/gantryd/tracing"
 	"gantry/libctr/server"
 )
 
 // stopTimeout bounds the orderly end. Shims and what they run are no part of it.
-const stopTimeout = 20 * time.Second
+const (
+	stopTimeout  = 20 * time.Second
+	flushTimeout = 5 * time.Second // of what is traced
+)
 
 // serve runs a core until a signal ends it. Signals are caught before anything is read
 // or made; one that asks for the end while the core comes up is heeded when it is up.
@@ -43,7 +47,15 @@ func serve(f flags) error {
 	if cfg.Subreaper {
 		signal.Notify(in, syscall.SIGCHLD)
 	}
-	return newLife(cfg, in).run()
+	tp, flush, err := tracing.New(context.Background())
+	if err != nil {
+		return err
+	}
+	cfg.Tracing = tp
+	err = newLife(cfg, in).run()
+	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	defer cancel()
+	return errors.Join(err, flush(ctx))
 }
 
 // life is the course of the process. Only run's goroutine uses it.

@@ -1,4 +1,6 @@
-package main
+// Package tracing makes spans of what a process of this command does, where somebody
+// wants them.
+package tracing
 
 import (
 	"context"
@@ -7,6 +9,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
 	"go.opentelemetry.io/otel/propagation"
@@ -15,17 +18,15 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"gantry/api/version"
-
-	"go.opentelemetry.io/otel/attribute"
 )
 
 // fileQueue is how many spans wait for the trace file at most; a start has some 400.
 const fileQueue = 1 << 14
 
-// tracing makes spans where somebody wants them: OTEL_EXPORTER_OTLP_ENDPOINT sends
+// New makes spans where somebody wants them: OTEL_EXPORTER_OTLP_ENDPOINT sends
 // them to a collector, GANTRY_TRACE_FILE appends them to a file, a JSON object each.
 // Without either it returns nil and nothing is traced. The returned function flushes.
-func tracing(ctx context.Context) (trace.TracerProvider, func(context.Context) error, error) {
+func New(ctx context.Context) (trace.TracerProvider, func(context.Context) error, error) {
 	var opts []sdktrace.TracerProviderOption
 	closers := []func(context.Context) error{}
 	if path := os.Getenv("GANTRY_TRACE_FILE"); path != "" {
