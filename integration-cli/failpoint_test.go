@@ -111,6 +111,8 @@ var acts = map[string]act{
 	"libctr/snapshot/":                      (*site).live,
 	"libctr/snapshot/overlay.commit.":       (*site).load,
 	"libctr/activation.":                    (*site).mounts,
+	"libctr/registry.":                      (*site).transfer,
+	"libctr/transfer.":                      (*site).transfer,
 	"libctr/sandbox.":                       (*site).pod,
 	"libctr/task.":                          (*site).live,
 	"libctr/task.activate.":                 (*site).mounts,
