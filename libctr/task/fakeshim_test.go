@@ -290,6 +290,11 @@ func (f *fakeTasks) create(_ context.Context, r *taskapi.CreateTaskRequest) (*ta
 		os.Exit(1)
 	case "create hangs":
 		time.Sleep(time.Hour)
+	case "create waits":
+		time.Sleep(200 * time.Millisecond)
+	case "create fails late":
+		time.Sleep(200 * time.Millisecond)
+		return nil, errdefs.Internal("no such thing")
 	}
 	return &taskapi.CreateTaskResponse{Pid: fakePID}, nil
 }

@@ -143,9 +143,10 @@ type Manager struct {
 	work sync.WaitGroup // reconnections and burials under way
 
 	mu      sync.Mutex
-	shims   map[key]*shim  // guarded by mu; nil while a task is being created
-	closed  bool           // guarded by mu
-	leaving map[key]*child // guarded by mu; shims without a task that have not ended yet
+	shims   map[key]*shim         // guarded by mu; nil while a task is being created
+	making  map[key]chan struct{} // guarded by mu; closed when that has ended
+	closed  bool                  // guarded by mu
+	leaving map[key]*child        // guarded by mu; shims without a task that have not ended yet
 }
 
 var _ task.Manager = (*Manager)(nil)
@@ -172,7 +173,7 @@ func New(ctx context.Context, cfg Config) (*Manager, error) {
 	if cfg.Tracing == nil {
 		cfg.Tracing = noop.NewTracerProvider()
 	}
-	m := &Manager{cfg: cfg, log: cfg.Log, tracer: cfg.Tracing.Tracer("gantry/libctr/task"), shims: map[key]*shim{}, leaving: map[key]*child{}}
+	m := &Manager{cfg: cfg, log: cfg.Log, tracer: cfg.Tracing.Tracer("gantry/libctr/task"), shims: map[key]*shim{}, making: map[key]chan struct{}{}, leaving: map[key]*child{}}
 	m.life, m.end = context.WithCancel(context.WithoutCancel(ctx))
 	if err := m.reload(ctx); err != nil {
 		m.Close()
@@ -233,6 +234,7 @@ func (m *Manager) reserve(k key) error {
 		return errdefs.AlreadyExists("task %s: already exists", k.id)
 	}
 	m.shims[k] = nil
+	m.making[k] = make(chan struct{})
 	return nil
 }
 
@@ -240,12 +242,29 @@ func (m *Manager) set(k key, s *shim) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.shims[k] = s
+	m.made(k)
 }
 
 func (m *Manager) drop(k key) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.shims, k)
+	m.made(k)
+}
+
+// made lets those go on who wait for the end of a create; m.mu is held.
+func (m *Manager) made(k key) {
+	if done, ok := m.making[k]; ok {
+		delete(m.making, k)
+		close(done)
+	}
+}
+
+// underway is closed when the create of k that is going on has ended; nil when there is none.
+func (m *Manager) underway(k key) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.making[k]
 }
 
 func (m *Manager) find(k key) *shim {
@@ -254,12 +273,23 @@ func (m *Manager) find(k key) *shim {
 	return m.shims[k]
 }
 
-// get returns the shim of a task. Without one the container's record decides the
-// text: a client is told which of the two is missing.
+// get returns the shim of a task, for whose create it waits as long as a shim may take to
+// tell its state: a client's stdin may end before its create has been answered. Without one
+// the container's record decides the text: a client is told which of the two is missing.
 func (m *Manager) get(ctx context.Context, id string) (*shim, error) {
 	k, err := keyOf(ctx, id)
 	if err != nil {
 		return nil, err
+	}
+	if created := m.underway(k); created != nil {
+		bound := time.NewTimer(m.cfg.Timeouts.State)
+		defer bound.Stop()
+		select {
+		case <-created:
+		case <-bound.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	if s := m.find(k); s != nil && !s.boot.Sandbox {
 		return s, nil

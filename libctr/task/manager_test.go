@@ -222,6 +222,37 @@ func TestCancelledCreateIsUndone(t *testing.T) {
 	f.clean(t)
 }
 
+// TestCallsAwaitCreate: the task that a client is making is there for its other calls.
+func TestCallsAwaitCreate(t *testing.T) {
+	for mode, missing := range map[string]bool{"create waits": false, "create fails late": true} {
+		t.Run(mode, func(t *testing.T) {
+			f := setup(t, mode)
+			ctx := testContext(t)
+			created := make(chan struct{})
+			go func() {
+				defer close(created)
+				_, _ = f.Create(ctx, coretask.CreateOptions{ContainerID: "one"})
+			}()
+			for !slices.Contains(f.calls(t), "CreateTaskRequest") && ctx.Err() == nil {
+				time.Sleep(time.Millisecond)
+			}
+			if all, err := f.List(ctx); err != nil || len(all) != 0 {
+				t.Errorf("list beside create: %v, %v", all, err)
+			}
+			if err := f.CloseIO(ctx, "one", ""); errdefs.IsNotFound(err) != missing {
+				t.Errorf("call beside create: %v", err)
+			}
+			<-created
+			if !missing {
+				if _, err := f.Delete(ctx, "one", ""); err != nil {
+					t.Error(err)
+				}
+			}
+			f.clean(t)
+		})
+	}
+}
+
 func TestRefusedBeforeAnythingIsMade(t *testing.T) {
 	f, ctx := setup(t, "protobuf"), testContext(t)
 	for _, tc := range []struct {
