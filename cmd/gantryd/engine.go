@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"gantry/api/version"
+	"gantry/cmd/gantryd/memory"
 	"gantry/cmd/gantryd/tracing"
 	"gantry/daemon"
 	"gantry/daemon/config"
@@ -161,7 +162,7 @@ func (e *engine) newAPI() (*server.Server, error) {
 	d := e.daemon
 	conf := server.Config{
 		Version: version.Version, Experimental: e.cfg.Experimental, MinAPIVersion: e.cfg.MinAPIVersion, Log: e.log,
-		Authorization: d.Authorization.Asker, Quiet: func() { trim(e.log) }, QuietAfter: trimAfter,
+		Authorization: d.Authorization.Asker, Quiet: func() { memory.Trim(e.log) }, QuietAfter: memory.Rest,
 	}
 	if d.Metrics != nil {
 		conf.Done = d.Metrics.Request

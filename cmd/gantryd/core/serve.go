@@ -13,15 +13,16 @@ import (
 
 	"gantry/api/version"
 	"gantry/cmd/gantryd/logger"
+	"gantry/cmd/gantryd/memory"
 	"gantry/cmd/gantryd/stacks"
 	"gantry/cmd/gantryd/tracing"
 	"gantry/libctr/server"
 )
 
-// stopTimeout bounds the orderly end. Shims and what they run are no part of it.
 const (
-	stopTimeout  = 20 * time.Second
-	flushTimeout = 5 * time.Second // of what is traced
+	stopTimeout  = 20 * time.Second // bounds the orderly end, of which shims and what they run are no part
+	flushTimeout = 5 * time.Second  // of what is traced
+	trimInterval = time.Minute      // between two returns of memory, the first of which comes after the start
 )
 
 // serve runs a core until a signal ends it. Signals are caught before anything is read
@@ -85,6 +86,8 @@ func (l *life) run() error {
 	defer cancel()
 	l.cancel = cancel
 	begin := time.Now()
+	trim := time.NewTimer(trimInterval)
+	defer trim.Stop()
 	l.log.Info("starting core", "version", version.Version, "revision", version.Commit)
 	go func() { l.up <- start(ctx, l.cfg) }()
 	for {
@@ -101,6 +104,10 @@ func (l *life) run() error {
 			}
 			l.notify(sdnotify.SdNotifyReady)
 			l.log.Info("core is ready", "after", time.Since(begin))
+			trim.Reset(memory.Rest)
+		case <-trim.C:
+			memory.Trim(l.log)
+			trim.Reset(trimInterval)
 		case err := <-l.ended:
 			return err
 		}

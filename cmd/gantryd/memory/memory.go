@@ -1,4 +1,5 @@
-package main
+// Package memory gives back what a process at rest does not need.
+package memory
 
 import (
 	"bufio"
@@ -21,17 +22,17 @@ import (
 // given back once it is quiet.
 var ballast = make([]byte, 16<<20)
 
-// trimAfter is for how long nobody asked the engine anything when it is trimmed.
-const trimAfter = 1500 * time.Millisecond
+// Rest is for how long nobody asked anything when a process is trimmed.
+const Rest = 1500 * time.Millisecond
 
 // trimFrom is how much of the heap must be in nobody's use to be worth a collection.
 const trimFrom = 1 << 20
 
-// trim gives back the free heap and unmaps the program's own code and constants: the
+// Trim gives back the free heap and unmaps the program's own code and constants: the
 // start, and each rare request, runs code all over a large binary, and every page it
 // touched brought its neighbours. What is needed again comes back from the page cache
 // with minor faults.
-func trim(log *slog.Logger) {
+func Trim(log *slog.Logger) {
 	if unusedHeap() > trimFrom {
 		debug.FreeOSMemory()
 	}
