@@ -54,7 +54,7 @@ func TestInMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer mem.Close()
-	if v, _, err := mem.Introspection().Version(t.Context()); err != nil || v != "1.2.3" {
+	if v, _, err := mem.Introspection().Version(t.Context()); err != nil || v != "2.4.2+gantry.1.2.3" {
 		t.Errorf("version %q, %v", v, err)
 	}
 }

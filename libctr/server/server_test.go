@@ -104,7 +104,7 @@ func TestServes(t *testing.T) {
 		}
 	}
 	v, rev, err := c.client.Introspection().Version(t.Context())
-	if err != nil || v != "1.2.3" || rev != "abc" {
+	if err != nil || v != "2.4.2+gantry.1.2.3" || rev != "abc" {
 		t.Errorf("version %q %q %v", v, rev, err)
 	}
 	first, err := c.client.Introspection().Server(t.Context())

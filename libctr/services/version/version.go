@@ -15,8 +15,13 @@ type Service struct {
 	version, revision string
 }
 
-// New returns a service that answers these two.
-func New(version, revision string) *Service { return &Service{version: version, revision: revision} }
+// serves is the containerd whose API the core has: clients compare it with what they need.
+const serves = "2.4.2"
+
+// New returns a service that answers the version and revision of a build, after that.
+func New(version, revision string) *Service {
+	return &Service{version: serves + "+gantry." + version, revision: revision}
+}
 
 // Register adds the service to a server.
 func (s *Service) Register(r grpc.ServiceRegistrar) { versionapi.RegisterVersionServer(r, s) }
