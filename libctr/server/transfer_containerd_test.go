@@ -5,7 +5,7 @@ import (
 
 	"gantry/internal/testutil/coretest"
 	"gantry/internal/testutil/need"
-	"gantry/libctr/transfer/transfertest"
+	"gantry/internal/testutil/transfertest"
 )
 
 // TestTransfersOfContainerd holds a real containerd 2 to the suite: the suite says what is

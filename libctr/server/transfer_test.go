@@ -15,11 +15,11 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/internal/testutil/need"
+	"gantry/internal/testutil/transfertest"
 	coretransfer "gantry/libctr/core/transfer"
 	"gantry/libctr/core/wire"
 	"gantry/libctr/metadata"
 	"gantry/libctr/stream"
-	"gantry/libctr/transfer/transfertest"
 )
 
 // TestTransfers holds the core's transfers to their suite, in process and through gRPC.
