@@ -47,6 +47,13 @@ func (s namespaces) SetLabel(ctx context.Context, name, key, value string) error
 	return err
 }
 
+func (s namespaces) SetLabels(ctx context.Context, name string, labels map[string]string) error {
+	_, err := s.rpc.Update(ctx, &namespacesapi.UpdateNamespaceRequest{
+		Namespace: &namespacesapi.Namespace{Name: name, Labels: labels},
+	})
+	return err
+}
+
 func (s namespaces) List(ctx context.Context) ([]string, error) {
 	r, err := s.rpc.List(ctx, &namespacesapi.ListNamespacesRequest{})
 	if err != nil {

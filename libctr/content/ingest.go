@@ -183,14 +183,14 @@ func (w *writer) describe() (made bool, err error) {
 	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
 		return false, err // it may be whole
 	}
-	if err == nil {
+	if other := w.status.Total > 0 && old.Total > 0 && w.status.Total != old.Total; err == nil && !other {
 		w.status.StartedAt, w.status.UpdatedAt = old.StartedAt, old.UpdatedAt
 		if w.status.Total == 0 {
 			w.status.Total = old.Total
 		}
 		return false, nil
 	}
-	// New, or torn by a crash between these files: start afresh.
+	// New, of something else, or torn by a crash between these files: start afresh.
 	if err := os.RemoveAll(w.dir); err != nil {
 		return false, err
 	}

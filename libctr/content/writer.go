@@ -138,7 +138,7 @@ func (w *writer) Commit(_ context.Context, size int64, expected digest.Digest, _
 // verify checks size and digest and returns the digest the blob gets.
 func (w *writer) verify(size int64, expected digest.Digest) (digest.Digest, error) {
 	if size > 0 && size != w.status.Offset {
-		return "", errdefs.FailedPrecondition("ingest %q: unexpected size %d, expected %d", w.status.Ref, w.status.Offset, size)
+		return "", errdefs.FailedPrecondition("%q failed size validation: %d != %d: failed precondition", w.status.Ref, w.status.Offset, size)
 	}
 	if expected == "" {
 		expected = w.status.Expected
@@ -155,7 +155,7 @@ func (w *writer) verify(size int64, expected digest.Digest) (digest.Digest, erro
 		}
 	}
 	if d := w.Digest(); d != expected {
-		return "", errdefs.FailedPrecondition("ingest %q: unexpected digest %v, expected %v", w.status.Ref, d, expected)
+		return "", errdefs.FailedPrecondition("unexpected commit digest %v, expected %v: failed precondition", d, expected)
 	}
 	return expected, nil
 }

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"fmt"
 	"strings"
 	"sync"
 
@@ -15,26 +16,35 @@ import (
 // validate checks what every envelope must have: a namespace, a topic of the form
 // "/part/part" and an event.
 func validate(e *event.Envelope) error {
-	if e.Namespace == "" {
-		return errdefs.FailedPrecondition("event of topic %q: namespace is required", e.Topic)
-	}
 	if err := identifier.Validate(e.Namespace); err != nil {
-		return errdefs.InvalidArgument("event namespace: %w", err)
+		return fmt.Errorf("event envelope has invalid namespace: %w", err)
+	}
+	if err := validateTopic(e.Topic); err != nil {
+		return fmt.Errorf("envelope topic %q: %w", e.Topic, err)
 	}
 	if e.Event == nil || e.Event.GetTypeUrl() == "" {
-		return errdefs.InvalidArgument("event of topic %q has no type", e.Topic)
+		return errdefs.InvalidArgument("event of topic %q has no type: invalid argument", e.Topic)
 	}
-	return validateTopic(e.Topic)
+	if e.Timestamp.IsZero() {
+		return errdefs.InvalidArgument("timestamp must be set on forwarded event: invalid argument")
+	}
+	return nil
 }
 
 func validateTopic(topic string) error {
+	if topic == "" {
+		return errdefs.InvalidArgument("must not be empty: invalid argument")
+	}
 	rest, ok := strings.CutPrefix(topic, "/")
 	if !ok {
-		return errdefs.InvalidArgument("topic %q must start with '/'", topic)
+		return errdefs.InvalidArgument("must start with '/': invalid argument")
+	}
+	if rest == "" {
+		return errdefs.InvalidArgument("must have at least one component: invalid argument")
 	}
 	for part := range strings.SplitSeq(rest, "/") {
 		if err := identifier.Validate(part); err != nil {
-			return errdefs.InvalidArgument("topic %q: %w", topic, err)
+			return fmt.Errorf("failed validation on component %q: %w", part, err)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ package event
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -41,9 +42,12 @@ func NewExchange() *Exchange { return &Exchange{subs: map[*subscription]struct{}
 // Publish sends ev, a message of the events API or an Any of one, to the
 // subscribers of today, in the namespace of ctx.
 func (x *Exchange) Publish(ctx context.Context, topic string, ev any) error {
+	if reqctx.Namespace(ctx) == "" {
+		return errdefs.FailedPrecondition("failed publishing event: namespace is required: failed precondition")
+	}
 	a, err := marshal(ev)
 	if err != nil {
-		return errdefs.InvalidArgument("event of topic %s: %w", topic, err)
+		return errdefs.InvalidArgument("event of topic %s: %w: invalid argument", topic, err)
 	}
 	return x.send(&event.Envelope{
 		Timestamp: time.Now().UTC(), Namespace: reqctx.Namespace(ctx), Topic: topic, Event: a})
@@ -58,8 +62,8 @@ func marshal(ev any) (typeurl.Any, error) {
 
 // Forward sends an event that has its envelope already.
 func (x *Exchange) Forward(_ context.Context, e *event.Envelope) error {
-	if e == nil || e.Timestamp.IsZero() {
-		return errdefs.InvalidArgument("forwarded event has no timestamp")
+	if e == nil {
+		return errdefs.InvalidArgument("no envelope to forward: invalid argument")
 	}
 	return x.send(e)
 }
@@ -69,7 +73,7 @@ func (x *Exchange) Forward(_ context.Context, e *event.Envelope) error {
 func (x *Exchange) Subscribe(ctx context.Context, filters ...string) (<-chan *event.Envelope, <-chan error) {
 	f, err := filter.Parse(filters...)
 	if err != nil {
-		return failed(err)
+		return failed(fmt.Errorf("failed parsing subscription filters: %w", err))
 	}
 	s := newSubscription(f)
 	x.mu.Lock()

@@ -1,20 +1,16 @@
 package filter
 
 import (
-	"strconv"
-
 	"gantry/libctr/core/content"
 	"gantry/libctr/core/snapshot"
 )
 
-// Blob makes a blob filterable: digest, size, labels.
+// Blob makes a blob filterable: digest and labels; containerd knows no size.
 func Blob(i content.Info) Fields {
 	return func(path []string) (string, bool) {
 		switch path[0] {
 		case "digest":
 			return i.Digest.String(), true
-		case "size":
-			return strconv.FormatInt(i.Size, 10), true
 		case "labels":
 			return Label(i.Labels, path[1:])
 		}

@@ -13,10 +13,10 @@ const MaxLength = 76
 // last are no separators. Anything else is InvalidArgument.
 func Validate(s string) error {
 	if s == "" {
-		return errdefs.InvalidArgument("identifier must not be empty")
+		return errdefs.InvalidArgument("identifier must not be empty: invalid argument")
 	}
 	if len(s) > MaxLength {
-		return errdefs.InvalidArgument("identifier %q greater than maximum length (%d characters)", s, MaxLength)
+		return errdefs.InvalidArgument("identifier %q greater than maximum length (%d characters): invalid argument", s, MaxLength)
 	}
 	separated := true // nothing alphanumeric before
 	for i := range len(s) {
@@ -40,5 +40,5 @@ func alphanumeric(c byte) bool {
 }
 
 func malformed(s string) error {
-	return errdefs.InvalidArgument("identifier %q must match ^[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*$", s)
+	return errdefs.InvalidArgument("identifier %q must match ^[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*$: invalid argument", s)
 }

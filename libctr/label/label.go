@@ -15,7 +15,8 @@ const maxSize = 4096
 func Validate(labels map[string]string) error {
 	for k, v := range labels {
 		if n := len(k) + len(v); n > maxSize {
-			return errdefs.InvalidArgument("label %.64q: key and value of %d bytes are more than %d", k, n, maxSize)
+			return errdefs.InvalidArgument("label key and value length (%d bytes) greater than maximum size (%d bytes), key: %.64s: invalid argument",
+				n, maxSize, k)
 		}
 	}
 	return nil

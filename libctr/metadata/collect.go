@@ -245,7 +245,7 @@ func (s *contentStore) sweepBlob(ctx context.Context, d digest.Digest) error {
 			return nil
 		})
 	})
-	if err != nil || recorded {
+	if err != nil || recorded || s.sharing(d) {
 		return err
 	}
 	if err := s.backend.Delete(ctx, d); err != nil && !errdefs.IsNotFound(err) {

@@ -199,15 +199,27 @@ func TestNamespacesShareBlobs(t *testing.T) {
 	if _, err := c.Leases().Create(two, "l", nil); err != nil {
 		t.Fatal(err)
 	}
-	_, err := c.Content().Writer(lease.With(two, "l"), corecontent.WriterOptions{Ref: "r", Desc: ocispec.Descriptor{Digest: d, Size: 16}})
-	if !errdefs.IsAlreadyExists(err) {
+	w, err := c.Content().Writer(lease.With(two, "l"), corecontent.WriterOptions{Ref: "r", Desc: ocispec.Descriptor{Digest: d, Size: 16}})
+	if err != nil {
 		t.Fatalf("writer: %v", err)
 	}
-	if _, err := c.Content().Info(two, d); err != nil {
-		t.Errorf("adopted: %v", err)
+	if st, err := w.Status(); err != nil || st.Offset != 16 {
+		t.Fatalf("status %+v, %v", st, err)
+	}
+	// Until it is committed it is nobody's but the first one's, and stays all the same.
+	if _, err := c.Content().Info(two, d); !errdefs.IsNotFound(err) {
+		t.Errorf("there before its commit: %v", err)
 	}
 	if err := c.Content().Delete(one, d); err != nil {
 		t.Fatal(err)
+	}
+	c.collect(t)
+	if err := w.Commit(two, 16, d, map[string]string{"of": "two"}); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if info, err := c.Content().Info(two, d); err != nil || info.Labels["of"] != "two" || info.Size != 16 {
+		t.Errorf("shared: %+v, %v", info, err)
 	}
 	c.collect(t)
 	if _, err := c.Content().ReaderAt(two, ocispec.Descriptor{Digest: d}); err != nil {
@@ -221,7 +233,7 @@ func TestNamespacesShareBlobs(t *testing.T) {
 	}
 	// With the wrong size announced it is not the same blob.
 	d = c.blob(t, one, 2, root)
-	w, err := c.Content().Writer(two, corecontent.WriterOptions{Ref: "r", Desc: ocispec.Descriptor{Digest: d, Size: 15}})
+	w, err = c.Content().Writer(two, corecontent.WriterOptions{Ref: "r", Desc: ocispec.Descriptor{Digest: d, Size: 15}})
 	if err != nil {
 		t.Fatal(err)
 	}

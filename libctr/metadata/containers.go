@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"strings"
 
@@ -109,7 +110,7 @@ func containerFields(c container.Container) filter.Fields {
 		case "image":
 			return c.Image, c.Image != ""
 		case "runtime":
-			return c.Runtime.Name, len(path) == 2 && path[1] == "name" && c.Runtime.Name != ""
+			return c.Runtime.Name, len(path) > 1 && path[1] == "name" && c.Runtime.Name != ""
 		case "labels":
 			return filter.Label(c.Labels, path[1:])
 		}
@@ -123,7 +124,7 @@ func (s containerStore) Create(ctx context.Context, c container.Container) (cont
 		return c, err
 	}
 	if err := checkContainer(c); err != nil {
-		return c, err
+		return c, fmt.Errorf("create container failed validation: %w", err)
 	}
 	c.Labels = label.Clean(c.Labels)
 	c.CreatedAt = s.db.now().UTC()
@@ -206,6 +207,9 @@ func (s containerStore) Update(ctx context.Context, c container.Container, paths
 	}
 	err = s.change(ctx, func(tx *bbolt.Tx) error {
 		old, err := getContainer(tx, ns, c.ID)
+		if errdefs.IsNotFound(err) {
+			return missing(tx, "update", ns, c.ID)
+		}
 		if err != nil {
 			return err
 		}
@@ -223,8 +227,11 @@ func (s containerStore) Update(ctx context.Context, c container.Container, paths
 func mergeContainer(old, c container.Container, paths []string) (container.Container, error) {
 	if len(paths) == 0 {
 		paths = []string{"labels", "spec", "extensions", "image", "snapshotkey"}
-		if old.Snapshotter != c.Snapshotter || old.Runtime.Name != c.Runtime.Name {
-			return old, errdefs.InvalidArgument("container %q: snapshotter and runtime name can't be changed", c.ID)
+		if old.Snapshotter != c.Snapshotter {
+			return old, errdefs.InvalidArgument("container.Snapshotter field is immutable: invalid argument")
+		}
+		if old.Runtime.Name != c.Runtime.Name {
+			return old, errdefs.InvalidArgument("container.Runtime.Name field is immutable: invalid argument")
 		}
 	}
 	out := old
@@ -233,18 +240,23 @@ func mergeContainer(old, c container.Container, paths []string) (container.Conta
 			return old, err
 		}
 	}
-	return out, checkContainer(out)
+	if err := checkContainer(out); err != nil {
+		return old, fmt.Errorf("update failed validation: %w", err)
+	}
+	return out, nil
 }
 
 func mergeContainerField(out *container.Container, c container.Container, path string) (err error) {
 	switch {
 	case path == "labels" || strings.HasPrefix(path, "labels."):
-		out.Labels, err = label.Update(out.Labels, c.Labels, path)
+		if out.Labels, err = label.Update(out.Labels, c.Labels, path); err != nil {
+			err = fmt.Errorf("update failed validation: containers.Labels: %w", err)
+		}
 	case path == "spec":
 		out.Spec = c.Spec
 	case path == "image":
 		out.Image = c.Image
-	case path == "snapshotkey" || path == "snapshot_key":
+	case path == "snapshotkey":
 		out.SnapshotKey = c.SnapshotKey
 	case path == "extensions":
 		out.Extensions = c.Extensions
@@ -260,30 +272,44 @@ func mergeContainerField(out *container.Container, c container.Container, path s
 			delete(out.Extensions, key)
 		}
 	default:
-		err = errdefs.InvalidArgument("container %q: cannot update field %q", c.ID, path)
+		err = errdefs.InvalidArgument("cannot update %q field on %q: invalid argument", path, c.ID)
 	}
 	return err
 }
 
 func checkContainer(c container.Container) error {
-	if err := checkIdentifier("container id", c.ID); err != nil {
+	if err := checkIdentifier("container.ID", c.ID); err != nil {
 		return err
 	}
 	for name := range c.Extensions {
 		if name == "" {
-			return errdefs.InvalidArgument("container %q: extension key must not be empty", c.ID)
+			return errdefs.InvalidArgument("container.Extension keys must not be zero-length: invalid argument")
 		}
 	}
+	if err := label.Validate(c.Labels); err != nil {
+		return fmt.Errorf("containers.Labels: %w", err)
+	}
 	if c.Runtime.Name == "" {
-		return errdefs.InvalidArgument("container %q: runtime name must be set", c.ID)
+		return errdefs.InvalidArgument("container.Runtime.Name must be set: invalid argument")
 	}
 	if c.Spec == nil && c.SandboxID == "" {
-		return errdefs.InvalidArgument("container %q: spec must be set", c.ID)
+		return errdefs.InvalidArgument("container.Spec must be set: invalid argument")
 	}
 	if c.SnapshotKey != "" && c.Snapshotter == "" {
-		return errdefs.InvalidArgument("container %q: snapshotter must be set with a snapshot key", c.ID)
+		return errdefs.InvalidArgument("container.Snapshotter must be set if container.SnapshotKey is set: invalid argument")
 	}
-	return label.Validate(c.Labels)
+	return nil
+}
+
+// missing is the error for a container that is to be changed and not there.
+func missing(tx *bbolt.Tx, what, ns, id string) error {
+	if bucket(tx, ns, bucketContainers) == nil {
+		return errdefs.NotFound("cannot %s container %q in namespace %q: not found", what, id, ns)
+	}
+	if what == "delete" {
+		return errdefs.NotFound("container %s: not found", id)
+	}
+	return errdefs.NotFound("container %q: not found", id)
 }
 
 func (s containerStore) Delete(ctx context.Context, id string) error {
@@ -292,7 +318,11 @@ func (s containerStore) Delete(ctx context.Context, id string) error {
 		return err
 	}
 	err = s.change(ctx, func(tx *bbolt.Tx) error {
-		if _, err := getContainer(tx, ns, id); err != nil {
+		_, err := getContainer(tx, ns, id)
+		if errdefs.IsNotFound(err) {
+			return missing(tx, "delete", ns, id)
+		}
+		if err != nil {
 			return err
 		}
 		return bucket(tx, ns, bucketContainers).Delete([]byte(id))

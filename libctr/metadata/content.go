@@ -27,12 +27,14 @@ const bucketContent = "content"
 // contentStore gives each namespace its own view of one backend: a blob is there
 // once, and in each namespace that has a record of it.
 type contentStore struct {
-	db      *DB
-	backend content.Store
-	dirty   atomic.Bool // the backend may have blobs without a record
+	db       *DB
+	backend  content.Store
+	isolated bool        // Options.Isolated
+	dirty    atomic.Bool // the backend may have blobs without a record
 
-	mu   sync.Mutex
-	open map[string]int // writers by the backend's ref; guarded by mu
+	mu     sync.Mutex
+	open   map[string]int        // writers by the backend's ref; guarded by mu
+	shared map[digest.Digest]int // writers that share, see shared.go; guarded by mu
 }
 
 var _ content.Store = (*contentStore)(nil)
@@ -54,12 +56,12 @@ func (s *contentStore) Info(ctx context.Context, d digest.Digest) (info content.
 
 func getBlob(tx *bbolt.Tx, ns string, d digest.Digest) (content.Info, error) {
 	if err := d.Validate(); err != nil {
-		return content.Info{}, errdefs.InvalidArgument("digest %q: %w", d, err)
+		return content.Info{}, errdefs.InvalidArgument("digest %q: %w: invalid argument", d, err)
 	}
 	var m contentapi.Info
 	found, err := get(bucket(tx, ns, bucketContent), d.String(), &m)
 	if err == nil && !found {
-		err = errdefs.NotFound("content %v: not found", d)
+		err = errdefs.NotFound("content digest %v: not found", d)
 	}
 	return wire.FromContentInfo(&m), err
 }
@@ -73,7 +75,7 @@ func (s *contentStore) Update(ctx context.Context, info content.Info, paths ...s
 		if out, err = getBlob(tx, ns, info.Digest); err != nil {
 			return err
 		}
-		if out.Labels, err = label.Update(out.Labels, info.Labels, paths...); err != nil {
+		if out.Labels, err = mergeLabels("content info", info.Digest.String(), out.Labels, info.Labels, paths); err != nil {
 			return err
 		}
 		out.UpdatedAt = s.db.now().UTC()
@@ -158,12 +160,17 @@ func (s *contentStore) Status(ctx context.Context, ref string) (content.Status, 
 	if err != nil {
 		return content.Status{}, err
 	}
-	if err := checkKey("reference", ref); err != nil {
-		return content.Status{}, err
-	}
 	st, err := s.backend.Status(ctx, backendRef(ns, ref))
 	st.Ref = ref
-	return st, err
+	return st, noIngest(ref, err)
+}
+
+// noIngest names an ingest that is not there as its namespace does.
+func noIngest(ref string, err error) error {
+	if errdefs.IsNotFound(err) {
+		return errdefs.NotFound("reference %s: not found", ref)
+	}
+	return err
 }
 
 func (s *contentStore) ListStatuses(ctx context.Context, filters ...string) ([]content.Status, error) {
@@ -198,16 +205,13 @@ func (s *contentStore) Abort(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	if err := checkKey("reference", ref); err != nil {
-		return err
-	}
 	leave, err := s.db.lanes.enter(ctx, ingestLane(backendRef(ns, ref)))
 	if err != nil {
 		return err
 	}
 	defer leave()
 	if err := s.backend.Abort(ctx, backendRef(ns, ref)); err != nil {
-		return err
+		return noIngest(ref, err)
 	}
 	return s.db.forgetIngest(ns, ref)
 }
@@ -223,9 +227,17 @@ func (s *contentStore) Writer(ctx context.Context, o content.WriterOptions) (con
 	if err := s.db.leased(ctx, ns); err != nil {
 		return nil, err // now, not when all is written
 	}
-	if err := s.absent(ctx, ns, o.Desc); err != nil {
+	if err := s.absent(ctx, ns, o.Desc.Digest); err != nil {
 		return nil, err
 	}
+	if w, err := s.share(ctx, ns, o.Ref, o.Desc); err != nil || w != nil {
+		return w, err
+	}
+	return s.ingest(ctx, ns, o)
+}
+
+// ingest begins or goes on with the namespace's ingest of that reference.
+func (s *contentStore) ingest(ctx context.Context, ns string, o content.WriterOptions) (content.Writer, error) {
 	ref, expected := o.Ref, o.Desc.Digest
 	o.Ref = backendRef(ns, ref)
 	w, err := s.openWriter(ctx, ns, ref, o)
@@ -248,66 +260,50 @@ func (s *contentStore) openWriter(ctx context.Context, ns, ref string, o content
 	}()
 	w, err = s.backend.Writer(ctx, o)
 	if errdefs.IsAlreadyExists(err) {
-		// Another namespace has got it just now, or has one of another size: then
-		// this one is to fail at its commit, not to be taken for there.
-		if err := s.absent(ctx, ns, o.Desc); err != nil {
-			return nil, err
-		}
+		// Another namespace has it, and it is not shared: this one has to write it all.
 		o.Desc.Digest = ""
 		w, err = s.backend.Writer(ctx, o)
 	}
 	return w, err
 }
 
-// absent fails with AlreadyExists when the namespace has the blob or can adopt it.
-func (s *contentStore) absent(ctx context.Context, ns string, desc ocispec.Descriptor) error {
-	if desc.Digest == "" {
+// absent fails with AlreadyExists when the namespace has the blob; the lease of ctx then
+// holds it.
+func (s *contentStore) absent(ctx context.Context, ns string, d digest.Digest) error {
+	if d == "" {
 		return nil
 	}
-	exists, err := s.adopt(ctx, ns, desc)
-	if err == nil && exists {
-		err = errdefs.AlreadyExists("content %v: already exists", desc.Digest)
-	}
-	return err
-}
-
-// adopt says whether the namespace has the blob: it takes one over that the
-// backend has for another namespace, if its size is the announced one. The lease
-// of ctx then holds it.
-func (s *contentStore) adopt(ctx context.Context, ns string, desc ocispec.Descriptor) (exists bool, err error) {
-	leave, err := s.db.lanes.enter(ctx, desc.Digest.String())
+	leave, err := s.db.lanes.enter(ctx, d.String())
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer leave()
-	done, size := false, int64(0)
-	err = s.db.view(func(tx *bbolt.Tx) error {
-		known, err := getBlob(tx, ns, desc.Digest)
+	exists, done := false, false
+	var known content.Info
+	err = s.db.view(func(tx *bbolt.Tx) (err error) {
+		known, err = getBlob(tx, ns, d)
 		if errdefs.IsNotFound(err) {
 			return nil
 		}
-		exists, done = err == nil, held(ctx, tx, ns, typeContent, desc.Digest.String())
-		size = known.Size
+		exists, done = err == nil, held(ctx, tx, ns, typeContent, d.String())
 		return err
 	})
-	if err != nil {
-		return false, err
+	if err != nil || !exists {
+		return err
 	}
-	info, err := s.backend.Info(ctx, desc.Digest)
-	if exists && (errdefs.IsNotFound(err) || err == nil && info.Size != size) {
-		return false, s.lost(ctx, ns, desc.Digest, err == nil)
-	}
-	if err == nil && exists && done {
-		return true, nil
-	}
-	if errdefs.IsNotFound(err) || err == nil && desc.Size != 0 && desc.Size != info.Size {
-		return false, nil
+	info, err := s.backend.Info(ctx, d)
+	if errdefs.IsNotFound(err) || err == nil && info.Size != known.Size {
+		return s.lost(ctx, ns, d, err == nil)
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
-	_, err = s.record(ctx, ns, content.Info{Digest: desc.Digest, Size: info.Size})
-	return err == nil, err
+	if !done {
+		if _, err := s.record(ctx, ns, known); err != nil {
+			return err
+		}
+	}
+	return errdefs.AlreadyExists("content %v: already exists", d)
 }
 
 // lost is of a blob with a record whose file has gone, or has another size and is of no
@@ -369,12 +365,15 @@ func (w *contentWriter) Status() (content.Status, error) {
 
 func (w *contentWriter) Commit(ctx context.Context, size int64, expected digest.Digest, labels map[string]string) error {
 	if err := label.Validate(labels); err != nil {
-		return err
+		return fmt.Errorf("info.Labels: %w", err)
 	}
 	ctx = inheritLease(ctx, w.open)
 	st, err := w.Writer.Status()
 	if err != nil {
 		return err
+	}
+	if size != 0 && size != st.Offset {
+		return errdefs.FailedPrecondition("%q failed size validation: %d != %d: failed precondition", w.ref, st.Offset, size)
 	}
 	if expected == "" {
 		expected = w.expected

@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	imagesapi "github.com/containerd/containerd/api/services/images/v1"
@@ -158,12 +159,14 @@ func mergeImage(old, i image.Image, paths []string) (out image.Image, err error)
 		case path == "target":
 			out.Target = i.Target
 		case path == "labels" || strings.HasPrefix(path, "labels."):
-			out.Labels, err = label.Update(out.Labels, i.Labels, path)
+			if out.Labels, err = label.Update(out.Labels, i.Labels, path); err != nil {
+				err = fmt.Errorf("image.Labels: %w", err)
+			}
 		case path == "annotations" || strings.HasPrefix(path, "annotations."):
 			out.Target.Annotations, err = label.Update(out.Target.Annotations, i.Target.Annotations,
 				"labels"+strings.TrimPrefix(path, "annotations"))
 		default:
-			err = errdefs.InvalidArgument("image %q: cannot update field %q", i.Name, path)
+			err = errdefs.InvalidArgument("cannot update %q field on image %q: invalid argument", path, i.Name)
 		}
 		if err != nil {
 			return old, err
@@ -173,11 +176,14 @@ func mergeImage(old, i image.Image, paths []string) (out image.Image, err error)
 }
 
 func checkImage(i image.Image) error {
+	if i.Name == "" {
+		return errdefs.InvalidArgument("image name must not be empty: invalid argument")
+	}
 	if err := checkKey("image name", i.Name); err != nil {
 		return err
 	}
 	if err := label.Validate(i.Labels); err != nil {
-		return err
+		return fmt.Errorf("image.Labels: %w", err)
 	}
 	return checkTarget(i.Target)
 }
@@ -192,8 +198,8 @@ func (s imageStore) Delete(ctx context.Context, name string, sync bool, target *
 		if err != nil {
 			return err
 		}
-		if target != nil && target.Digest != i.Target.Digest {
-			return errdefs.NotFound("image %q has target %v, not %v", name, i.Target.Digest, target.Digest)
+		if target != nil && target.Digest != "" && target.Digest != i.Target.Digest {
+			return errdefs.NotFound("image %q has target %v, not %v: not found", name, i.Target.Digest, target.Digest)
 		}
 		if err := release(ctx, tx, ns, typeImages, name); err != nil {
 			return err

@@ -240,7 +240,7 @@ func hold(ctx context.Context, tx *bbolt.Tx, ns, typ, id string) error {
 	}
 	b, err := resources(tx, ns, l)
 	if err != nil {
-		return err
+		return errdefs.NotFound("lease does not exist: not found")
 	}
 	return b.Put(resourceKey(lease.Resource{Type: typ, ID: id}), nil)
 }
@@ -265,8 +265,10 @@ func (db *DB) leased(ctx context.Context, ns string) error {
 		return nil
 	}
 	return db.view(func(tx *bbolt.Tx) error {
-		_, err := resources(tx, ns, id)
-		return err
+		if _, err := resources(tx, ns, id); err != nil {
+			return errdefs.NotFound("lease does not exist: not found")
+		}
+		return nil
 	})
 }
 
@@ -287,26 +289,26 @@ func held(ctx context.Context, tx *bbolt.Tx, ns, typ, id string) bool {
 func resourceKey(r lease.Resource) []byte { return []byte(r.Type + "\x00" + r.ID) }
 
 func checkResource(r lease.Resource) error {
-	if err := checkKey("resource", r.ID); err != nil {
+	if err := checkKey("resource", r.ID); err != nil && r.Type != typeContent {
 		return err
 	}
 	kind, name, qualified := strings.Cut(r.Type, "/")
 	switch kind {
 	case typeContent, typeIngests, typeImages:
 		if qualified {
-			return errdefs.InvalidArgument("resource type %q is not valid", r.Type)
+			return errdefs.InvalidArgument("invalid resource type %s: invalid argument", r.Type)
 		}
 	case strings.TrimSuffix(typeSnapshots, "/"):
 		if !qualified || strings.Contains(name, "/") {
-			return errdefs.InvalidArgument("snapshot resource type %q is not valid", r.Type)
+			return errdefs.InvalidArgument("invalid snapshot resource type %s: invalid argument", r.Type)
 		}
 		return checkKey("snapshotter", name)
 	default:
-		return errdefs.NotImplemented("resource type %q is not known", r.Type)
+		return errdefs.NotImplemented("resource type %s not supported yet: not implemented", r.Type)
 	}
 	if r.Type == typeContent {
 		if err := digest.Digest(r.ID).Validate(); err != nil {
-			return errdefs.InvalidArgument("resource %q: %w", r.ID, err)
+			return errdefs.InvalidArgument("invalid content resource id %s: %w: invalid argument", r.ID, err)
 		}
 	}
 	return nil

@@ -99,6 +99,7 @@ import (
 // Options say what a DB works on.
 type Options struct {
 	Content      content.Store                   // the blobs' backend
+	Isolated     bool                            // namespaces must write the blobs that others have, unless these say they share
 	Snapshotters map[string]snapshot.Snapshotter // the snapshots' backends by name, "overlayfs"
 	Boot         string                          // the file of what does not outlive the boot; "" for none
 	Events       event.Publisher                 // hears of snapshots that the collector removes; nil is nobody
@@ -142,7 +143,7 @@ func Open(path string, o Options) (*DB, error) {
 	}
 	db := &DB{bolt: b, boot: boot, events: o.Events, log: o.Log, now: o.Now, snapshotters: make(map[string]*snapshotter)}
 	db.collector.init()
-	db.content = &contentStore{db: db, backend: o.Content}
+	db.content = &contentStore{db: db, backend: o.Content, isolated: o.Isolated}
 	db.content.dirty.Store(true) // what a crash left
 	for name, backend := range o.Snapshotters {
 		db.snapshotters[name] = newSnapshotter(db, name, backend)

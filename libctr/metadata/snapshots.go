@@ -98,7 +98,7 @@ func getSnapshot(keys *bbolt.Bucket, key string) (r snapshotRecord, err error) {
 		v = keys.Get([]byte(key))
 	}
 	if v == nil {
-		return r, errdefs.NotFound("snapshot %q: not found", key)
+		return r, errdefs.NotFound("snapshot %s does not exist: not found", key)
 	}
 	if err := json.Unmarshal(v, &r); err != nil {
 		return r, fmt.Errorf("decode snapshot %q: %w", key, err)
@@ -174,12 +174,15 @@ func (s *snapshotter) Update(ctx context.Context, info snapshot.Info, paths ...s
 	if err != nil {
 		return out, err
 	}
+	if info.Name == "" {
+		return out, errdefs.ErrInvalidArgument
+	}
 	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
 		r, err := s.get(tx, ns, info.Name)
 		if err != nil {
 			return err
 		}
-		if r.Labels, err = label.Update(r.Labels, info.Labels, paths...); err != nil {
+		if r.Labels, err = mergeLabels("snapshot", info.Name, r.Labels, info.Labels, paths); err != nil {
 			return err
 		}
 		r.Updated = s.db.now().UTC()
@@ -200,7 +203,7 @@ func (s *snapshotter) Usage(ctx context.Context, key string) (snapshot.Usage, er
 func (s *snapshotter) Mounts(ctx context.Context, key string) ([]mount.Mount, error) {
 	r, err := s.look(ctx, key)
 	if err == nil && r.Kind == snapshot.KindCommitted {
-		err = errdefs.FailedPrecondition("snapshot %q is committed: it has no mounts", key)
+		err = errdefs.FailedPrecondition("failed to get active mount: requested snapshot %s not active or view: failed precondition", r.Backend)
 	}
 	if err != nil {
 		return nil, err
@@ -227,7 +230,7 @@ func (s *snapshotter) create(ctx context.Context, kind snapshot.Kind, key, paren
 	var p snapshotRecord
 	if parent != "" {
 		if p, err = s.look(ctx, parent); err != nil {
-			return nil, fmt.Errorf("parent of snapshot %q: %w", key, err)
+			return nil, fmt.Errorf("parent %w", err)
 		}
 	}
 	now := s.db.now().UTC()
@@ -285,7 +288,7 @@ func (s *snapshotter) add(ctx context.Context, tx *bbolt.Tx, ns, key string, r s
 	if r.Parent != "" {
 		p, err := s.get(tx, ns, r.Parent)
 		if err != nil || p.Backend != parentBackend {
-			return errdefs.NotFound("parent snapshot %q: removed meanwhile", r.Parent)
+			return errdefs.NotFound("parent snapshot %s does not exist: not found", r.Parent)
 		}
 	}
 	if err := hold(ctx, tx, ns, typeSnapshots+s.name, key); err != nil {
@@ -343,11 +346,14 @@ func (s *snapshotter) CommitOnto(ctx context.Context, name, key, parent string, 
 	}
 	defer leave()
 	old, err := s.look(ctx, key)
+	if errdefs.IsNotFound(err) && !s.used(ns) {
+		err = errdefs.NotFound("can not find snapshotter %q: not found", s.name)
+	}
 	if err != nil {
 		return err
 	}
 	if old.Kind != snapshot.KindActive {
-		return errdefs.FailedPrecondition("snapshot %q is not active", key)
+		return errdefs.FailedPrecondition("failed to commit snapshot %[1]s: snapshot %[1]q is not active: failed precondition", old.Backend)
 	}
 	if err := s.free(ns, name); err != nil {
 		return err
@@ -438,6 +444,12 @@ func (s *snapshotter) spill() {
 	s.db.collector.deleted()
 }
 
+// used says whether the namespace has ever had a snapshot of this snapshotter.
+func (s *snapshotter) used(ns string) (is bool) {
+	_ = s.db.view(func(tx *bbolt.Tx) error { is = s.keys(tx, ns) != nil; return nil }) // fn returns none
+	return is
+}
+
 func (s *snapshotter) Remove(ctx context.Context, key string) error {
 	ns, err := namespaceOf(ctx)
 	if err != nil {
@@ -450,7 +462,7 @@ func (s *snapshotter) Remove(ctx context.Context, key string) error {
 		}
 		prefix := childKey(key, "")
 		if k, _ := s.children(tx, ns).Cursor().Seek(prefix); bytes.HasPrefix(k, prefix) {
-			return errdefs.FailedPrecondition("snapshot %q has children", key)
+			return errdefs.FailedPrecondition("cannot remove snapshot with child: failed precondition")
 		}
 		if err := release(ctx, tx, ns, typeSnapshots+s.name, key); err != nil {
 			return err
@@ -641,7 +653,10 @@ func (s *snapshotter) check(ctx context.Context, key string, labels map[string]s
 	if err := checkKey("snapshot key", key); err != nil {
 		return "", err
 	}
-	return ns, label.Validate(labels)
+	if err := label.Validate(labels); err != nil {
+		return "", fmt.Errorf("info.Labels: %w", err)
+	}
+	return ns, nil
 }
 
 // begin gives a backend key that sweep leaves alone until end.

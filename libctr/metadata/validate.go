@@ -10,6 +10,7 @@ import (
 	"gantry/api/errdefs"
 	"gantry/api/reqctx"
 	"gantry/libctr/identifier"
+	"gantry/libctr/label"
 )
 
 // maxKey bounds names of images, snapshots, leases and resources, in bytes.
@@ -25,7 +26,7 @@ func checkIdentifier(what, s string) error {
 
 func checkKey(what, s string) error {
 	if s == "" || len(s) > maxKey || strings.IndexByte(s, 0) >= 0 {
-		return errdefs.InvalidArgument("%s %.100q must have 1 to %d bytes and no null byte", what, s, maxKey)
+		return errdefs.InvalidArgument("%s %.100q must have 1 to %d bytes and no null byte: invalid argument", what, s, maxKey)
 	}
 	return nil
 }
@@ -34,19 +35,34 @@ func checkKey(what, s string) error {
 func namespaceOf(ctx context.Context) (string, error) {
 	ns := reqctx.Namespace(ctx)
 	if ns == "" {
-		return "", errdefs.FailedPrecondition("namespace is required")
+		return "", errdefs.FailedPrecondition("namespace is required: failed precondition")
 	}
-	return ns, checkIdentifier("namespace", ns)
+	return ns, checkIdentifier("namespace validation", ns)
 }
 
 func checkTarget(d ocispec.Descriptor) error {
+	if err := d.Digest.Validate(); err != nil {
+		return errdefs.InvalidArgument("target.Digest %q invalid: %w: invalid argument", d.Digest, err)
+	}
 	switch {
-	case d.Digest.Validate() != nil:
-		return errdefs.InvalidArgument("image target: digest %q is not valid", d.Digest)
 	case d.Size <= 0:
-		return errdefs.InvalidArgument("image target: size must be greater than zero")
+		return errdefs.InvalidArgument("target.Size must be greater than zero: invalid argument")
 	case d.MediaType == "":
-		return errdefs.InvalidArgument("image target: media type must be set")
+		return errdefs.InvalidArgument("target.MediaType must be set: invalid argument")
 	}
 	return nil
+}
+
+// mergeLabels is the update of what has no other fields that may change.
+func mergeLabels(what, key string, old, new map[string]string, paths []string) (map[string]string, error) {
+	for _, path := range paths {
+		if path != "labels" && !strings.HasPrefix(path, "labels.") {
+			return nil, errdefs.InvalidArgument("cannot update %q field on %s %q: invalid argument", path, what, key)
+		}
+	}
+	out, err := label.Update(old, new, paths...)
+	if err != nil {
+		return nil, fmt.Errorf("info.Labels: %w", err)
+	}
+	return out, nil
 }

@@ -103,7 +103,7 @@ func incoming(ctx context.Context) (context.Context, error) {
 func withHeaders(ctx context.Context, ns, leaseID, request string) (context.Context, error) {
 	if ns != "" {
 		if err := identifier.Validate(ns); err != nil {
-			return ctx, errdefs.InvalidArgument("namespace: %w", err)
+			return ctx, errdefs.InvalidArgument("namespace validation: %w", err)
 		}
 		ctx = reqctx.WithNamespace(ctx, ns)
 	}

@@ -215,10 +215,10 @@ func (m *Manager) background(fn func()) {
 func keyOf(ctx context.Context, id string) (key, error) {
 	ns := reqctx.Namespace(ctx)
 	if ns == "" {
-		return key{}, errdefs.FailedPrecondition("namespace is required")
+		return key{}, errdefs.FailedPrecondition("namespace is required: failed precondition")
 	}
 	if err := identifier.Validate(ns); err != nil { // it becomes a directory
-		return key{}, errdefs.InvalidArgument("namespace: %w", err)
+		return key{}, errdefs.InvalidArgument("namespace validation: %w", err)
 	}
 	return key{ns, id}, nil
 }

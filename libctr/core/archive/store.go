@@ -61,10 +61,17 @@ func (k *storeSink) write(ctx context.Context, expected digest.Digest, labels ma
 
 func commit(ctx context.Context, w content.Writer, expected digest.Digest, labels map[string]string, fill func(io.Writer) error) (ocispec.Descriptor, error) {
 	var none ocispec.Descriptor
+	st, err := w.Status()
+	if err == nil && st.Offset > 0 { // another namespace has it, or it was begun before
+		err = w.Truncate(0)
+	}
+	if err != nil {
+		return none, err
+	}
 	if err := fill(w); err != nil {
 		return none, err
 	}
-	st, err := w.Status()
+	st, err = w.Status()
 	if err != nil {
 		return none, err
 	}

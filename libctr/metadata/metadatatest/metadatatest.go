@@ -363,6 +363,10 @@ func namespaces(s subject) {
 	if err != nil || len(labels) > 0 {
 		s.Errorf("labels of nothing: %v, %v", labels, err)
 	}
+	s.must(s.Namespaces.SetLabels(s.ctx, "one", map[string]string{"d": "3", "e": ""}))
+	if labels, err = s.Namespaces.Labels(s.ctx, "one"); err != nil || !maps.Equal(labels, map[string]string{"d": "3"}) {
+		s.Errorf("replaced labels: %v, %v", labels, err)
+	}
 
 	_, err = s.Containers.Create(reqctx.WithNamespace(s.ctx, "two"), Container("c"))
 	s.must(err)

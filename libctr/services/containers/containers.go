@@ -87,7 +87,7 @@ func (s *Service) Create(ctx context.Context, r *api.CreateContainerRequest) (*a
 
 func (s *Service) Update(ctx context.Context, r *api.UpdateContainerRequest) (*api.UpdateContainerResponse, error) {
 	if r.GetContainer().GetID() == "" {
-		return nil, rpcstatus.To(errdefs.InvalidArgument("container id must be set"))
+		return nil, rpcstatus.To(errdefs.InvalidArgument("Container.ID required"))
 	}
 	c, err := s.store.Update(ctx, wire.FromContainer(r.GetContainer()), r.GetUpdateMask().GetPaths()...)
 	if err != nil {

@@ -48,7 +48,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { api.RegisterContentServer(
 func parse(d string) (digest.Digest, error) {
 	out, err := digest.Parse(d)
 	if err != nil {
-		return "", rpcstatus.To(errdefs.InvalidArgument("digest %q: %w", d, err))
+		return "", rpcstatus.To(errdefs.InvalidArgument("%q failed validation", d))
 	}
 	return out, nil
 }
@@ -99,9 +99,9 @@ func (s *Service) List(r *api.ListContentRequest, stream api.Content_ListServer)
 }
 
 func (s *Service) Delete(ctx context.Context, r *api.DeleteContentRequest) (*emptypb.Empty, error) {
-	d, err := parse(r.GetDigest())
+	d, err := digest.Parse(r.GetDigest())
 	if err != nil {
-		return nil, err
+		return nil, rpcstatus.To(errdefs.InvalidArgument("%w", err))
 	}
 	if err := s.store.Delete(ctx, d); err != nil {
 		return nil, rpcstatus.To(err)
@@ -113,9 +113,9 @@ func (s *Service) Delete(ctx context.Context, r *api.DeleteContentRequest) (*emp
 // Read sends the part from offset; a size of 0, or one past the end, means up to
 // the end.
 func (s *Service) Read(r *api.ReadContentRequest, stream api.Content_ReadServer) error {
-	d, err := parse(r.GetDigest())
+	d, err := digest.Parse(r.GetDigest())
 	if err != nil {
-		return err
+		return rpcstatus.To(errdefs.InvalidArgument("%s: %w", r.GetDigest(), err))
 	}
 	ra, err := s.store.ReaderAt(stream.Context(), ocispec.Descriptor{Digest: d})
 	if err != nil {
@@ -125,16 +125,17 @@ func (s *Service) Read(r *api.ReadContentRequest, stream api.Content_ReadServer)
 	offset := max(r.GetOffset(), 0)
 	if offset > ra.Size() {
 		return rpcstatus.To(errdefs.WithClass(errdefs.ErrOutOfRange,
-			fmt.Errorf("read at %d past the end of %v, %d bytes", offset, d, ra.Size())))
+			fmt.Errorf("read past object length %d bytes", ra.Size())))
 	}
 	size := r.GetSize()
 	if left := ra.Size() - offset; size <= 0 || size > left {
 		size = left
 	}
-	return rpcstatus.To(send(stream, io.NewSectionReader(ra, offset, size), offset))
+	return rpcstatus.To(send(stream, io.NewSectionReader(ra, offset, size)))
 }
 
-func send(stream api.Content_ReadServer, r io.Reader, offset int64) error {
+func send(stream api.Content_ReadServer, r io.Reader) error {
+	offset := int64(0)
 	buf := chunks.Get().(*[]byte)
 	defer chunks.Put(buf)
 	for {
@@ -158,7 +159,7 @@ func send(stream api.Content_ReadServer, r io.Reader, offset int64) error {
 func (s *Service) Status(ctx context.Context, r *api.StatusRequest) (*api.StatusResponse, error) {
 	st, err := s.store.Status(ctx, r.GetRef())
 	if err != nil {
-		return nil, rpcstatus.To(err)
+		return nil, rpcstatus.To(fmt.Errorf("could not get status for ref %q: %w", r.GetRef(), err))
 	}
 	return &api.StatusResponse{Status: wire.ContentStatus(st)}, nil
 }

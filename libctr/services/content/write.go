@@ -40,7 +40,7 @@ func (s *Service) write(stream api.Content_WriteServer) error {
 		return err
 	}
 	if req.GetRef() == "" {
-		return errdefs.InvalidArgument("the first message must have a reference")
+		return errdefs.InvalidArgument("first message must have a reference")
 	}
 	ss := session{
 		store: s.store, ref: req.GetRef(), total: req.GetTotal(), expected: digest.Digest(req.GetExpected()),
@@ -111,7 +111,11 @@ func (ss *session) step(ctx context.Context, req *api.WriteContentRequest) (*api
 		return nil, errdefs.InvalidArgument("write action %d is not known", req.GetAction())
 	}
 	if req.GetAction() == api.WriteAction_COMMIT {
-		if err := ss.writer.Commit(ctx, ss.total, ss.expected, req.GetLabels()); err != nil {
+		err := ss.writer.Commit(ctx, ss.total, ss.expected, req.GetLabels())
+		if errdefs.IsAlreadyExists(err) && req.GetExpected() != "" {
+			err = errExpected(ss.expected)
+		}
+		if err != nil {
 			return nil, err
 		}
 		resp.Digest = ss.committed().String()
@@ -138,7 +142,7 @@ func (ss *session) announce(ctx context.Context, req *api.WriteContentRequest) e
 		return nil // not new: looked up when the writer was opened
 	}
 	if err := d.Validate(); err != nil {
-		return errdefs.InvalidArgument("digest %q: %w", d, err)
+		return errdefs.InvalidArgument("%q failed validation", d)
 	}
 	ss.expected = d
 	if req.GetAction() == api.WriteAction_COMMIT {
@@ -151,7 +155,12 @@ func (ss *session) announce(ctx context.Context, req *api.WriteContentRequest) e
 	if err := ss.store.Abort(ctx, ss.ref); err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
-	return errdefs.AlreadyExists("content %v: already exists", d)
+	return errExpected(d)
+}
+
+// errExpected says that the blob that a message announces is there.
+func errExpected(d digest.Digest) error {
+	return errdefs.AlreadyExists("blob with expected digest %v exists", d)
 }
 
 // take writes the message's data and returns the offset after it.
@@ -159,7 +168,7 @@ func (ss *session) take(req *api.WriteContentRequest, at int64) (int64, error) {
 	switch {
 	case req.GetOffset() != 0 && req.GetOffset() != at:
 		return 0, errdefs.WithClass(errdefs.ErrOutOfRange,
-			fmt.Errorf("write at %d must occur at current offset %d", req.GetOffset(), at))
+			fmt.Errorf("write @%d must occur at current offset %d", req.GetOffset(), at))
 	case req.GetOffset() == 0 && at > 0:
 		if err := ss.writer.Truncate(0); err != nil {
 			return 0, err

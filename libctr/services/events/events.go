@@ -4,6 +4,7 @@ package events
 
 import (
 	"context"
+	"fmt"
 
 	eventsapi "github.com/containerd/containerd/api/services/events/v1"
 	ttrpcapi "github.com/containerd/containerd/api/services/ttrpc/events/v1"
@@ -47,7 +48,7 @@ func (s *Service) RegisterTTRPC(srv *ttrpc.Server) {
 
 func (s *Service) Publish(ctx context.Context, r *eventsapi.PublishRequest) (*emptypb.Empty, error) {
 	if r.GetEvent() == nil {
-		return nil, errdefs.InvalidArgument("event of topic %q is empty", r.GetTopic())
+		return nil, errdefs.InvalidArgument("event of topic %q is empty: invalid argument", r.GetTopic())
 	}
 	return new(emptypb.Empty), s.exchange.Publish(ctx, r.GetTopic(), r.GetEvent())
 }
@@ -58,7 +59,7 @@ func (s *Service) Forward(ctx context.Context, r *eventsapi.ForwardRequest) (*em
 
 func forward(ctx context.Context, to event.Forwarder, e *types.Envelope) error {
 	if e.GetEvent() == nil {
-		return errdefs.InvalidArgument("event of topic %q is empty", e.GetTopic())
+		return errdefs.InvalidArgument("event of topic %q is empty: invalid argument", e.GetTopic())
 	}
 	return to.Forward(ctx, &event.Envelope{
 		Timestamp: wire.Time(e.GetTimestamp()), Namespace: e.GetNamespace(), Topic: e.GetTopic(), Event: e.GetEvent()})
@@ -72,7 +73,7 @@ func (s *Service) Subscribe(r *eventsapi.SubscribeRequest, stream eventsapi.Even
 	events, errs := s.exchange.Subscribe(ctx, r.GetFilters()...)
 	select {
 	case err := <-errs: // a filter that does not parse
-		return err
+		return fmt.Errorf("subscription error: %w", err)
 	default:
 	}
 	if err := stream.SendHeader(metadata.MD{}); err != nil {

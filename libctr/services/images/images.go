@@ -57,7 +57,7 @@ func (s *Service) List(ctx context.Context, r *api.ListImagesRequest) (*api.List
 
 func (s *Service) Create(ctx context.Context, r *api.CreateImageRequest) (*api.CreateImageResponse, error) {
 	if r.GetImage().GetName() == "" {
-		return nil, rpcstatus.To(errdefs.InvalidArgument("image name must be set"))
+		return nil, rpcstatus.To(errdefs.InvalidArgument("Image.Name required"))
 	}
 	i, err := s.store.Create(ctx, wire.FromImage(r.GetImage()))
 	if err != nil {
@@ -69,7 +69,7 @@ func (s *Service) Create(ctx context.Context, r *api.CreateImageRequest) (*api.C
 
 func (s *Service) Update(ctx context.Context, r *api.UpdateImageRequest) (*api.UpdateImageResponse, error) {
 	if r.GetImage().GetName() == "" {
-		return nil, rpcstatus.To(errdefs.InvalidArgument("image name must be set"))
+		return nil, rpcstatus.To(errdefs.InvalidArgument("Image.Name required"))
 	}
 	i, err := s.store.Update(ctx, wire.FromImage(r.GetImage()), r.GetUpdateMask().GetPaths()...)
 	if err != nil {

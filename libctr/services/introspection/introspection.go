@@ -7,7 +7,6 @@ package introspection
 
 import (
 	"context"
-	"strings"
 
 	introspectionapi "github.com/containerd/containerd/api/services/introspection/v1"
 	"github.com/containerd/containerd/api/types"
@@ -82,7 +81,7 @@ func (s *Service) Plugins(_ context.Context, r *introspectionapi.PluginsRequest)
 func (s *Service) PluginInfo(ctx context.Context, r *introspectionapi.PluginInfoRequest) (*introspectionapi.PluginInfoResponse, error) {
 	p := s.find(r.GetType(), r.GetID())
 	if p == nil {
-		return nil, errdefs.NotFound("plugin %s.%s not found", r.GetType(), r.GetID())
+		return nil, errdefs.NotFound("plugin %s.%s not found: not found", r.GetType(), r.GetID())
 	}
 	resp := &introspectionapi.PluginInfoResponse{Plugin: pluginToProto(p)}
 	if r.GetOptions() == nil {
@@ -160,14 +159,6 @@ func pluginFields(p *introspectionapi.Plugin) filter.Fields {
 			return p.GetType(), p.GetType() != ""
 		case "id":
 			return p.GetID(), p.GetID() != ""
-		case "platforms":
-			var names []string
-			for _, pf := range p.GetPlatforms() {
-				names = append(names, pf.GetOS()+"/"+pf.GetArchitecture())
-			}
-			return strings.Join(names, ","), len(names) > 0
-		case "capabilities":
-			return strings.Join(p.GetCapabilities(), ","), len(p.GetCapabilities()) > 0
 		}
 		return "", false
 	}

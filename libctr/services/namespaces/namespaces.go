@@ -19,6 +19,9 @@ import (
 	"gantry/libctr/services/notify"
 )
 
+// labelPath begins the field path of a label.
+const labelPath = "labels."
+
 // Service adapts a store. Events: /namespaces/create, update, delete, in the
 // namespace that they are about.
 type Service struct {
@@ -52,9 +55,6 @@ func (s *Service) List(ctx context.Context, _ *api.ListNamespacesRequest) (*api.
 	out := &api.ListNamespacesResponse{}
 	for _, name := range names {
 		labels, err := s.store.Labels(ctx, name)
-		if errdefs.IsNotFound(err) {
-			continue // deleted meanwhile
-		}
 		if err != nil {
 			return nil, rpcstatus.To(err)
 		}
@@ -73,47 +73,34 @@ func (s *Service) Create(ctx context.Context, r *api.CreateNamespaceRequest) (*a
 	return &api.CreateNamespaceResponse{Namespace: &api.Namespace{Name: ns.GetName(), Labels: ns.GetLabels()}}, nil
 }
 
-// Update sets labels: those that the mask names ("labels", "labels.KEY"), all of
-// the request's when it names none. Labels that are not named stay.
+// Update sets the labels that the mask names as "labels.KEY". Without a mask the
+// request's replace those that are there. The answer is empty, as containerd's.
 func (s *Service) Update(ctx context.Context, r *api.UpdateNamespaceRequest) (*api.UpdateNamespaceResponse, error) {
-	name, labels := r.GetNamespace().GetName(), r.GetNamespace().GetLabels()
-	set, err := named(labels, r.GetUpdateMask().GetPaths())
-	if err != nil {
+	if err := s.update(ctx, r.GetNamespace(), r.GetUpdateMask().GetPaths()); err != nil {
 		return nil, rpcstatus.To(err)
 	}
-	for k, v := range set {
-		if err := s.store.SetLabel(ctx, name, k, v); err != nil {
-			return nil, rpcstatus.To(err)
-		}
-	}
+	name := r.GetNamespace().GetName()
 	s.notify.Publish(reqctx.WithNamespace(ctx, name), "/namespaces/update",
-		&containerdevents.NamespaceUpdate{Name: name, Labels: labels})
-	all, err := s.store.Labels(ctx, name)
-	if err != nil {
-		return nil, rpcstatus.To(err)
-	}
-	return &api.UpdateNamespaceResponse{Namespace: &api.Namespace{Name: name, Labels: all}}, nil
+		&containerdevents.NamespaceUpdate{Name: name, Labels: r.GetNamespace().GetLabels()})
+	return &api.UpdateNamespaceResponse{}, nil
 }
 
-func named(labels map[string]string, paths []string) (map[string]string, error) {
+func (s *Service) update(ctx context.Context, ns *api.Namespace, paths []string) error {
 	if len(paths) == 0 {
-		return labels, nil
+		return s.store.SetLabels(ctx, ns.GetName(), ns.GetLabels())
 	}
-	set := make(map[string]string)
 	for _, path := range paths {
-		key, one := strings.CutPrefix(path, "labels.")
-		switch {
-		case one:
-			set[key] = labels[key]
-		case path == "labels":
-			for k, v := range labels {
-				set[k] = v
-			}
-		default:
-			return nil, errdefs.InvalidArgument("cannot update namespace field %q", path)
+		if !strings.HasPrefix(path, labelPath) {
+			return errdefs.InvalidArgument("cannot update %q field", path)
 		}
 	}
-	return set, nil
+	for _, path := range paths {
+		key := strings.TrimPrefix(path, labelPath)
+		if err := s.store.SetLabel(ctx, ns.GetName(), key, ns.GetLabels()[key]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Service) Delete(ctx context.Context, r *api.DeleteNamespaceRequest) (*emptypb.Empty, error) {

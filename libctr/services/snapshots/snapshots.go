@@ -21,7 +21,7 @@ import (
 // page is how many snapshots one message of List carries.
 const page = 100
 
-// Service adapts snapshotters. Events: /snapshot/prepare (views too), commit, remove.
+// Service adapts snapshotters. Events: /snapshot/prepare (not of views), commit, remove.
 type Service struct {
 	api.UnimplementedSnapshotsServer
 	snapshotters map[string]snapshot.Snapshotter // not changed after New
@@ -38,11 +38,11 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { api.RegisterSnapshotsServe
 
 func (s *Service) get(name string) (snapshot.Snapshotter, error) {
 	if name == "" {
-		return nil, rpcstatus.To(errdefs.InvalidArgument("snapshotter name is missing"))
+		return nil, rpcstatus.To(errdefs.InvalidArgument("snapshotter argument missing: invalid argument"))
 	}
 	sn := s.snapshotters[name]
 	if sn == nil {
-		return nil, rpcstatus.To(errdefs.InvalidArgument("snapshotter %q not loaded", name))
+		return nil, rpcstatus.To(errdefs.InvalidArgument("snapshotter not loaded: %s: invalid argument", name))
 	}
 	return sn, nil
 }
@@ -56,7 +56,9 @@ func (s *Service) Prepare(ctx context.Context, r *api.PrepareSnapshotRequest) (*
 	if err != nil {
 		return nil, rpcstatus.To(err)
 	}
-	s.prepared(ctx, r)
+	s.notify.Publish(ctx, "/snapshot/prepare", &containerdevents.SnapshotPrepare{
+		Key: r.GetKey(), Parent: r.GetParent(), Snapshotter: r.GetSnapshotter(),
+	})
 	return &api.PrepareSnapshotResponse{Mounts: wire.Mounts(mounts)}, nil
 }
 
@@ -69,18 +71,7 @@ func (s *Service) View(ctx context.Context, r *api.ViewSnapshotRequest) (*api.Vi
 	if err != nil {
 		return nil, rpcstatus.To(err)
 	}
-	s.prepared(ctx, r)
 	return &api.ViewSnapshotResponse{Mounts: wire.Mounts(mounts)}, nil
-}
-
-func (s *Service) prepared(ctx context.Context, r interface {
-	GetKey() string
-	GetParent() string
-	GetSnapshotter() string
-}) {
-	s.notify.Publish(ctx, "/snapshot/prepare", &containerdevents.SnapshotPrepare{
-		Key: r.GetKey(), Parent: r.GetParent(), Snapshotter: r.GetSnapshotter(),
-	})
 }
 
 func (s *Service) Mounts(ctx context.Context, r *api.MountsRequest) (*api.MountsResponse, error) {

@@ -74,7 +74,7 @@ func (s *Snapshotter) Update(_ context.Context, info snapshot.Info, fieldpaths .
 // the copied part too.
 func (s *Snapshotter) Usage(ctx context.Context, key string) (snapshot.Usage, error) {
 	sn, err := s.dirs.Records.Get(key)
-	if err != nil || sn.Info.Kind == snapshot.KindCommitted {
+	if err != nil || sn.Info.Kind != snapshot.KindActive { // a view has nothing of its own
 		return sn.Usage, err
 	}
 	u, err := storage.DiskUsage(ctx, s.tree(sn.ID))
@@ -139,7 +139,7 @@ func (s *Snapshotter) creatable(key, parent string) error {
 	}
 	p, err := s.dirs.Records.Get(parent)
 	if err == nil && p.Info.Kind != snapshot.KindCommitted {
-		err = errdefs.InvalidArgument("parent snapshot %q is not committed", parent)
+		err = errdefs.InvalidArgument("failed to create snapshot: parent %q is not committed snapshot: invalid argument", parent)
 	}
 	return err
 }

@@ -121,7 +121,7 @@ func (s *Snapshotter) Usage(ctx context.Context, key string) (snapshot.Usage, er
 	if err != nil {
 		return snapshot.Usage{}, err
 	}
-	if sn.Info.Kind == snapshot.KindCommitted {
+	if sn.Info.Kind != snapshot.KindActive { // a view has nothing of its own
 		return sn.Usage, nil
 	}
 	return s.count(ctx, sn)

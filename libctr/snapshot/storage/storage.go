@@ -159,7 +159,7 @@ func (s *Store) Create(kind snapshot.Kind, key, parent string, id uint64, labels
 				return errdefs.NotFound("parent snapshot %q: not found", parent)
 			}
 			if p.Kind != snapshot.KindCommitted {
-				return errdefs.InvalidArgument("parent snapshot %q is not committed", parent)
+				return errdefs.InvalidArgument("failed to create snapshot: parent %q is not committed snapshot: invalid argument", parent)
 			}
 			if err := tx.Bucket(bucketChildren).Put(childKey(parent, key), nil); err != nil {
 				return err
