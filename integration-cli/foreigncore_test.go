@@ -195,6 +195,34 @@ func TestForeignCoreKeeper(t *testing.T) {
 	})
 }
 
+// TestForeignCoreStuck: a containerd waits for a shim that does not answer as long as who
+// asked it; the engine does not, and ends such a shim by KILL.
+func TestForeignCoreStuck(t *testing.T) {
+	t.Parallel()
+	e := onContainerd(t)
+	e.Must("run", "-d", "--name", "stuck", image, "sleep", "1000")
+	e.Must("run", "-d", "--name", "fine", image, "sleep", "1000")
+	stopShim(t, e, "stuck")
+	done := make(chan engine.Result, 1)
+	go func() { done <- e.Docker("exec", "stuck", "true") }()
+	if got := e.Must("exec", "fine", "echo", "quick"); got != "quick" {
+		t.Errorf("beside it: %q", got)
+	}
+	e.Kill()
+	<-done
+	e.Launch()
+	if s := status(e, "stuck"); s != "running" {
+		t.Errorf("to the next engine it is %s", s)
+	}
+	e.Must("kill", "stuck")
+	if in := inspect(t, e, "stuck"); in.State.ExitCode != 137 {
+		t.Errorf("killed: %+v", in.State)
+	}
+	e.Must("start", "stuck")
+	e.Must("rm", "-f", "stuck", "fine")
+	e.Clean(t)
+}
+
 // TestForeignCoreAbsent: an engine waits for its core, and says which it waited for.
 func TestForeignCoreAbsent(t *testing.T) {
 	t.Parallel()

@@ -322,6 +322,7 @@ func TestUsernsLife(t *testing.T) {
 // TestUsernsForGood: a container keeps the ids that it was made with, whatever the daemon
 // is told later.
 func TestUsernsForGood(t *testing.T) {
+	engine.MapsIDs(t)
 	root := subordinate(t)
 	e := start(t)
 	remap(t, e, remapUser)

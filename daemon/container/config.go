@@ -26,7 +26,7 @@ type Config struct {
 
 	Snapshotter    string             // "" is overlayfs
 	NoMappedLayers bool               // the core makes layers with the host's ids
-	HeedExits      bool               // the core's events are all that tells how a task ended whose shim has died
+	HeedExits      bool               // the core's events are all that tells how a task ended whose shim has died, and no KILL ends a stuck one
 	Runtimes       map[string]Runtime // by name
 	DefaultRuntime string
 

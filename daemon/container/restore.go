@@ -129,8 +129,11 @@ func (s *Service) remains(ctx context.Context, inCore []corecontainer.Container)
 		}
 		g.Go(func() error {
 			st, err := s.Tasks.Get(ctx, c.ID, "")
-			if errdefs.IsNotFound(err) {
+			switch {
+			case errdefs.IsNotFound(err):
 				st, err = task.State{}, nil
+			case errors.Is(err, context.DeadlineExceeded): // its shim does not answer, nor does the core for it
+				st, err = task.State{ContainerID: c.ID}, nil
 			}
 			if err != nil {
 				return wrap("ask for container "+c.ID, err)

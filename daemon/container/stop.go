@@ -162,6 +162,8 @@ func (s *Service) kill(ctx context.Context, e *entry) error {
 	case errors.Is(err, errGone):
 		e.downWithin(ctx, afterKill)
 		return nil
+	case s.cfg.HeedExits && errors.Is(err, context.DeadlineExceeded):
+		return s.killShim(ctx, e)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errdefs.ErrUnavailable): // the shim, or the core, does not answer, and would not tell of the exit
 		return err
 	}
@@ -174,6 +176,18 @@ func (s *Service) kill(ctx context.Context, e *entry) error {
 	}
 	if !e.downWithin(ctx, afterMissing) {
 		return errors.New("tried to kill container, but did not receive an exit event")
+	}
+	return nil
+}
+
+// killShim ends a container whose shim does not answer a core that waits for it.
+func (s *Service) killShim(ctx context.Context, e *entry) error {
+	s.log.WarnContext(ctx, "shim does not answer, killing it", "container", e.id)
+	if err := endShim(e.snapshot()); err != nil {
+		return err
+	}
+	if !e.downWithin(ctx, afterKill) {
+		return errors.New("killed the container's shim, but did not receive an exit event")
 	}
 	return nil
 }

@@ -47,6 +47,22 @@ func outgoing(ctx context.Context, namespace string) context.Context {
 // for a core that is stuck. It is longer than any bound that the core has itself.
 const patience = 5 * time.Minute
 
+// brief are the calls that one shim answers at once or not at all. Our core gives such a
+// shim up before; another may wait for it as long as its client does.
+var brief = map[string]time.Duration{
+	"/containerd.services.tasks.v1.Tasks/Get":           12 * time.Second,
+	"/containerd.services.tasks.v1.Tasks/Kill":          20 * time.Second,
+	"/containerd.services.tasks.v1.Tasks/Exec":          12 * time.Second,
+	"/containerd.services.tasks.v1.Tasks/ResizePty":     12 * time.Second,
+	"/containerd.services.tasks.v1.Tasks/CloseIO":       12 * time.Second,
+	"/containerd.services.tasks.v1.Tasks/Pause":         12 * time.Second,
+	"/containerd.services.tasks.v1.Tasks/Resume":        12 * time.Second,
+	"/containerd.services.tasks.v1.Tasks/ListPids":      12 * time.Second,
+	"/containerd.services.tasks.v1.Tasks/Update":        12 * time.Second,
+	"/containerd.services.tasks.v1.Tasks/Metrics":       12 * time.Second,
+	"/containerd.services.tasks.v1.Tasks/DeleteProcess": time.Minute,
+}
+
 // unbounded are the calls that take as long as a process runs or as there is data.
 var unbounded = map[string]bool{
 	"/containerd.services.tasks.v1.Tasks/Wait":            true,
@@ -64,6 +80,9 @@ var unbounded = map[string]bool{
 func bounded(ctx context.Context, method string) (context.Context, context.CancelFunc) {
 	if _, has := ctx.Deadline(); has || unbounded[method] {
 		return ctx, func() {}
+	}
+	if d, ok := brief[method]; ok {
+		return context.WithTimeout(ctx, d)
 	}
 	return context.WithTimeout(ctx, patience)
 }

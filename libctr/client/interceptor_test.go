@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"testing"
@@ -29,8 +30,11 @@ func TestPatience(t *testing.T) {
 		call := func(ctx context.Context, method string) error {
 			return unary("ns")(ctx, method, nil, nil, nil, stuck)
 		}
-		if err := call(t.Context(), "/containerd.services.tasks.v1.Tasks/Kill"); !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != patience {
-			t.Errorf("kill: %v after %s", err, time.Since(begun))
+		for _, method := range []string{"/containerd.services.tasks.v1.Tasks/Kill", "/containerd.services.images.v1.Images/List"} {
+			begun, want := time.Now(), cmp.Or(brief[method], patience)
+			if err := call(t.Context(), method); !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != want {
+				t.Errorf("%s: %v after %s, want %s", method, err, time.Since(begun), want)
+			}
 		}
 		begun = time.Now()
 		own, cancel := context.WithTimeout(t.Context(), 2*patience)
@@ -57,6 +61,11 @@ func TestPatience(t *testing.T) {
 	for m := range unbounded {
 		if !known[m] {
 			t.Errorf("there is no %s", m)
+		}
+	}
+	for m := range brief {
+		if !known[m] || unbounded[m] {
+			t.Errorf("%s: there, %v, and without a bound, %v", m, known[m], unbounded[m])
 		}
 	}
 }
