@@ -81,41 +81,41 @@ func (s containerStore) List(ctx context.Context, filters ...string) ([]containe
 		return nil, err
 	}
 	var out []container.Container
-	list := func(tx *bbolt.Tx) error {
-		return each(bucket(tx, ns, bucketContainers), func(id string, v []byte) error {
-			var m containersapi.Container
-			if err := proto.Unmarshal(v, &m); err != nil {
-				s.db.passOver(ns, "container", id, err)
-				return nil
-			}
-			if c := wire.FromContainer(&m); match.Match(containerFields(c)) {
-				out = append(out, c)
-			}
-			return nil
-		})
-	}
-	for _, file := range s.db.containerFiles() {
-		if err := file.View(list); err != nil {
-			return nil, err
+	err = s.choose(ns, match, func(id []byte, e encoded) {
+		var m containersapi.Container
+		if err := proto.Unmarshal(e, &m); err != nil {
+			s.db.passOver(ns, "container", string(id), err)
+			return
 		}
-	}
-	return out, nil
+		out = append(out, wire.FromContainer(&m))
+	})
+	return out, err
 }
 
-func containerFields(c container.Container) filter.Fields {
-	return func(path []string) (string, bool) {
-		switch path[0] {
-		case "id":
-			return c.ID, true
-		case "image":
-			return c.Image, c.Image != ""
-		case "runtime":
-			return c.Runtime.Name, len(path) > 1 && path[1] == "name" && c.Runtime.Name != ""
-		case "labels":
-			return filter.Label(c.Labels, path[1:])
-		}
-		return "", false
+// ListEncoded implements wire.EncodedLister: each is a containerd.services.containers.v1.Container.
+func (s containerStore) ListEncoded(ctx context.Context, filters ...string) ([][]byte, error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return nil, err
 	}
+	match, err := filter.Parse(filters...)
+	if err != nil {
+		return nil, err
+	}
+	out := s.db.copies(ns, bucketContainers, new(containersapi.Container))
+	err = s.choose(ns, match, out.add)
+	return out.all, err
+}
+
+// choose calls fn with each record that passes, of all files.
+func (s containerStore) choose(ns string, match filter.Filter, fn func(id []byte, e encoded)) error {
+	for _, file := range s.db.containerFiles() {
+		err := file.View(func(tx *bbolt.Tx) error { return choose(tx, ns, bucketContainers, match, containerFields, fn) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s containerStore) Create(ctx context.Context, c container.Container) (container.Container, error) {

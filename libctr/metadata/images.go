@@ -56,37 +56,33 @@ func (s imageStore) List(ctx context.Context, filters ...string) ([]image.Image,
 	}
 	var out []image.Image
 	err = s.db.view(func(tx *bbolt.Tx) error {
-		return each(bucket(tx, ns, bucketImages), func(name string, v []byte) error {
+		return choose(tx, ns, bucketImages, match, imageFields, func(name []byte, e encoded) {
 			var m imagesapi.Image
-			if err := proto.Unmarshal(v, &m); err != nil {
-				s.db.passOver(ns, "image", name, err)
-				return nil
+			if err := proto.Unmarshal(e, &m); err != nil {
+				s.db.passOver(ns, "image", string(name), err)
+				return
 			}
-			if i := wire.FromImage(&m); match.Match(imageFields(i)) {
-				out = append(out, i)
-			}
-			return nil
+			out = append(out, wire.FromImage(&m))
 		})
 	})
 	return out, err
 }
 
-func imageFields(i image.Image) filter.Fields {
-	return func(path []string) (string, bool) {
-		switch {
-		case path[0] == "name":
-			return i.Name, true
-		case path[0] == "target" && len(path) == 2 && path[1] == "digest":
-			return i.Target.Digest.String(), true
-		case path[0] == "target" && len(path) == 2 && path[1] == "mediatype":
-			return i.Target.MediaType, true
-		case path[0] == "labels":
-			return filter.Label(i.Labels, path[1:])
-		case path[0] == "annotations":
-			return filter.Label(i.Target.Annotations, path[1:])
-		}
-		return "", false
+// ListEncoded implements wire.EncodedLister: each is a containerd.services.images.v1.Image.
+func (s imageStore) ListEncoded(ctx context.Context, filters ...string) ([][]byte, error) {
+	ns, err := namespaceOf(ctx)
+	if err != nil {
+		return nil, err
 	}
+	match, err := filter.Parse(filters...)
+	if err != nil {
+		return nil, err
+	}
+	out := s.db.copies(ns, bucketImages, new(imagesapi.Image))
+	err = s.db.view(func(tx *bbolt.Tx) error {
+		return choose(tx, ns, bucketImages, match, imageFields, out.add)
+	})
+	return out.all, err
 }
 
 func (s imageStore) Create(ctx context.Context, i image.Image) (image.Image, error) {

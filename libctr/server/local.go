@@ -120,6 +120,13 @@ func copyMessage(to, from any) error {
 	if !ok || !also {
 		return status.Errorf(codes.Internal, "%T and %T: no protobuf messages", to, from)
 	}
+	if len(src.ProtoReflect().GetUnknown()) > 0 { // what is there encoded; see wire.Embed
+		raw, err := proto.Marshal(src)
+		if err != nil {
+			return err
+		}
+		return proto.Unmarshal(raw, dst)
+	}
 	proto.Reset(dst)
 	proto.Merge(dst, src)
 	return nil

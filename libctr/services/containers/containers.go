@@ -42,6 +42,12 @@ func (s *Service) Get(ctx context.Context, r *api.GetContainerRequest) (*api.Get
 }
 
 func (s *Service) List(ctx context.Context, r *api.ListContainersRequest) (*api.ListContainersResponse, error) {
+	if e, ok := s.store.(wire.EncodedLister); ok {
+		containers, err := e.ListEncoded(ctx, r.GetFilters()...)
+		out := new(api.ListContainersResponse)
+		wire.Embed(out, containers...)
+		return out, rpcstatus.To(err)
+	}
 	list, err := s.store.List(ctx, r.GetFilters()...)
 	if err != nil {
 		return nil, rpcstatus.To(err)
@@ -54,12 +60,30 @@ func (s *Service) List(ctx context.Context, r *api.ListContainersRequest) (*api.
 }
 
 func (s *Service) ListStream(r *api.ListContainersRequest, stream api.Containers_ListStreamServer) error {
+	if e, ok := s.store.(wire.EncodedLister); ok {
+		return streamEncoded(e, r, stream)
+	}
 	list, err := s.store.List(stream.Context(), r.GetFilters()...)
 	if err != nil {
 		return rpcstatus.To(err)
 	}
 	for _, c := range list {
 		if err := stream.Send(&api.ListContainerMessage{Container: wire.Container(c)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func streamEncoded(e wire.EncodedLister, r *api.ListContainersRequest, stream api.Containers_ListStreamServer) error {
+	containers, err := e.ListEncoded(stream.Context(), r.GetFilters()...)
+	if err != nil {
+		return rpcstatus.To(err)
+	}
+	for _, c := range containers {
+		m := new(api.ListContainerMessage)
+		wire.Embed(m, c)
+		if err := stream.Send(m); err != nil {
 			return err
 		}
 	}

@@ -44,6 +44,12 @@ func (s *Service) Get(ctx context.Context, r *api.GetImageRequest) (*api.GetImag
 }
 
 func (s *Service) List(ctx context.Context, r *api.ListImagesRequest) (*api.ListImagesResponse, error) {
+	if e, ok := s.store.(wire.EncodedLister); ok {
+		images, err := e.ListEncoded(ctx, r.GetFilters()...)
+		out := new(api.ListImagesResponse)
+		wire.Embed(out, images...)
+		return out, rpcstatus.To(err)
+	}
 	list, err := s.store.List(ctx, r.GetFilters()...)
 	if err != nil {
 		return nil, rpcstatus.To(err)
