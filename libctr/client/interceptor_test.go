@@ -26,7 +26,6 @@ func TestPatience(t *testing.T) {
 		return ctx.Err()
 	}
 	synctest.Test(t, func(t *testing.T) {
-		begun := time.Now()
 		call := func(ctx context.Context, method string) error {
 			return unary("ns")(ctx, method, nil, nil, nil, stuck)
 		}
@@ -36,7 +35,7 @@ func TestPatience(t *testing.T) {
 				t.Errorf("%s: %v after %s, want %s", method, err, time.Since(begun), want)
 			}
 		}
-		begun = time.Now()
+		begun := time.Now()
 		own, cancel := context.WithTimeout(t.Context(), 2*patience)
 		defer cancel()
 		if err := call(own, "/containerd.services.tasks.v1.Tasks/Kill"); err == nil || time.Since(begun) != 2*patience {
