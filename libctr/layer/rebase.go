@@ -65,29 +65,31 @@ func Rebase(ctx context.Context, t Target) error {
 	}
 	defer root.Close()
 	m := marked(root)
-	if m == 0 {
-		return nil
-	}
 	if m&impliedBelow != 0 {
 		if err := a.rebaseBelow(ctx, root, "", 0); err != nil {
 			return err
 		}
 	}
 	if m&implied != 0 {
-		err = a.likeBelow(root)
+		return a.likeBelow(root)
 	}
-	return errors.Join(err, unmark(root))
+	// The root keeps its mark, which means nothing any more: a tree that need not be
+	// changed need not be synced again.
+	return nil
 }
 
 // likeBelow gives the root the owner and mode that it has had below, no more, as a snapshot
 // that is made on its parent gets.
 func (a *applier) likeBelow(root *os.File) error {
-	var st unix.Stat_t
+	var st, is unix.Stat_t
 	if len(a.lower) == 0 {
 		return nil
 	}
-	if err := unix.Fstat(int(a.lower[0].Fd()), &st); err != nil {
+	if err := errors.Join(unix.Fstat(int(a.lower[0].Fd()), &st), unix.Fstat(int(root.Fd()), &is)); err != nil {
 		return err
+	}
+	if st.Uid == is.Uid && st.Gid == is.Gid && st.Mode == is.Mode {
+		return nil
 	}
 	if err := unix.Fchown(int(root.Fd()), int(st.Uid), int(st.Gid)); err != nil {
 		return err

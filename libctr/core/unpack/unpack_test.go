@@ -181,7 +181,7 @@ func (c core) tree(chain digest.Digest) string {
 		if n, err := unix.Lgetxattr(path, "user.of", value); err == nil {
 			fmt.Fprintf(&b, " %s", value[:n])
 		}
-		if n, err := unix.Lgetxattr(path, "trusted.gantry.implied", value); err == nil {
+		if n, err := unix.Lgetxattr(path, "trusted.gantry.implied", value); err == nil && rel != "." {
 			fmt.Fprintf(&b, " marked %v", value[:n])
 		}
 		switch st.Mode & unix.S_IFMT {

@@ -11,11 +11,11 @@
 // A snapshot without a parent may be filled as an overlay's upper directory, with
 // whiteouts, and be put onto its parent when it is committed.
 //
-// Commit syncs the filesystem before its record is written: a committed snapshot
-// is whole on disk.
+// Commit syncs the filesystem before its record is written, unless that was done since the
+// snapshot's last change: a committed snapshot is whole on disk.
 //
 // Costs: Prepare, View, Update and Remove one write transaction of storage each;
-// Commit one, and one syncfs. Prepare makes three directories, Remove renames one.
+// Commit one, and one syncfs at most. Prepare makes three directories, Remove renames one.
 package overlay
 
 import (
@@ -223,12 +223,12 @@ func (s *Snapshotter) CommitOnto(ctx context.Context, name, key, parent string, 
 		return fmt.Errorf("put snapshot %q onto %q: %w", key, parent, err)
 	}
 	failpoint.Hit("libctr/snapshot/overlay.commit.rebased")
-	usage, err := s.count(ctx, sn)
+	usage, changed, err := storage.Survey(ctx, s.upper(sn.ID))
 	if err != nil {
-		return err
+		return fmt.Errorf("usage of snapshot %q: %w", key, err)
 	}
 	if !s.noSync {
-		if err := s.dirs.Sync(); err != nil {
+		if err := s.dirs.SyncChanged(changed); err != nil {
 			return fmt.Errorf("sync snapshot %q: %w", key, err)
 		}
 	}

@@ -10,8 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-
-	"golang.org/x/sys/unix"
+	"sync/atomic"
 
 	"gantry/api/failpoint"
 	"gantry/libctr/core/snapshot"
@@ -36,6 +35,8 @@ type Dirs struct {
 	kick   chan struct{} // wakes the remover
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the remover has ended
+
+	synced atomic.Pointer[instant] // when the last Sync that has succeeded began
 
 	mu      sync.Mutex
 	pending map[uint64]bool // directories whose record is not written yet; guarded by mu
@@ -173,16 +174,6 @@ func (d *Dirs) Remove(key string) error {
 		d.discard(id)
 	}
 	return err
-}
-
-// Sync puts the filesystem that the directories are on to disk.
-func (d *Dirs) Sync() error {
-	f, err := os.Open(d.root)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return unix.Syncfs(int(f.Fd()))
 }
 
 // Close ends the background removal, waiting for the tree at hand, and closes the records.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,26 +19,36 @@ const maxDepth = 1000
 
 // DiskUsage counts the blocks of a tree, files with several names once. The tree may
 // change meanwhile: no link is followed, and what has gone does not count.
-func DiskUsage(ctx context.Context, root string) (u snapshot.Usage, err error) {
+func DiskUsage(ctx context.Context, root string) (snapshot.Usage, error) {
+	u, _, err := Survey(ctx, root)
+	return u, err
+}
+
+// Survey is DiskUsage, and when something in the tree was changed last, by the files' own
+// change times; in the far future when not all of it was seen.
+func Survey(ctx context.Context, root string) (u snapshot.Usage, changed time.Time, err error) {
 	dir, err := os.OpenFile(root, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if gone(err) {
-		return u, nil
+		return u, unknown, nil
 	}
 	if err != nil {
-		return u, err
+		return u, unknown, err
 	}
 	defer dir.Close()
 	c := counter{ctx: ctx, linked: map[inode]bool{}}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
-		return u, fmt.Errorf("fstat %s: %w", root, err)
+		return u, unknown, fmt.Errorf("fstat %s: %w", root, err)
 	}
 	c.add(&st)
 	if err := c.directory(dir, 0); err != nil {
-		return u, fmt.Errorf("count %s: %w", root, err)
+		return u, unknown, fmt.Errorf("count %s: %w", root, err)
 	}
-	return c.usage, nil
+	return c.usage, c.changed, nil
 }
+
+// unknown is when a tree was changed that was not seen whole.
+var unknown = time.Unix(1<<40, 0)
 
 type inode struct{ dev, ino uint64 }
 
@@ -46,9 +57,14 @@ type counter struct {
 	ctx    context.Context
 	linked map[inode]bool // files with several names that have been counted
 	usage  snapshot.Usage
+
+	changed time.Time
 }
 
 func (c *counter) add(st *unix.Stat_t) {
+	if t := time.Unix(st.Ctim.Unix()); t.After(c.changed) {
+		c.changed = t
+	}
 	if st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		id := inode{st.Dev, st.Ino}
 		if c.linked[id] {
@@ -91,7 +107,11 @@ func (c *counter) entry(dir *os.File, name string, depth int) error {
 		return fmt.Errorf("fstatat: %w", err)
 	}
 	c.add(&st)
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR || depth == maxDepth {
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil
+	}
+	if depth == maxDepth {
+		c.changed = unknown
 		return nil
 	}
 	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
