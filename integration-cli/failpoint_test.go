@@ -116,9 +116,9 @@ var acts = map[string]act{
 	"libctr/sandbox.":                       (*site).pod,
 	"libctr/task.":                          (*site).live,
 	"libctr/task.activate.":                 (*site).mounts,
-	"libctr/task.launch.started":            (*site).liveInGroup,
-	"libctr/task.launch.saved":              (*site).liveInGroup,
-	"shim/boot.start.":                      (*site).liveInGroup,
+	"libctr/task.launch.started":            (*site).liveStarted,
+	"libctr/task.launch.saved":              (*site).liveStarted,
+	"shim/boot.start.":                      (*site).liveStarted,
 	"libctr/task.bundle.removed":            (*site).orphan,
 	"libctr/task.bury.":                     (*site).orphan,
 	"shim/":                                 (*site).live,
@@ -153,11 +153,12 @@ func actOf(acts map[string]act, point string) act {
 
 // site is an engine's directories, over which many engines go.
 type site struct {
-	e    *engine.Engine
-	reg  *registrytest.Registry
-	grun string
-	base leak.State // what is there when nothing is
-	said said
+	e       *engine.Engine
+	reg     *registrytest.Registry
+	grun    string
+	ourShim string
+	base    leak.State // what is there when nothing is
+	said    said
 }
 
 // said is what was acknowledged, and what was asked for last.
@@ -171,7 +172,7 @@ type said struct {
 
 func newSite(t *testing.T, reg *registrytest.Registry) *site {
 	t.Helper()
-	s := &site{e: start(t), reg: reg, grun: engine.Binary(t, "grun")}
+	s := &site{e: start(t), reg: reg, grun: engine.Binary(t, "grun"), ourShim: engine.Binary(t, "containerd-shim-gantry-v2")}
 	s.e.Must("create", "--name", "first", image, "true") // makes the image's init layer, which stays
 	s.e.Must("rm", "first")
 	if !s.e.Place().Agree(t) {
@@ -337,27 +338,19 @@ func (s *site) live() error {
 		return err
 	}
 	s.said.volume = "fp"
-	return s.life(full(nil))
+	return s.life(full())
 }
 
 // full is the create request of a container with all that a container can have.
-func full(annotations object) object {
+func full() object {
 	return object{
 		"Image": image, "Cmd": []string{"sleep", "1000"}, "Volumes": object{"/anonymous": object{}},
 		"WorkingDir": "/made/for/it", "ExposedPorts": object{"80/tcp": object{}},
 		"HostConfig": object{
-			"Binds": []string{"fp:/v"}, "IpcMode": "shareable", "Annotations": annotations,
+			"Binds": []string{"fp:/v"}, "IpcMode": "shareable",
 			"PortBindings": object{"80/tcp": []object{{"HostPort": ""}}},
 		},
 	}
-}
-
-// liveInGroup is live with a shim that could serve other containers too: it is brought
-// up by the protocol that all shims know.
-func (s *site) liveInGroup() error {
-	c := full(object{"io.containerd.runc.v2.group": "group"})
-	c["HostConfig"].(object)["Binds"] = []string{}
-	return s.life(c)
 }
 
 func (s *site) liveOnHost() error {
@@ -414,7 +407,7 @@ func (s *site) lose() error {
 		return err
 	}
 	s.said.volume = "fp"
-	if err := s.begin(full(nil)); err != nil {
+	if err := s.begin(full()); err != nil {
 		return err
 	}
 	s.said.up = false

@@ -1,6 +1,7 @@
 package integrationcli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -173,22 +174,34 @@ func keeperOf(t *testing.T, id string) (pid int) {
 }
 
 // liveForeign is life under another's shim.
-func (s *site) liveForeign() error {
+func (s *site) liveForeign() error { return s.liveUnder(leak.ForeignRuntime, foreignRuntimes) }
+
+// liveStarted is life under a shim of ours that the core takes for another's, since it is
+// not beside it.
+func (s *site) liveStarted() error {
+	path := filepath.Join(s.e.Dir, "containerd-shim-gantry-v2")
+	if err := os.Symlink(s.ourShim, path); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return s.liveUnder(leak.StartedRuntime, fmt.Sprintf(`{"runtimes":{%q:{"runtimeType":%q}}}`, leak.StartedRuntime, path))
+}
+
+func (s *site) liveUnder(runtime, runtimes string) error {
 	config := filepath.Join(s.e.Dir, "daemon.json")
 	s.e.Docker("info") // when it answers the engine is up, and hears of the change
-	if err := os.WriteFile(config, []byte(foreignRuntimes), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(runtimes), 0o600); err != nil {
 		return err
 	}
 	if err := syscall.Kill(s.e.PID(), syscall.SIGHUP); err != nil {
 		return err
 	}
 	if !becomesTrue(10*time.Second, func() bool {
-		return strings.Contains(s.e.Docker("info", "-f", "{{.Runtimes}}").Stdout, leak.ForeignRuntime)
+		return strings.Contains(s.e.Docker("info", "-f", "{{.Runtimes}}").Stdout, runtime)
 	}) {
-		return fmt.Errorf("no runtime %s", leak.ForeignRuntime)
+		return fmt.Errorf("no runtime %s", runtime)
 	}
 	return s.life(object{
 		"Image": image, "Cmd": []string{"sleep", "1000"},
-		"HostConfig": object{"NetworkMode": "none", "Runtime": leak.ForeignRuntime},
+		"HostConfig": object{"NetworkMode": "none", "Runtime": runtime},
 	})
 }

@@ -30,18 +30,20 @@ rm_rf() { d task kill -s KILL $1 2>/dev/null; stopped $1; d task rm $1 2>&1 | gr
 shim_of() { grep -l -z -x -F -e "$1" /proc/[0-9]*/cmdline 2>/dev/null | while read f; do grep -q -a containerd-shim $f 2>/dev/null && echo $f; done | cut -d/ -f3; }
 `
 
-// shimStories are of what a core and a shim say to each other.
+// shimStories are of what a core and a shim say to each other. What prints something lives a
+// little longer than that: ctr closes its ends when it hears of an exit, whether it has
+// read all or not.
 var shimStories = []story{
-	{name: "run", script: `run --rm $I $N sh -c 'echo out; exit 7'; echo $?`, want: "out\n7"},
-	{name: "stdin", script: `echo in | run --rm $I $N head -1`, want: "in"},
+	{name: "run", script: `run --rm $I $N sh -c 'echo out; sleep .3; exit 7'; echo $?`, want: "out\n7"},
+	{name: "stdin", script: `echo in | run --rm $I $N sh -c 'head -1; sleep .3'`, want: "in"},
 	{name: "terminal", script: `printf 'until stty size | grep "33 91"; do sleep .05; done; echo got $((6*7))\nexit 3\n' | tty $RUN --rm -t $I $N sh >$T/o; echo $?; grep -o '^got 42\|^33 91' $T/o`, want: "3\n33 91\ngot 42"},
 	{name: "no such command", script: `run --rm $I $N nope 2>&1 | grep -o 'executable file not found in $PATH'; run --rm $I $N nope 2>/dev/null; echo $?; d task ls | grep -c "^$N "`, want: "executable file not found in $PATH\n1\n0"},
 	{name: "out of memory", script: `$D events >$T/ev & e=$!; run --rm --memory-limit 12582912 $I $N tail /dev/zero; echo $?; for i in $(seq 40); do grep "/tasks/oom.*$N" $T/ev >/dev/null && break; sleep .05; done; kill $e; grep -c "/tasks/oom.*\"$N\"" $T/ev`, want: "137\n1"},
-	{name: "life", script: `run -d $I $N sleep 1000; d task exec --exec-id e1 $N sh -c 'echo in; exit 4'; echo $?
+	{name: "life", script: `run -d $I $N sleep 1000; d task exec --exec-id e1 $N sh -c 'echo in; sleep .3; exit 4'; echo $?
 		d task pause $N; d task ls | grep "^$N " | grep -o PAUSED; d task resume $N; d task ls | grep "^$N " | grep -o RUNNING
 		d task metrics $N | grep -o '^memory.usage_in_bytes\|^memory.usage ' | head -1; d task ps $N | wc -l
 		d task exec --exec-id e2 $N nope 2>&1 | grep -o 'executable file not found in $PATH'
-		echo in | d task exec --exec-id e3 $N head -1; d task exec --exec-id e4 $N sh -c 'kill -9 $$'; echo $?
+		echo in | d task exec --exec-id e3 $N sh -c 'head -1; sleep .3'; d task exec --exec-id e4 $N sh -c 'kill -9 $$'; echo $?
 		rm_rf $N`, want: "in\n4\nPAUSED\nRUNNING\nmemory.usage…\n2\nexecutable file not found in $PATH\nin\n137"},
 	{name: "exec terminal", script: `run -d $I $N sleep 1000; printf 'until stty size | grep "33 91"; do sleep .05; done; echo got $((6*7))\nexit 3\n' | tty $D task exec --exec-id e -t $N sh >$T/o; echo $?; grep -o '^got 42\|^33 91' $T/o; rm_rf $N`, want: "3\n33 91\ngot 42"},
 	{name: "signals", script: `run -d $I $N sh -c 'trap "exit 5" USR1; while :; do sleep .05; done'; sleep .5; d task kill -s USR1 $N; stopped $N; code $N; d c rm $N
@@ -49,10 +51,10 @@ var shimStories = []story{
 	{name: "created and never started", script: `d c create --runtime $R $I $N sleep 1000; d c rm $N; echo $?`, want: "0"},
 	{name: "checkpoint", script: `run -d $I $N sleep 1000; d task checkpoint $N 2>&1 | grep -c -i 'criu\|checkpoint'; d task ls | grep "^$N " | grep -o RUNNING; rm_rf $N`, want: "…\nRUNNING"},
 	{name: "pod", script: `for i in 1 2 3; do $D run --runtime $R --cgroup /$G/$N-$i -d --annotation io.kubernetes.cri.sandbox-id=$N $I $N-$i sleep 1000; done; for i in 1 2 3; do shim_of $N-$i; done | wc -l
-		d task exec --exec-id e $N-3 echo in; rm_rf $N-1; d task exec --exec-id e $N-2 echo on; rm_rf $N-2; rm_rf $N-3`, want: "1\nin\non"},
+		d task exec --exec-id e $N-3 sh -c 'echo in; sleep .3'; rm_rf $N-1; d task exec --exec-id e $N-2 sh -c 'echo on; sleep .3'; rm_rf $N-2; rm_rf $N-3`, want: "1\nin\non"},
 	{name: "dead shim", script: `$D events >$T/ev & e=$!; run -d $I $N sleep 1000; init=$(d task ls | awk '$1 == "'$N'" { print $2 }'); kill -9 $(shim_of $N); forgotten $N
 		for i in $(seq 100); do [ -d /proc/$init ] || break; sleep .05; done; [ -d /proc/$init ] && echo it runs; d c rm $N; kill $e
-		grep -c "/tasks/exit.*\"$N\".*\"exit_status\":137" $T/ev; grep -c "/tasks/delete.*\"$N\".*137" $T/ev; run --rm $I $N echo again`, want: "1\n1\nagain"},
+		grep -c "/tasks/exit.*\"$N\".*\"exit_status\":137" $T/ev; grep -c "/tasks/delete.*\"$N\".*137" $T/ev; run --rm $I $N sh -c 'echo again; sleep .3'`, want: "1\n1\nagain"},
 }
 
 // host is a core that runs shims.
@@ -204,7 +206,7 @@ func TestHostDies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := tc.host(t)
 			before := story{name: "dies", script: `$D run --runtime $R --cgroup /$G/$N-1 -d $I $N-1 sh -c 'trap "exit 5" TERM; while :; do sleep .05; done'; $D run --runtime $R --cgroup /$G/$N-2 -d $I $N-2 sh -c 'sleep 1; exit 7'; echo ok`, want: "ok"}
-			after := story{name: "dies", script: `d task ls | grep "^$N-1 " | grep -o RUNNING; d task exec --exec-id e $N-1 sh -c 'echo in; exit 3'; echo $?
+			after := story{name: "dies", script: `d task ls | grep "^$N-1 " | grep -o RUNNING; d task exec --exec-id e $N-1 sh -c 'echo in; sleep .3; exit 3'; echo $?
 				d task kill $N-1; stopped $N-1; stopped $N-2; code $N-1; code $N-2; d c rm $N-1 $N-2`, want: "RUNNING\nin\n3\n5\n7"}
 			for _, r := range tc.runtimes {
 				if got := h.tell(t, before, r); got.stdout != "ok\n" {

@@ -28,6 +28,10 @@ import (
 // ForeignRuntime is a runtime whose shim is another's, and keeps its state elsewhere.
 const ForeignRuntime = "foreign"
 
+// StartedRuntime is our own shim, brought up by the protocol that all shims know: to the
+// engine it is another's.
+const StartedRuntime = "started"
+
 // ProgramRuntime is an OCI runtime's program under our own shim, which mounts the root for
 // it on the host.
 const ProgramRuntime = "program"
@@ -157,9 +161,13 @@ func (p Place) recorded(ctx context.Context, core *client.Client) (out []string,
 		if c.HostConfig.Runtime == ProgramRuntime {
 			out = append(out, "mount "+p.path(coreState, "moby", c.ID, "rootfs"))
 		}
-		if c.HostConfig.Runtime == ForeignRuntime {
+		switch c.HostConfig.Runtime {
+		case ForeignRuntime:
 			out = append(out, "keeper "+c.ID, "fifos "+c.ID, "mount "+p.path(coreState, "moby", c.ID, "rootfs"))
-		} else {
+		case StartedRuntime:
+			out = append(out, "keeper "+c.ID, "fifos "+c.ID)
+			shims++
+		default:
 			out = append(out, "runtime state "+c.ID)
 			shims++
 		}
