@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -70,7 +71,7 @@ func TestHostileBlobs(t *testing.T) {
 		text  string // in the error
 		kept  bool   // what came is resumed later
 	}{
-		"another digest": {class: errdefs.ErrFailedPrecondition, text: "unexpected digest", serve: func(w http.ResponseWriter, _ *http.Request) {
+		"another digest": {class: errdefs.ErrFailedPrecondition, text: "digest", serve: func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write([]byte(strings.Repeat("wrong", 100_000)))
 		}},
 		"a body without an end": {class: errdefs.ErrFailedPrecondition, serve: func(w http.ResponseWriter, r *http.Request) { endless(w, r) }},
@@ -270,5 +271,40 @@ func leave(t *testing.T, s corecontent.Store, d ocispec.Descriptor, p []byte) {
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestDownloads keeps the bound of requests at a time, over all pulls.
+func TestDownloads(t *testing.T) {
+	var now, most atomic.Int64
+	var once sync.Once
+	release := make(chan struct{})
+	host := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		if n >= 2 {
+			once.Do(func() { close(release) })
+		}
+		<-release
+		_, _ = w.Write([]byte(r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]))
+	})
+	c := registry.New(registry.Config{MaxDownloads: 2})
+	errs := make(chan error)
+	for i := range 6 {
+		f, s := fetcher(t, c, host), store(t)
+		go func() {
+			// None of them is what it says; that they were asked for is enough.
+			errs <- f.Fetch(t.Context(), s, descriptor(fmt.Appendf(nil, "%071d", i)), nil, nil)
+		}()
+	}
+	for range 6 {
+		if err := <-errs; !errors.Is(err, errdefs.ErrFailedPrecondition) {
+			t.Error(err)
+		}
+	}
+	if most.Load() != 2 {
+		t.Errorf("%d requests at a time", most.Load())
 	}
 }

@@ -29,7 +29,7 @@ import (
 // layer is a blob that takes more than one read.
 func layer(t *testing.T) []byte {
 	t.Helper()
-	raw := make([]byte, 1<<20)
+	raw := make([]byte, 200<<10)
 	_, _ = rand.Read(raw)
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)

@@ -10,24 +10,24 @@ import (
 	"gantry/libctr/core/transfer"
 )
 
-// secrets asks for what registries want to know, once per host and challenge.
+// secrets asks for what registries want to know: once per host, unless it was refused.
 type secrets struct {
 	ctx       context.Context
 	reference string
 	from      transfer.Credentials
 
-	mu    sync.Mutex                 // held while asking: one question at a time
+	mu    sync.Mutex
 	known map[string]transfer.Secret // guarded by mu: by host, for the resolver's own question
 }
 
 // get asks for host's secret and remembers it.
 func (s *secrets) get(ctx context.Context, host string) (transfer.Secret, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	v, err := s.from.Get(ctx, s.reference, host)
 	if err != nil {
 		return v, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.known == nil {
 		s.known = map[string]transfer.Secret{}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"gantry/internal/testutil/busybox"
 	"gantry/internal/testutil/need"
 	"gantry/internal/testutil/registrytest"
 	"gantry/internal/testutil/sink"
@@ -160,5 +161,34 @@ func writeHosts(t *testing.T, dir, host, text string) {
 	}
 	if err := os.WriteFile(filepath.Join(dir, host, "hosts.toml"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestSkopeo pulls what skopeo has pushed, in each of the formats that it writes.
+func TestSkopeo(t *testing.T) {
+	need.Root(t, "unpacks images")
+	program := need.Command(t, "skopeo")
+	registry := registrytest.Start(t)
+	file := filepath.Join(t.TempDir(), "image.tar")
+	if err := os.WriteFile(file, busybox.Archive(t, busybox.Config{}, "example.org/skopeo:1"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := imageClient{t, need.Client(t, "ctr"), start(t, newConfig(t)), "images"}
+	for _, args := range []string{"--format v2s2", "--format oci", "--format oci --dest-compress-format zstd"} {
+		ref := registry.Host + "/skopeo:" + strings.Map(func(r rune) rune {
+			if r == ' ' || r == '-' {
+				return '.'
+			}
+			return r
+		}, strings.Trim(args, "-"))
+		all := append(append([]string{"copy", "--insecure-policy", "--dest-tls-verify=false"}, strings.Fields(args)...), "docker-archive:"+file, "docker://"+ref)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		out, err := exec.CommandContext(ctx, program, all...).CombinedOutput()
+		cancel()
+		if err != nil {
+			t.Fatalf("skopeo %s: %v\n%s", strings.Join(all, " "), err, out)
+		}
+		c.run("images", "pull", "--plain-http", ref)
+		c.has(ref)
 	}
 }

@@ -53,6 +53,8 @@ func Run(t *testing.T, on Subject) {
 	for name, fn := range map[string]func(subject){
 		"pull":                       pull,
 		"pull: unpack":               pullUnpack,
+		"pull: Docker's types":       pullDocker,
+		"pull: shown":                pullShown,
 		"pull: platforms":            pullPlatforms,
 		"pull: metadata of all":      pullMetadata,
 		"pull: limit":                pullLimit,
@@ -325,6 +327,43 @@ func pullUnpack(s subject) {
 		}
 	}
 	s.noLeases()
+}
+
+// pullDocker takes a list of manifests of Docker's schema 2.
+func pullDocker(s subject) {
+	plain, id := Layer("file", s.Name())
+	var m ocispec.Manifest
+	m.MediaType, m.SchemaVersion = manifest.DockerManifest, 2
+	m.Config = s.registry.Blob("suite/docker", manifest.DockerConfig, fmt.Appendf(nil,
+		`{"architecture":%q,"os":"linux","rootfs":{"type":"layers","diff_ids":[%q]}}`, runtime.GOARCH, id))
+	m.Layers = []ocispec.Descriptor{s.registry.Blob("suite/docker", "application/vnd.docker.image.rootfs.diff.tar.gzip", gzipped(plain))}
+	d := s.registry.Manifest("suite/docker", "one", m.MediaType, marshal(m))
+	d.Platform = &ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}
+	index := ocispec.Index{MediaType: manifest.DockerList, Manifests: []ocispec.Descriptor{d}}
+	index.SchemaVersion = 2
+	list := s.registry.Manifest("suite/docker", "1", index.MediaType, marshal(index))
+	ref := s.registry.Host + "/suite/docker:1"
+	s.pull(ref, &transfer.ImageStore{Name: ref, Unpacks: s.unpacks()})
+	img, err := s.Images.Get(s.ctx, ref)
+	s.must(err)
+	if img.Target.MediaType != manifest.DockerList || img.Target.Digest != list.Digest {
+		s.Errorf("image %+v", img.Target)
+	}
+	_, err = s.Snapshots.Stat(s.ctx, chain(id))
+	s.must(err)
+}
+
+// pullShown shows what goes over the wire.
+func pullShown(s subject) {
+	ref, want := s.fill("1")
+	var log closer
+	r := &transfer.Registry{Reference: ref, Debug: transfer.DebugMessages, DebugLog: &log}
+	s.must(s.Transfers.Transfer(s.ctx, r, &transfer.ImageStore{Name: ref}, transfer.Options{}))
+	for _, text := range []string{"HEAD /v2/suite/", "GET /v2/suite/", want.Digest.String(), "200 OK"} {
+		if !strings.Contains(log.String(), text) {
+			s.Errorf("no %q in\n%s", text, log.String())
+		}
+	}
 }
 
 func pullPlatforms(s subject) {

@@ -58,7 +58,7 @@ type Registry struct {
 	DebugLog      io.Writer // takes what Debug asks for; nil is the core's log
 }
 
-// Credentials are asked for when a registry wants them.
+// Credentials are asked for when a registry wants them. Safe for concurrent use.
 type Credentials interface {
 	// Get returns what to tell the host.
 	Get(ctx context.Context, ref, host string) (Secret, error)
