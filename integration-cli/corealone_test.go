@@ -258,6 +258,26 @@ func TestCoreAloneSignals(t *testing.T) {
 	c.Launch()
 }
 
+// TestCoreAloneRestarts: a container whose labels want it running is started again, as
+// nerdctl's --restart has it.
+func TestCoreAloneRestarts(t *testing.T) {
+	c := corealone.Start(t, `[plugins."io.containerd.monitor.container.v1.restart"]`, `interval = "300ms"`)
+	out := filepath.Join(c.Dir, "output")
+	c.Ctr("run", "-d", "--runtime", "io.containerd.gantry.v2", "--label", "containerd.io/restart.policy=on-failure:2",
+		"--label", "containerd.io/restart.loguri=file://"+out, c.Image(), "fails", "sh", "-c", "echo ran; exit 3")
+	c.Ctr("containers", "label", "fails", "containerd.io/restart.status=running")
+	eventually(t, "it has been restarted twice", func() bool { // the first run wrote elsewhere
+		text, _ := os.ReadFile(out)
+		return string(text) == "ran\nran\n" && strings.Contains(c.Ctr("tasks", "ls"), "STOPPED")
+	})
+	time.Sleep(time.Second) // three looks
+	if text, err := os.ReadFile(out); err != nil || string(text) != "ran\nran\n" {
+		t.Errorf("output %q, %v", text, err)
+	}
+	has(t, "containers info", c.Ctr("containers", "info", "fails"), `"containerd.io/restart.count": "2"`)
+	c.Remove("fails")
+}
+
 // TestCoreAlonePublish is what a shim without ttrpc does: the core's executable is
 // called with the event on stdin.
 func TestCoreAlonePublish(t *testing.T) {

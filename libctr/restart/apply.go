@@ -2,14 +2,13 @@ package restart
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
 
 	containerdevents "github.com/containerd/containerd/api/events"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-
-	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
@@ -63,11 +62,11 @@ func (m *Monitor) start(ctx context.Context, c container.Container) (err error) 
 	if c, err = m.label(ctx, c, LabelCount, strconv.Itoa(n+1)); err != nil {
 		return err
 	}
-	if err := m.end(ctx, c.ID); err != nil {
-		return err
-	}
 	o, err := m.options(ctx, c)
 	if err != nil {
+		return err
+	}
+	if err := m.end(ctx, c.ID); err != nil {
 		return err
 	}
 	var u undo.Stack
@@ -88,7 +87,7 @@ func (m *Monitor) options(ctx context.Context, c container.Container) (task.Crea
 	o := task.CreateOptions{ContainerID: c.ID}
 	var spec specs.Spec
 	if c.Spec != nil {
-		if err := typeurl.UnmarshalTo(c.Spec, &spec); err != nil {
+		if err := json.Unmarshal(c.Spec.GetValue(), &spec); err != nil {
 			return o, errdefs.InvalidArgument("container %s: spec: %w", c.ID, err)
 		}
 	}

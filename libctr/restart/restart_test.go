@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/protobuf/types/known/anypb"
+
 	"gantry/api/errdefs"
 	"gantry/api/reqctx"
 	"gantry/libctr/core/container"
@@ -146,6 +148,9 @@ func (w *world) Get(_ context.Context, id, _ string) (task.State, error) {
 func (w *world) Create(_ context.Context, o task.CreateOptions) (uint32, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if o.IO.Stdout != "" && (!o.IO.Terminal || o.IO.Stderr != "") || len(o.Rootfs) != 1 {
+		w.call("create with wrong options")
+	}
 	w.call("create " + o.ContainerID + " " + o.IO.Stdout)
 	w.tasks[o.ContainerID] = task.State{Status: task.StatusCreated}
 	return 1, nil
@@ -206,7 +211,9 @@ func (w *world) Mounts(context.Context, string, string) ([]mount.Mount, error) {
 func (w *world) put(id string, labels map[string]string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.recs[id] = container.Container{ID: id, Labels: labels, SnapshotKey: "k", Snapshotter: "native"}
+	// A type that nobody has registered.
+	spec := &anypb.Any{TypeUrl: "types.containerd.io/opencontainers/runtime-spec/1/Spec", Value: []byte(`{"process": {"terminal": true}}`)}
+	w.recs[id] = container.Container{ID: id, Labels: labels, Spec: spec, SnapshotKey: "k", Snapshotter: "native"}
 }
 
 func (w *world) set(id string, s task.State) {
