@@ -76,6 +76,7 @@ func (p *platter) cut() string {
 // at the next boot, and is whole. At full length on file systems that sync less than
 // ext4 does with a file.
 func TestPowerCut(t *testing.T) {
+	engine.CoreInside(t, "the disk is put under the engine after its start")
 	for _, fs := range []string{"ext4", "xfs", "btrfs"}[:scale(3, 1)] {
 		t.Run(fs, func(t *testing.T) { cutOn(t, fs) })
 	}
