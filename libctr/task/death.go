@@ -137,7 +137,7 @@ func (m *Manager) bury(s *shim) {
 	select {
 	case e = <-told:
 	case <-time.After(exitWithin):
-		e, waiting = task.Exit{Code: s.guess(), At: time.Now().UTC()}, true
+		e, waiting = task.Exit{Code: killedStatus, At: time.Now().UTC()}, true // that is what the call is about to do
 	}
 	if m.life.Err() != nil {
 		return // the next start finds the bundle
@@ -227,7 +227,7 @@ func (m *Manager) exitByBinary(ctx context.Context, s *shim) task.Exit {
 // guess is how the init of a dead shim ended when nobody tells. Our own delete call
 // kills it.
 func (s *shim) guess() uint32 {
-	if s.boot.OneTask {
+	if s.boot.OneTask || s.boot.Group != "" {
 		return killedStatus
 	}
 	return unknownStatus
