@@ -4,17 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"sync"
 	"testing"
 
 	streamingapi "github.com/containerd/containerd/api/services/streaming/v1"
 	transferapi "github.com/containerd/containerd/api/services/transfer/v1"
 	transfertypes "github.com/containerd/containerd/api/types/transfer"
 	"github.com/containerd/typeurl/v2"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"gantry/api/errdefs"
+	"gantry/api/reqctx"
 	"gantry/internal/testutil/need"
+	"gantry/internal/testutil/registrytest"
 	"gantry/internal/testutil/transfertest"
 	coretransfer "gantry/libctr/core/transfer"
 	"gantry/libctr/core/wire"
@@ -125,4 +131,52 @@ func message(t *testing.T, m proto.Message) *anypb.Any {
 		t.Fatal(err)
 	}
 	return wire.Any(a)
+}
+
+// TestTransferEvents hears of what a pull makes, as of what a client makes by itself.
+func TestTransferEvents(t *testing.T) {
+	need.Root(t, "unpacks images")
+	registry := registrytest.Start(t)
+	layer, id := transfertest.Layer("file", "text")
+	registry.Push("app", "1", registrytest.Image{Architecture: runtime.GOARCH, Layers: [][]byte{layer}, DiffIDs: []digest.Digest{id}})
+	c := start(t, newConfig(t))
+	ctx := inNamespace(t.Context(), "told")
+	seen := counted(ctx, c)
+	ref := registry.Host + "/app:1"
+	unpack := []coretransfer.Unpack{{Platform: ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}}}
+	for range 2 {
+		err := c.client.Transfers().Transfer(ctx, &coretransfer.Registry{Reference: ref}, &coretransfer.ImageStore{Name: ref, Unpacks: unpack}, coretransfer.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for topic, n := range map[string]int{"/images/create": 1, "/images/update": 1, "/content/create": 3, "/snapshot/prepare": 1, "/snapshot/commit": 1} {
+		eventually(t, topic, func() error {
+			if got := seen(topic); got != n {
+				return fmt.Errorf("%d events, want %d", got, n)
+			}
+			return nil
+		})
+	}
+}
+
+// counted says how often a topic was heard in the namespace of ctx, until ctx ends.
+func counted(ctx context.Context, c *core) func(topic string) int {
+	var mu sync.Mutex
+	seen := map[string]int{}
+	events, _ := c.client.Events().Subscribe(ctx)
+	go func() { // ends with ctx
+		for e := range events {
+			if e.Namespace == reqctx.Namespace(ctx) {
+				mu.Lock()
+				seen[e.Topic]++
+				mu.Unlock()
+			}
+		}
+	}()
+	return func(topic string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return seen[topic]
+	}
 }

@@ -42,7 +42,8 @@ func New(r Registry) *Service { return &Service{registry: r} }
 // Register adds the service to a server.
 func (s *Service) Register(r grpc.ServiceRegistrar) { api.RegisterStreamingServer(r, s) }
 
-// Stream returns when the core has closed the stream or the client has gone.
+// Stream returns when the core has closed the stream, or with an error when the client has
+// gone or the core stops.
 func (s *Service) Stream(srv api.Streaming_StreamServer) error {
 	id, err := name(srv)
 	if err != nil {
@@ -62,11 +63,12 @@ func (s *Service) Stream(srv api.Streaming_StreamServer) error {
 		return err
 	}
 	select {
-	case <-srv.Context().Done():
+	case <-srv.Context().Done(): // what was sent may not be all
+		return rpcstatus.To(context.Cause(srv.Context()))
 	case <-str.closed:
 		str.finish()
+		return nil
 	}
-	return nil
 }
 
 // name receives the stream's id, within a bounded time.
