@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,11 +49,41 @@ func (c core) blobFile() string {
 	return c.file(contentPlugin, "blobs", "sha256", c.blob.Encoded())
 }
 
-// stopped makes a core with one of everything.
+// stopped makes a core with one of everything: a copy of the first.
 func stopped(t *testing.T) core {
 	t.Helper()
 	need.Root(t, "makes snapshots")
-	c := core{root: t.TempDir(), state: t.TempDir()}
+	first.Do(func() {
+		template = prepare(t, core{root: filepath.Join(scratch, "root"), state: filepath.Join(scratch, "state")})
+	})
+	if template.blob == "" {
+		t.Fatal("there is none to copy")
+	}
+	c := core{root: filepath.Join(t.TempDir(), "root"), state: filepath.Join(t.TempDir(), "state"), blob: template.blob}
+	if err := errors.Join(os.CopyFS(c.root, os.DirFS(template.root)), os.CopyFS(c.state, os.DirFS(template.state))); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+var (
+	first    sync.Once
+	template core
+	scratch  string // holds the template
+)
+
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "fsck-"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	os.RemoveAll(scratch) //nolint:errcheck // of the tests' own
+	os.Exit(code)
+}
+
+func prepare(t *testing.T, c core) core {
+	t.Helper()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {

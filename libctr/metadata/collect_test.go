@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +15,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/api/errdefs"
-	"gantry/api/reqctx"
 	"gantry/libctr/content/contenttest"
 	corecontent "gantry/libctr/core/content"
 	"gantry/libctr/core/image"
@@ -374,168 +371,5 @@ func TestRunCollectsAfterDeletions(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("nothing was collected")
 		}
-	}
-}
-
-// model is what the collector's world looks like to someone who computes
-// reachability the slow way.
-type model struct {
-	refs  map[string][]string // name → names; names are as in there
-	roots map[string]bool
-	flat  map[string]bool
-}
-
-func (m model) live() map[string]bool {
-	live := make(map[string]bool)
-	var reach func(name string)
-	reach = func(name string) {
-		if _, exists := m.refs[name]; !exists || live[name] {
-			return
-		}
-		live[name] = true
-		for _, to := range m.refs[name] {
-			reach(strings.TrimPrefix(to, "parent "))
-		}
-	}
-	for name := range m.roots {
-		reach(name)
-	}
-	for name := range m.flat {
-		for _, exists := m.refs[name]; exists; _, exists = m.refs[name] {
-			live[name] = true
-			name = m.parent(name)
-		}
-	}
-	return live
-}
-
-func (m model) parent(name string) string {
-	for _, to := range m.refs[name] {
-		if p, ok := strings.CutPrefix(to, "parent "); ok {
-			return p
-		}
-	}
-	return ""
-}
-
-// TestCollectAgainstModel makes random worlds and compares what stays.
-func TestCollectAgainstModel(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: makes snapshots")
-	}
-	for seed := range uint64(8) {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { world(t, rand.New(rand.NewPCG(seed, 1))) })
-	}
-}
-
-func world(t *testing.T, r *rand.Rand) {
-	c, ctx := open(t), in(t, "testing")
-	m := model{refs: map[string][]string{}, roots: map[string]bool{}, flat: map[string]bool{}}
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	var digests []digest.Digest
-	for i := range 12 {
-		_, desc := contenttest.Blob(uint64(i), 16)
-		digests = append(digests, desc.Digest)
-	}
-	var keys []string
-	labels := func(name string) map[string]string {
-		l := make(map[string]string)
-		for i := range r.IntN(3) {
-			if r.IntN(3) > 0 || len(keys) == 0 {
-				d := digests[r.IntN(len(digests))]
-				l[fmt.Sprint("containerd.io/gc.ref.content.", i)] = d.String()
-				m.refs[name] = append(m.refs[name], "content "+d.String())
-			} else {
-				k := keys[r.IntN(len(keys))]
-				l[fmt.Sprint("containerd.io/gc.ref.snapshot.overlayfs/", i)] = k
-				m.refs[name] = append(m.refs[name], "snapshot "+k)
-			}
-		}
-		if r.IntN(8) == 0 && !strings.HasPrefix(name, "image") && !strings.HasPrefix(name, "container") {
-			l["containerd.io/gc.root"] = "x"
-			m.roots[name] = true
-		}
-		return l
-	}
-	for i := range 10 {
-		key, parent := fmt.Sprint("s", i), ""
-		name := "snapshot " + key
-		m.refs[name] = nil
-		if len(keys) > 0 && r.IntN(3) > 0 {
-			parent = keys[r.IntN(len(keys))]
-			m.refs[name] = append(m.refs[name], "parent snapshot "+parent)
-		}
-		_, err := c.Snapshotter("overlayfs").Prepare(ctx, "x", parent, nil)
-		must(err)
-		must(c.Snapshotter("overlayfs").Commit(ctx, key, "x", labels(name)))
-		keys = append(keys, key)
-	}
-	for i, d := range digests {
-		if r.IntN(5) == 0 {
-			continue // referred to, but not there
-		}
-		name := "content " + d.String()
-		m.refs[name] = nil
-		p, _ := contenttest.Blob(uint64(i), 16)
-		contenttest.Write(t, ctx, c.Content(), p, labels(name))
-	}
-	if r.IntN(2) == 0 {
-		name, d := "image i", digests[r.IntN(len(digests))]
-		m.refs[name], m.roots[name] = []string{"content " + d.String()}, true
-		_, err := c.Images().Create(ctx, image.Image{Name: "i", Labels: labels(name),
-			Target: ocispec.Descriptor{MediaType: "m", Digest: d, Size: 16}})
-		must(err)
-	}
-	if r.IntN(2) == 0 {
-		name, record := "container c", metadatatest.Container("c")
-		record.SnapshotKey = keys[r.IntN(len(keys))]
-		m.refs[name], m.roots[name] = []string{"snapshot " + record.SnapshotKey}, true
-		record.Labels = labels(name)
-		_, err := c.Containers().Create(ctx, record)
-		must(err)
-	}
-	for i := range 2 {
-		id, flat := fmt.Sprint("l", i), r.IntN(2) == 0
-		name := "lease " + id
-		var l map[string]string
-		if flat {
-			l = map[string]string{"containerd.io/gc.flat": "1"}
-		}
-		_, err := c.Leases().Create(ctx, id, l)
-		must(err)
-		m.refs[name], m.roots[name] = nil, true
-		for range r.IntN(3) {
-			res := lease.Resource{Type: "content", ID: digests[r.IntN(len(digests))].String()}
-			held := "content " + res.ID
-			if r.IntN(2) == 0 {
-				res = lease.Resource{Type: "snapshots/overlayfs", ID: keys[r.IntN(len(keys))]}
-				held = "snapshot " + res.ID
-			}
-			must(c.Leases().AddResource(ctx, id, res))
-			if flat {
-				m.flat[held] = true
-			} else {
-				m.refs[name] = append(m.refs[name], held)
-			}
-		}
-	}
-	// Another namespace with the same names must not be touched by this one's.
-	other := reqctx.WithNamespace(ctx, "other")
-	p, _ := contenttest.Blob(0, 16)
-	contenttest.Write(t, other, c.Content(), p, map[string]string{"containerd.io/gc.root": "x"})
-
-	c.collect(t)
-	want := m.live()
-	delete(want, "container c")
-	if got := c.there(t, ctx); !maps.Equal(got, want) {
-		t.Errorf("left %v\nwant %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
-	}
-	if got := c.there(t, other); len(got) != 1 {
-		t.Errorf("the other namespace has %v", got)
 	}
 }

@@ -23,7 +23,7 @@ const seedVariable = "GANTRY_MODEL_SEED"
 // records hold, in the records and in the backends.
 func TestModel(t *testing.T) {
 	need.Root(t, "makes snapshots")
-	runs, rounds := 3, 40
+	runs, rounds := 2, 30
 	if os.Getenv("GANTRY_SOAK") == "1" {
 		runs, rounds = 60, 400
 	}
