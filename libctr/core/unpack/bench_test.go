@@ -24,11 +24,16 @@ func bulk(b *testing.B, n, size int) []byte {
 	}
 	var out bytes.Buffer
 	tw := tar.NewWriter(&out)
+	dir := func(name string) {
+		if err := tw.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	dir("usr/")
+	dir(fmt.Sprintf("usr/l%d/", n))
 	for i := 0; out.Len() < size; i++ {
 		if i%32 == 0 {
-			if err := tw.WriteHeader(&tar.Header{Name: fmt.Sprintf("usr/l%d/d%d/", n, i/32), Typeflag: tar.TypeDir, Mode: 0o755}); err != nil {
-				b.Fatal(err)
-			}
+			dir(fmt.Sprintf("usr/l%d/d%d/", n, i/32))
 		}
 		var data bytes.Buffer
 		for want := 1 << (8 + rnd.IntN(11)); data.Len() < want; {
