@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -139,10 +140,9 @@ func indexOf(images []Saved) ocispec.Index {
 		}
 		for _, n := range img.Names {
 			d := img.Target
-			d.Annotations = map[string]string{AnnotationName: n.Full}
-			for k, v := range img.Target.Annotations {
-				d.Annotations[k] = v
-			}
+			d.Annotations = make(map[string]string, len(img.Target.Annotations)+2)
+			maps.Copy(d.Annotations, img.Target.Annotations)
+			d.Annotations[AnnotationName] = n.Full // a tag's target may have the annotations of another name
 			if n.Tag != "" {
 				d.Annotations[annotationRef] = n.Tag
 			}
