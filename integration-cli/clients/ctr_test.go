@@ -85,7 +85,7 @@ var things = []step{
 	{args: "snapshots view look done"},
 	{args: "snapshots view look top"},
 	{args: "snapshots info top"},
-	{args: "snapshots label done k=v"},
+	{args: "snapshots label done k=v", loose: true},
 	{args: "snapshots info done"},
 	{args: "snapshots usage -b top", loose: true},
 	{args: "snapshots tree"},
