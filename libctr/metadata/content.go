@@ -258,6 +258,7 @@ func (s *contentStore) openWriter(ctx context.Context, ns, ref string, o content
 			s.end(ns, ref)
 		}
 	}()
+	failpoint.Hit("libctr/metadata.ingest.noted")
 	w, err = s.backend.Writer(ctx, o)
 	if errdefs.IsAlreadyExists(err) {
 		// Another namespace has it, and it is not shared: this one has to write it all.
