@@ -23,6 +23,8 @@ import (
 // Options say what a store can't do.
 type Options struct {
 	NoLabels bool
+	// Except names tests that a store of others does not pass, and why.
+	Except map[string]string
 }
 
 // Run runs the suite; open makes an empty store and the context to use it under.
@@ -49,6 +51,9 @@ func Run(t *testing.T, o Options, open func(t *testing.T) (context.Context, cont
 		"read at the end":     readAfterEnd,
 	} {
 		t.Run(name, func(t *testing.T) {
+			if why := o.Except[name]; why != "" {
+				t.Skip(why)
+			}
 			ctx, s := open(t)
 			test(t, ctx, s)
 		})
