@@ -291,9 +291,7 @@ func TestJoin(t *testing.T) {
 			if _, err := c.client.Tasks().Start(ctx, id, ""); err != nil {
 				t.Fatal(err)
 			}
-			if have := c.processes(t); len(have) != 1 {
-				t.Errorf("shims: %v", have)
-			}
+			c.haveShims(t, 1)
 			c.remove(t, ctx, id)
 		}
 		for _, bad := range []string{address, "ttrpc+vsock://3:1024", "http+" + address} {
@@ -335,6 +333,7 @@ func TestRuntimeNames(t *testing.T) {
 		c.runtime = name
 		id := fmt.Sprint("name-", i)
 		c.run(t, ctx, userland(t), id, "sleep", "1000")
+		c.haveShims(t, 1)
 		if p := c.processes(t); len(p) != 1 || !strings.Contains(p[0].cmdline, "containerd-shim-runc-v2") {
 			t.Errorf("%s: %v", name, p)
 		}
