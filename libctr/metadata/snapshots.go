@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -345,6 +344,9 @@ func (s *snapshotter) CommitOnto(ctx context.Context, name, key, parent string, 
 		return err
 	}
 	defer leave()
+	if err := s.free(ns, name); err != nil {
+		return err
+	}
 	old, err := s.look(ctx, key)
 	if errdefs.IsNotFound(err) && !s.used(ns) {
 		err = errdefs.NotFound("can not find snapshotter %q: not found", s.name)
@@ -354,9 +356,6 @@ func (s *snapshotter) CommitOnto(ctx context.Context, name, key, parent string, 
 	}
 	if old.Kind != snapshot.KindActive {
 		return errdefs.FailedPrecondition("failed to commit snapshot %[1]s: snapshot %[1]q is not active: failed precondition", old.Backend)
-	}
-	if err := s.free(ns, name); err != nil {
-		return err
 	}
 	if err := s.db.leased(ctx, ns); err != nil {
 		return err // before the snapshot is spent
@@ -551,49 +550,6 @@ func (s *snapshotter) sweep(ctx context.Context) error {
 	return s.backend.Cleanup(ctx)
 }
 
-// dropSpent forgets active snapshots that a commit has taken from the backend without
-// coming to its record: what it became is among the dead.
-func (s *snapshotter) dropSpent(ctx context.Context, listed []snapshot.Info, dead []string) error {
-	there, became := make(map[string]bool, len(listed)), make(map[string]bool, len(dead))
-	for _, i := range listed {
-		there[i.Name] = true
-	}
-	for _, key := range dead {
-		became[birth(key)] = true
-	}
-	spent := func(r snapshotRecord) bool {
-		return r.Kind == snapshot.KindActive && !there[r.Backend] && became[birth(r.Backend)]
-	}
-	some := false
-	err := s.db.view(func(tx *bbolt.Tx) error {
-		return s.eachRecord(tx, func(_, _ string, r snapshotRecord) error {
-			some = some || spent(r)
-			return nil
-		})
-	})
-	if err != nil || !some {
-		return err
-	}
-	return s.db.update(ctx, func(tx *bbolt.Tx) error {
-		type found struct {
-			ns, key string
-			record  snapshotRecord
-		}
-		var all []found
-		err := s.eachRecord(tx, func(ns, key string, r snapshotRecord) error {
-			if spent(r) {
-				all = append(all, found{ns, key, r})
-			}
-			return nil
-		})
-		for _, f := range all {
-			s.db.log.Warn("snapshot was lost in its commit", "snapshotter", s.name, "namespace", f.ns, "key", f.key)
-			err = errors.Join(err, s.drop(tx, f.ns, f.key, f.record))
-		}
-		return err
-	})
-}
-
 // eachRecord calls fn with the records of all namespaces.
 func (s *snapshotter) eachRecord(tx *bbolt.Tx, fn func(ns, key string, r snapshotRecord) error) error {
 	return tx.Bucket(bucketV1).ForEachBucket(func(ns []byte) error {
@@ -670,17 +626,6 @@ func (s *snapshotter) protect(backend string) string {
 	defer s.mu.Unlock()
 	s.pending[backend] = true
 	return backend
-}
-
-// committedAs is what an active snapshot's backend key becomes: the random part stays, so
-// that the two can be told to be one.
-func committedAs(backend, name string) string { return birth(backend) + "/" + name }
-
-// birth is <ns>/<random>.
-func birth(backend string) string {
-	ns, rest, _ := strings.Cut(backend, "/")
-	random, _, _ := strings.Cut(rest, "/")
-	return ns + "/" + random
 }
 
 func (s *snapshotter) end(backend string) {
