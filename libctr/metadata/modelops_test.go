@@ -102,6 +102,9 @@ func (o op) outcome(world func(name string) state) (string, changes) {
 		ch[name] = state{}
 		return done, ch
 	}
+	if o.Do == "commit" && !world(id(o.NS, "snapshot", o.Parent)).Gone {
+		return exists, nil
+	}
 	if old.Gone {
 		return missing, nil
 	}
@@ -127,9 +130,6 @@ func (o op) outcome(world func(name string) state) (string, changes) {
 		to := id(o.NS, "snapshot", o.Parent)
 		if !old.Active {
 			return refused, nil
-		}
-		if !world(to).Gone {
-			return exists, nil
 		}
 		if unleased {
 			return missing, nil
