@@ -19,6 +19,7 @@ import (
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
 	"gantry/libctr/core/content"
+	"gantry/libctr/core/lease"
 	"gantry/libctr/core/manifest"
 )
 
@@ -63,11 +64,8 @@ func (f *Fetcher) fetch(ctx context.Context, store content.Store, d ocispec.Desc
 	}
 	defer func() {
 		_ = w.Close()
-		if errdefs.IsFailedPrecondition(err) {
-			// The caller's own end must not leave what is known to be wrong.
-			if aerr := store.Abort(context.WithoutCancel(ctx), manifest.Ref(d)); aerr != nil && !errdefs.IsNotFound(aerr) {
-				err = errors.Join(err, aerr)
-			}
+		if err != nil {
+			err = errors.Join(err, leave(ctx, store, w, d, errdefs.IsFailedPrecondition(err)))
 		}
 	}()
 	st, err := w.Status()
@@ -84,6 +82,28 @@ func (f *Fetcher) fetch(ctx context.Context, store content.Store, d ocispec.Desc
 		return st.Offset > 0, fmt.Errorf("failed commit on ref %q: %w", manifest.Ref(d), err)
 	}
 	return false, nil
+}
+
+// keepFrom is from how many bytes on what a failed fetch has got is worth to be kept.
+const keepFrom = 1 << 20
+
+// leave drops what is known to be wrong. What may be right would go with the lease of ctx;
+// opened without one it has its day. The caller's own end hinders neither.
+func leave(ctx context.Context, store content.Store, w content.Writer, d ocispec.Descriptor, wrong bool) error {
+	ctx = context.WithoutCancel(ctx)
+	if wrong {
+		if err := store.Abort(ctx, manifest.Ref(d)); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+		return nil
+	}
+	if st, err := w.Status(); err != nil || st.Offset < keepFrom || lease.From(ctx) == "" {
+		return nil //nolint:nilerr // then it is not kept
+	}
+	if free, err := store.Writer(lease.With(ctx, ""), content.WriterOptions{Ref: manifest.Ref(d), Desc: d}); err == nil {
+		return free.Close()
+	}
+	return nil // somebody else goes on with it
 }
 
 // open gets hold of the ingest, when somebody else has let go of it.

@@ -2,10 +2,15 @@ package server_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	streamingapi "github.com/containerd/containerd/api/services/streaming/v1"
@@ -178,5 +183,93 @@ func counted(ctx context.Context, c *core) func(topic string) int {
 		mu.Lock()
 		defer mu.Unlock()
 		return seen[topic]
+	}
+}
+
+// flaky is a registry with one image, whose only layer it sends a part of, until it is
+// well.
+type flaky struct {
+	manifest, config, layer []byte
+	sick                    atomic.Bool
+	sent                    atomic.Int64 // of the layer
+}
+
+const flakyPart = 3 << 20
+
+func (f *flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body := f.config
+	switch {
+	case strings.Contains(r.URL.Path, "/manifests/"):
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+		w.Header().Set("Docker-Content-Digest", digest.FromBytes(f.manifest).String())
+		body = f.manifest
+	case strings.HasSuffix(r.URL.Path, digest.FromBytes(f.layer).String()):
+		f.serveLayer(w, r)
+		return
+	}
+	w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+	_, _ = w.Write(body)
+}
+
+func (f *flaky) serveLayer(w http.ResponseWriter, r *http.Request) {
+	from := 0
+	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from); err == nil {
+		if f.sick.Load() {
+			http.Error(w, "no more", http.StatusTeapot)
+			return
+		}
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(f.layer)-1, len(f.layer)))
+	}
+	w.Header().Set("Content-Length", fmt.Sprint(len(f.layer)-from))
+	if from > 0 {
+		w.WriteHeader(http.StatusPartialContent)
+	}
+	rest := f.layer[from:]
+	if f.sick.Load() {
+		_, _ = w.Write(rest[:flakyPart])
+		panic(http.ErrAbortHandler)
+	}
+	n, _ := w.Write(rest)
+	f.sent.Add(int64(n))
+}
+
+// TestPullLater goes on with what a failed pull has left, after a collection.
+func TestPullLater(t *testing.T) {
+	layer := make([]byte, 8<<20)
+	f := &flaky{layer: layer, config: []byte(`{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}`)}
+	var err error
+	f.manifest, err = json.Marshal(ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest,
+		Config: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(f.config), Size: int64(len(f.config))},
+		Layers: []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(layer), Size: int64(len(layer))}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.sick.Store(true)
+	s := httptest.NewServer(f)
+	defer s.Close()
+	c := start(t, newConfig(t))
+	ctx := inNamespace(t.Context(), "later")
+	ref := strings.TrimPrefix(s.URL, "http://") + "/a/b:c"
+	pull := func() error {
+		return c.client.Transfers().Transfer(ctx, &coretransfer.Registry{Reference: ref, DefaultScheme: "http"},
+			&coretransfer.ImageStore{Name: ref}, coretransfer.Options{})
+	}
+	if err := pull(); err == nil {
+		t.Fatal("pulled from a registry that is sick")
+	}
+	l, err := c.client.Leases().Create(ctx, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.client.Leases().Delete(ctx, l.ID, true); err != nil { // collects
+		t.Fatal(err)
+	}
+	f.sick.Store(false)
+	if err := pull(); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.sent.Load(); got != int64(len(layer)-flakyPart) {
+		t.Errorf("%d bytes were sent again, %d lacked", got, len(layer)-flakyPart)
 	}
 }
