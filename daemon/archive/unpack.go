@@ -33,7 +33,7 @@ type Target struct {
 // Owner is a user and group.
 type Owner struct{ UID, GID int }
 
-// Unpack makes what the tar r holds, packed with anything that daemon/image/compression
+// Unpack makes what the tar r holds, packed with anything that api/compression
 // knows. Files replace what is there, directories become one with those that are. The
 // archive's own root entry "." changes nothing. On error a part is there.
 func Unpack(ctx context.Context, r io.Reader, t Target) error {
