@@ -56,6 +56,7 @@
 //	lease create, delete, add or delete resource 1
 //	content commit                               1  after the backend's two fsyncs
 //	content writer of a blob that is there       1  0 when the namespace has it and no lease is to be noted
+//	content writer under a lease                 0  one in the file of the boot, not synced
 //	content update, delete                       1
 //	snapshot prepare, view, commit               1  after the backend's own (overlay: 1, commit also syncfs)
 //	snapshot update, remove                      1  remove: the backend's own follows at collection
