@@ -85,13 +85,16 @@ func (c Core) Mounts() error {
 		if err := ignore(clear(ctx, core)); err != nil {
 			return err
 		}
+		if err := c.record(ctx, core); err != nil {
+			return err
+		}
 		image := filepath.Join(c.Dir, "data/core/mounts.img")
 		os.Remove(image)
 		defer os.Remove(image)
 		_, err := core.Mounts().Activate(ctx, "image", []mount.Mount{
 			{Type: "tmpfs", Source: "tmpfs"},
 			{Type: "mkfs/loop", Source: image, Options: []string{"X-containerd.mkfs.size=4MiB"}},
-		}, activation.Options{})
+		}, activation.Options{Labels: map[string]string{"containerd.io/gc.bref.container": id}}) // or it may be collected
 		if err != nil {
 			return err
 		}
@@ -123,12 +126,7 @@ func clear(ctx context.Context, core *client.Client) error {
 	return errors.Join(ignore(err), ignore(core.Containers().Delete(ctx, id)))
 }
 
-func (c Core) task(ctx context.Context, core *client.Client) error {
-	root := filepath.Join(c.Dir, "mounts-root")
-	if err := userland(root); err != nil {
-		return err
-	}
-	defer os.RemoveAll(root)
+func (c Core) record(ctx context.Context, core *client.Client) error {
 	spec, err := json.Marshal(specs.Spec{
 		Version: "1.0.2",
 		Process: &specs.Process{Args: []string{"/busybox", "true"}, Cwd: "/", Capabilities: &specs.LinuxCapabilities{}},
@@ -143,9 +141,15 @@ func (c Core) task(ctx context.Context, core *client.Client) error {
 	}
 	_, err = core.Containers().Create(ctx, container.Container{ID: id, Runtime: container.Runtime{Name: runtime},
 		Spec: &anypb.Any{TypeUrl: "types.containerd.io/opencontainers/runtime-spec/1/Spec", Value: spec}})
-	if err != nil {
+	return err
+}
+
+func (c Core) task(ctx context.Context, core *client.Client) error {
+	root := filepath.Join(c.Dir, "mounts-root")
+	if err := userland(root); err != nil {
 		return err
 	}
+	defer os.RemoveAll(root)
 	bind := func(source string) mount.Mount {
 		return mount.Mount{Type: "format/bind", Source: source, Options: []string{"rbind"}}
 	}

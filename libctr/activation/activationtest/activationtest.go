@@ -50,11 +50,15 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
-			ctx := reqctx.WithNamespace(t.Context(), "testing")
-			test(suite{t, ctx, s})
+			plain := reqctx.WithNamespace(t.Context(), "testing")
+			ctx, drop := s.Lease(plain)
+			test(suite{t, ctx, plain, s})
 			all, err := s.List(ctx)
 			if err != nil || len(all) != 0 {
 				t.Errorf("left activated: %v, %v", all, err)
+			}
+			if err := drop(); err != nil {
+				t.Error(err)
 			}
 		})
 	}
@@ -62,7 +66,8 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 
 type suite struct {
 	*testing.T
-	ctx context.Context
+	ctx   context.Context // under a lease: a collection may begin at any time
+	plain context.Context // without
 	Subject
 }
 
@@ -334,7 +339,7 @@ func list(s suite) {
 	}
 	_, err = s.List(s.ctx, "name==")
 	s.is("filter", err, errdefs.ErrInvalidArgument)
-	if all, err := s.List(reqctx.WithNamespace(s.ctx, "other")); err != nil || len(all) != 0 {
+	if all, err := s.List(reqctx.WithNamespace(s.plain, "other")); err != nil || len(all) != 0 {
 		s.Errorf("another namespace's: %v, %v", all, err)
 	}
 	s.must("deactivate", s.Deactivate(s.ctx, "a"))
@@ -342,10 +347,11 @@ func list(s suite) {
 }
 
 func collected(s suite) {
-	a := s.activate("a", activation.Options{Temporary: true,
-		Labels: map[string]string{"containerd.io/gc.bref.container": "none", "containerd.io/gc.bref.snapshot.overlayfs": "none"}}, tmpfs())
-	s.must("collect", s.Collect(s.ctx))
-	_, err := s.Info(s.ctx, "a")
+	a, err := s.Activate(s.plain, "a", []mount.Mount{tmpfs()}, activation.Options{Temporary: true,
+		Labels: map[string]string{"containerd.io/gc.bref.container": "none", "containerd.io/gc.bref.snapshot.overlayfs": "none"}})
+	s.must("activate", err)
+	s.must("collect", s.Collect(s.plain))
+	_, err = s.Info(s.plain, "a")
 	s.is("what nothing holds", err, errdefs.ErrNotFound)
 	if mounted(a.Active[0].MountPoint) {
 		s.Errorf("%s is still mounted", a.Active[0].MountPoint)
@@ -353,15 +359,15 @@ func collected(s suite) {
 }
 
 func leased(s suite) {
-	ctx, drop := s.Lease(s.ctx)
+	ctx, drop := s.Lease(s.plain)
 	a, err := s.Activate(ctx, "a", []mount.Mount{tmpfs()}, activation.Options{Temporary: true})
 	s.must("activate", err)
-	s.must("collect", s.Collect(s.ctx))
+	s.must("collect", s.Collect(s.plain))
 	if !mounted(a.Active[0].MountPoint) {
 		s.Errorf("%s was taken away under its lease", a.Active[0].MountPoint)
 	}
 	s.must("delete lease", drop())
-	s.must("collect", s.Collect(s.ctx))
+	s.must("collect", s.Collect(s.plain))
 	if mounted(a.Active[0].MountPoint) {
 		s.Errorf("%s outlives its lease", a.Active[0].MountPoint)
 	}
