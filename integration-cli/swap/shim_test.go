@@ -27,7 +27,7 @@ stopped() { for i in $(seq 200); do d task ls | grep -q "^$1 .*STOPPED" && retur
 forgotten() { for i in $(seq 200); do d task ls | grep -q "^$1 " || return; sleep .05; done; echo "$1 is there"; }
 code() { d task rm $1 2>&1 | grep -o 'exit code [0-9]*' | cut -d' ' -f3; }
 rm_rf() { d task kill -s KILL $1 2>/dev/null; stopped $1; d task rm $1 2>&1 | grep -v level=warning; d c rm $1; }
-shim_of() { grep -l -z -x -F -e "$1" /proc/[0-9]*/cmdline 2>/dev/null | while read f; do grep -q -a containerd-shim $f 2>/dev/null && echo $f; done | cut -d/ -f3; }
+shim_of() { grep -l -z -x -F -e "$1" /proc/[0-9]*/cmdline 2>/dev/null | while read f; do tr '\0' '\n' <$f 2>/dev/null | head -1 | grep -q containerd-shim && echo $f; done | cut -d/ -f3; }
 `
 
 // shimStories are of what a core and a shim say to each other. What prints something lives a
