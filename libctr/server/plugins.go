@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -151,14 +152,22 @@ func (b *builder) initNative(ic *plugin.InitContext) (any, error) {
 	return s, nil
 }
 
+const (
+	policyShared   = "shared"
+	policyIsolated = "isolated"
+)
+
 type metadataConfig struct {
-	SharingPolicy string `toml:"content_sharing_policy"` // "isolated" is refused
-	NoSync        bool   `toml:"no_sync"`                // taken and ignored: what is acknowledged is on the disk
+	// SharingPolicy is "shared": a blob that a namespace has, others get by its digest; or
+	// "isolated": they have to write it all.
+	SharingPolicy string `toml:"content_sharing_policy"`
+	NoSync        bool   `toml:"no_sync"` // taken and ignored: what is acknowledged is on the disk
 }
 
 func (b *builder) initMetadata(ic *plugin.InitContext) (any, error) {
-	if p := ic.Config.(*metadataConfig).SharingPolicy; p != "" && p != "shared" {
-		return nil, errdefs.NotImplemented("content_sharing_policy %q is not supported: namespaces share blobs", p)
+	policy := cmp.Or(ic.Config.(*metadataConfig).SharingPolicy, policyShared)
+	if policy != policyShared && policy != policyIsolated {
+		return nil, errdefs.InvalidArgument("content_sharing_policy %q is neither %q nor %q", policy, policyShared, policyIsolated)
 	}
 	blobs, err := single[content.Store](ic, typeContent)
 	if err != nil {
@@ -170,14 +179,14 @@ func (b *builder) initMetadata(ic *plugin.InitContext) (any, error) {
 	}
 	dir, state := ic.Properties[propRoot], ic.Properties[propState]
 	ic.Meta.Exports["path"] = filepath.Join(dir, "meta.db")
-	ic.Meta.Exports["policy"] = "shared" // a blob that a namespace has, others get by its digest
+	ic.Meta.Exports["policy"] = policy
 	for _, d := range []string{dir, state} {
 		if err := os.MkdirAll(d, 0o711); err != nil {
 			return nil, err
 		}
 	}
 	db, err := metadata.Open(filepath.Join(dir, "meta.db"), metadata.Options{
-		Boot: filepath.Join(state, "boot.db"), Content: blobs, Snapshotters: snapshotters(ic), Events: exchange, Log: b.log})
+		Boot: filepath.Join(state, "boot.db"), Content: blobs, Isolated: policy == policyIsolated, Snapshotters: snapshotters(ic), Events: exchange, Log: b.log})
 	if err != nil {
 		return nil, err
 	}

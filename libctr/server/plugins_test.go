@@ -127,7 +127,6 @@ sched_core = true
 func TestRefusedSettings(t *testing.T) {
 	need.Root(t, "makes a core")
 	for uri, table := range map[string]map[string]any{
-		"io.containerd.metadata.v1.bolt":         {"content_sharing_policy": "isolated"},
 		"io.containerd.service.v1.tasks-service": {"rdt_config_file": "/x"},
 		"io.containerd.snapshotter.v1.overlayfs": {"slow_chown": true},
 	} {
