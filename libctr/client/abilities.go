@@ -33,7 +33,8 @@ type Abilities struct {
 	// ids of the inside.
 	MapsLayers bool
 	// Rebases are the snapshotters that put a snapshot onto its parent when it is committed
-	// (snapshot.Rebaser): layers for them may be unpacked in any order.
+	// (snapshot.Rebaser) without losing anything: layers for them may be unpacked in any
+	// order. containerd's lose what only a lower layer says of a directory.
 	Rebases []string
 }
 
@@ -67,7 +68,7 @@ func (c *Client) Discover(ctx context.Context, p Place) (Abilities, error) {
 		a.KeepsExits = a.KeepsExits || has(task.CapabilityExits)
 		a.MapsIDs = a.MapsIDs || info.GetID() == p.Snapshotter && has("remap-ids")
 		a.MapsLayers = a.MapsLayers || has(diff.CapabilityMapIDs)
-		if has(snapshot.CapabilityRebase) && info.GetInitErr() == nil {
+		if has(snapshot.CapabilityRebase) && has(snapshot.CapabilityDirectories) && info.GetInitErr() == nil {
 			a.Rebases = append(a.Rebases, info.GetID())
 		}
 		if has(task.CapabilityShim) {

@@ -116,7 +116,7 @@ type overlayConfig struct {
 // overlayCapabilities are what clients ask for: whether layers' ids are mapped where
 // they are mounted, and only there, and whether layers can be unpacked side by side.
 func overlayCapabilities() []string {
-	out := []string{"only-remap-ids", snapshot.CapabilityRebase}
+	out := []string{"only-remap-ids", snapshot.CapabilityRebase, snapshot.CapabilityDirectories}
 	if idmap.Supported() {
 		out = append(out, "remap-ids")
 	}

@@ -51,6 +51,11 @@ const (
 // CapabilityRebase is what a snapshotter that is a Rebaser shows of itself, as a plugin.
 const CapabilityRebase = "rebase"
 
+// CapabilityDirectories is shown by a Rebaser that, with its core's differ, leaves
+// directories as they are below of which a layer has only entries. containerd makes them
+// 0755 of root when layers are unpacked side by side.
+const CapabilityDirectories = "rebase-directories"
+
 // Labels of an active snapshot that say which ids of the host those inside are:
 // "INSIDE:HOST:SIZE", several with commas. Its mounts carry them on as options "uidmap="
 // and "gidmap=": whoever mounts a bind maps its ids, of an overlay those of its lower
