@@ -69,9 +69,16 @@ func (s *step) make(ctx context.Context, alone bool) error {
 		return err
 	}
 	key := newKey(s.chain)
-	mounts, err := s.u.cfg.Snapshotter.Prepare(ctx, key, parent, s.snapshotLabels())
+	preparing := ctx
+	if alone { // short, and the failure of another layer is not to leave in doubt what it has made
+		preparing = context.WithoutCancel(ctx)
+	}
+	mounts, err := s.u.cfg.Snapshotter.Prepare(preparing, key, parent, s.snapshotLabels())
 	if errdefs.IsAlreadyExists(err) {
 		return nil // and held
+	}
+	if err != nil && ctx.Err() != nil {
+		s.u.drop(ctx, key) // it may have been made
 	}
 	if err != nil {
 		return fmt.Errorf("prepare snapshot %s: %w", s.chain, err)
