@@ -113,6 +113,7 @@ var acts = map[string]act{
 	"libctr/activation.":                    (*site).mounts,
 	"libctr/registry.":                      (*site).transfer,
 	"libctr/transfer.":                      (*site).transfer,
+	"libctr/activation.sweep.":              (*site).unheld,
 	"libctr/sandbox.":                       (*site).pod,
 	"libctr/task.":                          (*site).live,
 	"libctr/task.activate.":                 (*site).mounts,

@@ -101,7 +101,15 @@ func (c Core) Mounts() error {
 		if err := core.Mounts().Deactivate(ctx, "image"); err != nil {
 			return err
 		}
-		if err := c.task(ctx, core); err != nil {
+		return c.task(ctx, core)
+	})
+}
+
+// Unheld makes a mount that nothing holds and has it collected, now or a moment before.
+func (c Core) Unheld() error {
+	return c.with(func(ctx context.Context, core *client.Client) error {
+		_, err := core.Mounts().Activate(ctx, "unheld", []mount.Mount{{Type: "tmpfs", Source: "tmpfs"}}, activation.Options{Temporary: true})
+		if err != nil {
 			return err
 		}
 		l, err := core.Leases().Create(ctx, "", nil)
