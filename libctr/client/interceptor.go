@@ -77,21 +77,34 @@ var unbounded = map[string]bool{
 	"/containerd.services.sandbox.v1.Controller/Wait":     true,
 }
 
-func bounded(ctx context.Context, method string) (context.Context, context.CancelFunc) {
+// bounded is ctx with an end, for a call whose caller sets none; the call's error goes
+// through told. The end does not cross the wire as a deadline does: the server would then
+// answer first, with whatever it makes of that.
+func bounded(ctx context.Context, method string) (_ context.Context, told func(error) error) {
 	if _, has := ctx.Deadline(); has || unbounded[method] {
-		return ctx, func() {}
+		return ctx, func(err error) error { return err }
 	}
-	if d, ok := brief[method]; ok {
-		return context.WithTimeout(ctx, d)
+	d, ok := brief[method]
+	if !ok {
+		d = patience
 	}
-	return context.WithTimeout(ctx, patience)
+	ctx, end := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(d, func() { end(context.DeadlineExceeded) })
+	return ctx, func(err error) error {
+		timer.Stop()
+		late := errors.Is(context.Cause(ctx), context.DeadlineExceeded)
+		end(nil)
+		if err != nil && late {
+			return context.DeadlineExceeded
+		}
+		return err
+	}
 }
 
 func unary(namespace string) grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		ctx, cancel := bounded(ctx, method)
-		defer cancel()
-		return rpcstatus.From(invoke(outgoing(ctx, namespace), method, req, reply, cc, opts...))
+		ctx, told := bounded(ctx, method)
+		return told(rpcstatus.From(invoke(outgoing(ctx, namespace), method, req, reply, cc, opts...)))
 	}
 }
 

@@ -38,13 +38,12 @@ func newLocal(conn grpc.ClientConnInterface, o options) local {
 
 // Invoke implements grpc.ClientConnInterface.
 func (l local) Invoke(ctx context.Context, method string, req, reply any, opts ...grpc.CallOption) error {
-	ctx, cancel := bounded(ctx, method)
-	defer cancel()
+	ctx, told := bounded(ctx, method)
 	name := strings.TrimPrefix(method, "/")
 	ctx, span := l.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
 		attribute.String("rpc.system.name", "grpc"), attribute.String("rpc.method", name)))
 	defer span.End()
-	err := rpcstatus.From(l.server.Invoke(outgoing(ctx, l.namespace), method, req, reply, opts...))
+	err := told(rpcstatus.From(l.server.Invoke(outgoing(ctx, l.namespace), method, req, reply, opts...)))
 	if err != nil {
 		span.SetStatus(codes.Error, err.Error())
 	}
