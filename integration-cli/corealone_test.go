@@ -22,6 +22,7 @@ import (
 
 	"gantry/internal/testutil/corealone"
 	"gantry/internal/testutil/engine"
+	"gantry/internal/testutil/need"
 )
 
 // has fails the test for each text that out lacks.
@@ -88,7 +89,7 @@ func TestCoreAlone(t *testing.T) {
 	has(t, "plugins ls -d", c.Ctr("plugins", "ls", "-d", "id==overlayfs"), "rebase", "root", c.Dir)
 	has(t, "images ls", c.Ctr("images", "ls"), name)
 	has(t, "content ls", c.Ctr("content", "ls"), "sha256:")
-	for _, runtime := range []string{"io.containerd.gantry.v2", "io.containerd.runc.v2"} {
+	for _, runtime := range []string{"io.containerd.gantry.v2", "io.containerd.runc.v2", need.Command(t, "containerd-shim-runc-v2")} {
 		if out := c.Ctr("run", "--rm", "--runtime", runtime, name, "once", "echo", "hello"); out != "hello\n" {
 			t.Errorf("%s: run: %q", runtime, out)
 		}

@@ -131,10 +131,15 @@ func second(t *testing.T, dir string) *host {
 	})
 }
 
-// ours is "gantryd core", driven by a ctr.
+// ours is "gantryd core", driven by a ctr. The name of runc's shim is not ours there.
 func ours(t *testing.T, ctr string) *host {
 	return newHost(t, ctr, os.Getenv("PATH"), func(p place, socket string) []string {
-		return []string{engine.Binary(t, "gantryd"), "core", "--root", p.dir + "/root", "--state", p.dir + "/state", "--address", socket}
+		config := filepath.Join(p.dir, "core.toml")
+		text := "version = 3\n[plugins.'io.containerd.runtime.v2.task'.aliases]\n'" + runcRuntime + "' = '" + runcRuntime + "'\n"
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return []string{engine.Binary(t, "gantryd"), "core", "--config", config, "--root", p.dir + "/root", "--state", p.dir + "/state", "--address", socket}
 	})
 }
 

@@ -324,6 +324,29 @@ func (c *core) createRaw(t *testing.T, ctx context.Context, r *tasksapi.CreateTa
 	return resp.GetPid(), err
 }
 
+// TestRuncIsOurs is what a client of containerd gets that asks for no runtime of ours.
+func TestRuncIsOurs(t *testing.T) {
+	needRunc(t)
+	cfg := newConfig(t)
+	cfg.ShimDir, cfg.Plugins = binaries(t), nil
+	c := start(t, cfg)
+	ctx := testNamespace(t)
+	for name, shim := range map[string]string{
+		"io.containerd.runc.v2": "containerd-shim-gantry-v2", "io.containerd.runtime.v1.linux": "containerd-shim-gantry-v2", runcShim: "containerd-shim-runc-v2",
+	} {
+		c.runtime = name
+		c.run(t, ctx, userland(t), "one", "sleep", "1000")
+		if p := c.processes(t); len(p) != 1 || !strings.Contains(p[0].cmdline, shim) {
+			t.Errorf("%s: %v", name, p)
+		}
+		got, err := c.client.Containers().Get(ctx, "one")
+		if err != nil || got.Runtime.Name != name {
+			t.Errorf("%s: the record says %q, %v", name, got.Runtime.Name, err)
+		}
+		c.remove(t, ctx, "one")
+	}
+}
+
 // TestRuntimeNames resolves the ways to name a runtime.
 func TestRuntimeNames(t *testing.T) {
 	needRunc(t)

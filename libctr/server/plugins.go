@@ -72,7 +72,7 @@ func (b *builder) registrations() []*plugin.Registration {
 		{Type: typeLease, ID: "manager", Requires: []plugin.Type{typeMetadata}, InitFn: b.initLeases},
 		{Type: typeDiffer, ID: "walking", Requires: []plugin.Type{typeMetadata}, InitFn: b.initDiffer},
 		{Type: typeShim, ID: "manager", Config: &shimConfig{}, InitFn: b.initShims, ConfigMigration: migrateShims},
-		{Type: typeRuntime, ID: "task", Config: &runtimeConfig{}, InitFn: b.initRuntime,
+		{Type: typeRuntime, ID: "task", Config: defaultRuntimeConfig(), InitFn: b.initRuntime,
 			Requires: []plugin.Type{typeMetadata, typeEvent, typeShim, typeMountManager}},
 	}
 	list = append(list, b.mounts()...)

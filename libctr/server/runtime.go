@@ -66,6 +66,12 @@ type runtimeConfig struct {
 	Aliases map[string]string `toml:"aliases"`
 }
 
+// defaultRuntimeConfig has what clients of containerd ask for, unless told otherwise, run
+// by our shim: it takes the same options.
+func defaultRuntimeConfig() *runtimeConfig {
+	return &runtimeConfig{Aliases: map[string]string{"io.containerd.runc.v2": "io.containerd.gantry.v2"}}
+}
+
 func (b *builder) initRuntime(ic *plugin.InitContext) (any, error) {
 	db, err := lookup[*metadata.DB](ic, typeMetadata, "bolt")
 	if err != nil {

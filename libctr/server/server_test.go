@@ -44,6 +44,8 @@ func newConfig(t *testing.T) server.Config {
 		RequiredPlugins: server.Essential(),
 		Log:             slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Build:           server.Build{Version: "1.2.3", Revision: "abc"},
+		// The name of runc's shim is to mean that here, not ours.
+		Plugins: map[string]any{"io.containerd.runtime.v2.task": map[string]any{"aliases": map[string]any{"io.containerd.runc.v2": "io.containerd.runc.v2"}}},
 	}
 }
 
