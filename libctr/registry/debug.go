@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/http/httputil"
+	"net/url"
+	"strings"
 	"sync"
 
 	"gantry/libctr/core/transfer"
@@ -34,22 +36,67 @@ type dumper struct {
 
 // RoundTrip implements http.RoundTripper. What cannot be shown does not fail.
 func (d *dumper) RoundTrip(r *http.Request) (*http.Response, error) {
-	if d.debug == transfer.DebugTrace || d.debug == transfer.DebugBoth {
-		r = r.WithContext(httptrace.WithClientTrace(r.Context(), d.trace()))
-	}
 	messages := d.debug == transfer.DebugMessages || d.debug == transfer.DebugBoth
 	if messages {
-		if b, err := httputil.DumpRequestOut(r, false); err == nil {
+		shown := *r
+		shown.URL, shown.Header = withoutSignature(r.URL), withoutSecrets(r.Header)
+		if b, err := httputil.DumpRequestOut(&shown, false); err == nil {
 			d.write(b)
 		}
 	}
+	if d.debug == transfer.DebugTrace || d.debug == transfer.DebugBoth {
+		r = r.WithContext(httptrace.WithClientTrace(r.Context(), d.trace()))
+	}
 	resp, err := d.inner.RoundTrip(r)
 	if err == nil && messages {
-		if b, err := httputil.DumpResponse(resp, false); err == nil {
+		shown := *resp
+		shown.Header = withoutSecrets(resp.Header)
+		if b, err := httputil.DumpResponse(&shown, false); err == nil {
 			d.write(b)
 		}
 	}
 	return resp, err
+}
+
+// hidden stands for what lets its reader in.
+const hidden = "***"
+
+// withoutSecrets is what may be shown of headers: of credentials the kind alone.
+func withoutSecrets(h http.Header) http.Header {
+	h = h.Clone()
+	for _, key := range []string{"Authorization", "Proxy-Authorization", "X-Registry-Auth", "Cookie", "Set-Cookie"} {
+		for i, v := range h[key] {
+			if kind, _, ok := strings.Cut(v, " "); ok && strings.HasSuffix(key, "Authorization") {
+				h[key][i] = kind + " " + hidden
+			} else {
+				h[key][i] = hidden
+			}
+		}
+	}
+	for i, v := range h["Location"] {
+		if u, err := url.Parse(v); err == nil {
+			h["Location"][i] = withoutSignature(u).String()
+		}
+	}
+	return h
+}
+
+// withoutSignature hides the values by which stores of blobs let in who was redirected.
+func withoutSignature(u *url.URL) *url.URL {
+	query := u.Query()
+	for key := range query {
+		low := strings.ToLower(key)
+		for _, word := range []string{"sig", "token", "credential", "secret", "password"} {
+			if strings.Contains(low, word) {
+				query.Set(key, hidden)
+			}
+		}
+	}
+	out := *u
+	if u.RawQuery != "" {
+		out.RawQuery = query.Encode()
+	}
+	return &out
 }
 
 func (d *dumper) write(b []byte) { _, _ = d.out.Write(b) }

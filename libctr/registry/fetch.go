@@ -39,11 +39,14 @@ const (
 // Fetch brings the blob into the store, from where an earlier fetch of it has got to.
 // A blob that is there already is AlreadyExists; one that another fetch is bringing is
 // waited for. labels are the new blob's. got hears how far it is; nil for nobody.
+//
+// Addresses that the descriptor has of the blob are not asked: whoever has written it
+// would have the core send requests wherever he likes, beside all that bounds a registry.
 func (f *Fetcher) Fetch(ctx context.Context, store content.Store, d ocispec.Descriptor, labels map[string]string, got func(offset int64)) error {
 	if err := check(d); err != nil {
 		return err
 	}
-	ctx = quiet(ctx, f.log)
+	ctx, d.URLs = quiet(ctx, f.log), nil
 	for fresh := false; ; fresh = true {
 		resumed, err := f.fetch(ctx, store, d, labels, got)
 		// What was resumed may have been wrong already: then once more from the start.

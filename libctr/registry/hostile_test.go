@@ -102,6 +102,11 @@ func TestHostileBlobs(t *testing.T) {
 			w.Header().Set("Content-Encoding", "gzip")
 			_, _ = w.Write([]byte("no gzip at all"))
 		}, kept: true},
+		"a window of half a gigabyte": {class: errdefs.ErrFailedPrecondition, text: "zstd", serve: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Add("Content-Encoding", "identity")
+			w.Header().Add("Content-Encoding", "ZSTD")
+			_, _ = w.Write([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 19 << 3, 0x03, 0, 0x10, 'a'})
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -155,6 +160,25 @@ func TestHostileManifests(t *testing.T) {
 			w.WriteHeader(http.StatusForbidden)
 			endless(w, r)
 		}},
+		"a token without an end": {class: errdefs.ErrResourceExhausted, serve: func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.URL.Path, "/token") {
+				_, err := io.WriteString(w, `{"token":"`)
+				for letters := strings.Repeat("a", 64<<10); err == nil; {
+					_, err = io.WriteString(w, letters)
+				}
+				return
+			}
+			w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token/blobs/x",service="x",scope="y"`, r.Host))
+			w.WriteHeader(http.StatusUnauthorized)
+		}},
+		"a manifest without an end, elsewhere": {class: errdefs.ErrResourceExhausted, serve: func(w http.ResponseWriter, r *http.Request) {
+			if !strings.Contains(r.URL.Path, "/blobs/") {
+				http.Redirect(w, r, "/blobs/x", http.StatusTemporaryRedirect)
+				return
+			}
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+			endless(w, r)
+		}},
 		"a challenge of nobody": {serve: func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="file:///etc/passwd",service="x"`)
 			w.WriteHeader(http.StatusUnauthorized)
@@ -167,6 +191,22 @@ func TestHostileManifests(t *testing.T) {
 				t.Errorf("resolve: %v, want class %v", err, tc.class)
 			}
 		})
+	}
+}
+
+// TestAddressesOfManifests has the core not ask whom a manifest names.
+func TestAddressesOfManifests(t *testing.T) {
+	good := []byte(strings.Repeat("layer", 100_000))
+	var asked atomic.Bool
+	other := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		asked.Store(true)
+		_, _ = w.Write(good)
+	})
+	host := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(good) })
+	d := descriptor(good)
+	d.URLs = []string{"http://" + other + "/latest/meta-data"}
+	if err := fetcher(t, registry.New(registry.Config{}), host).Fetch(t.Context(), store(t), d, nil, nil); err != nil || asked.Load() {
+		t.Errorf("fetch: %v, the other was asked: %v", err, asked.Load())
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -222,6 +223,39 @@ func TestHeaders(t *testing.T) {
 		t.Errorf("headers %v", got)
 	}
 	for _, want := range []string{"HEAD /v2/a/b/manifests/c HTTP/1.1", "404 Not Found", "got connection"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("no %q in the log:\n%s", want, log.String())
+		}
+	}
+}
+
+// TestDebugHidesSecrets shows requests without what would let their reader in.
+func TestDebugHidesSecrets(t *testing.T) {
+	host := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Set-Cookie", "session=hidden")
+		if _, _, ok := r.BasicAuth(); !ok {
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		if r.URL.Query().Get("X-Amz-Signature") == "" {
+			http.Redirect(w, r, "/elsewhere?ns=shown&X-Amz-Signature=hidden", http.StatusTemporaryRedirect)
+			return
+		}
+		http.NotFound(w, r)
+	})
+	var log bytes.Buffer
+	_, err := pull(t, registry.New(registry.Config{}), &transfer.Registry{Reference: host + "/a/b:c", Debug: transfer.DebugMessages,
+		DebugLog: &log, Credentials: &account{Secret: transfer.Secret{Username: "me", Secret: "hidden"}}}, store(t))
+	if !errors.Is(err, errdefs.ErrNotFound) {
+		t.Errorf("resolve: %v, want NotFound", err)
+	}
+	for _, secret := range []string{"hidden", base64.StdEncoding.EncodeToString([]byte("me:hidden"))} {
+		if strings.Contains(log.String(), secret) {
+			t.Errorf("%q is in the log:\n%s", secret, log.String())
+		}
+	}
+	for _, want := range []string{"Authorization: Basic ***", "Set-Cookie: ***", "Www-Authenticate: Basic realm=\"x\"", "ns=shown"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("no %q in the log:\n%s", want, log.String())
 		}

@@ -47,11 +47,8 @@ func (s *secrets) credentials(host string) (name, secret string, err error) {
 }
 
 // hosts lets every host take a ready header as credentials too, which the resolver does
-// not know.
+// not know, and bounds its tokens.
 func (s *secrets) hosts(inner docker.RegistryHosts) docker.RegistryHosts {
-	if s.from == nil {
-		return inner
-	}
 	return func(host string) ([]docker.RegistryHost, error) {
 		list, err := inner(host)
 		for i := range list {
@@ -79,7 +76,7 @@ func (a *authorizer) Authorize(ctx context.Context, r *http.Request) error {
 		r.Header.Set("Authorization", h)
 		return nil
 	}
-	return a.Authorizer.Authorize(ctx, r)
+	return a.Authorizer.Authorize(context.WithValue(ctx, forToken{}, true), r)
 }
 
 // AddResponses implements docker.Authorizer. A header that was refused is not tried again.
@@ -91,7 +88,7 @@ func (a *authorizer) AddResponses(ctx context.Context, responses []*http.Respons
 	if tried {
 		return docker.ErrInvalidAuthorization
 	}
-	if len(responses) == 1 {
+	if a.secrets.from != nil && len(responses) == 1 {
 		v, err := a.secrets.get(ctx, host)
 		if err != nil {
 			return err

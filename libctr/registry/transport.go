@@ -15,10 +15,11 @@ import (
 	"gantry/libctr/core/transfer"
 )
 
-// stallTime is how long a body may yield nothing.
+// stallTime is how long a registry may be silent: before it answers a request that has no
+// body, and within a body of its own.
 const stallTime = 2 * time.Minute
 
-// errStalled is of a body that yields nothing.
+// errStalled is of a registry that is silent for too long.
 var errStalled = errors.New("the registry sends nothing any more")
 
 // transport bounds answers, and shows them to whoever debugs.
@@ -64,25 +65,58 @@ type guard struct{ inner http.RoundTripper }
 // RoundTrip implements http.RoundTripper.
 func (g *guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
-	resp, err := g.inner.RoundTrip(r.WithContext(ctx))
+	stall := time.AfterFunc(stallTime, func() { cancel(errStalled) })
+	if r.Body != nil && r.Body != http.NoBody { // the answer comes after it, whatever time it takes
+		stall.Stop()
+	}
+	resp, err := g.inner.RoundTrip(withoutZstd(r.WithContext(ctx)))
+	stall.Stop() // until somebody reads
+	if err == nil && isZstd(resp) {
+		err = errors.Join(errdefs.FailedPrecondition("the registry has compressed its answer with zstd, unasked"), resp.Body.Close())
+	}
 	if err != nil {
+		if errors.Is(context.Cause(ctx), errStalled) {
+			err = errStalled
+		}
 		cancel(nil)
 		return nil, err
 	}
-	b := &body{ReadCloser: resp.Body, cancel: cancel, left: -1}
+	b := &body{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, stall: stall, left: -1}
 	if isDocument(r, resp) {
 		b.left = manifest.MaxSize
 	}
-	b.stall = time.AfterFunc(stallTime, func() { cancel(errStalled) })
-	b.stall.Stop() // until somebody reads
-	b.ctx = ctx
 	resp.Body = b
 	return resp, nil
 }
 
-// isDocument says whether the answer is to be small: anything but a blob.
+// withoutZstd does not ask for zstd, whose windows the resolver does not bound: a few bytes
+// of an answer could take half a gigabyte.
+func withoutZstd(r *http.Request) *http.Request {
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "zstd") {
+		r.Header = r.Header.Clone()
+		r.Header.Set("Accept-Encoding", "gzip, deflate;q=0.5")
+	}
+	return r
+}
+
+func isZstd(resp *http.Response) bool {
+	return strings.Contains(strings.ToLower(strings.Join(resp.Header.Values("Content-Encoding"), ",")), "zstd")
+}
+
+// forToken is the key of a context in which the authorizer asks for a token: from wherever
+// the registry has said.
+type forToken struct{}
+
+// isDocument says whether the answer is to be small: anything but a blob, as it was asked
+// for before any redirect.
 func isDocument(r *http.Request, resp *http.Response) bool {
-	return strings.Contains(r.URL.Path, "/manifests/") || resp.StatusCode >= http.StatusBadRequest
+	if resp.StatusCode >= http.StatusBadRequest || r.Context().Value(forToken{}) != nil {
+		return true
+	}
+	for r.Response != nil {
+		r = r.Response.Request
+	}
+	return !strings.Contains(r.URL.Path, "/blobs/")
 }
 
 // body ends when it stalls or is too long.

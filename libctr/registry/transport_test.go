@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +34,39 @@ type slow []time.Duration
 
 func (s slow) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: &slowBody{r.Context(), s}}, nil
+}
+
+// silent never answers.
+type silent struct{}
+
+func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// TestNoAnswer gives up a registry that takes a request and says nothing. What is sent to
+// it may take any time.
+func TestNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodHead, "http://x/v2/a/manifests/b", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := &guard{inner: silent{}}
+		if _, err := g.RoundTrip(r); !errors.Is(err, errStalled) || time.Since(start) != stallTime {
+			t.Errorf("after %v: %v", time.Since(start), err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		r, err = http.NewRequestWithContext(ctx, http.MethodPut, "http://x/v2/a/blobs/uploads/b", strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.RoundTrip(r); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("sending: %v", err)
+		}
+	})
 }
 
 // TestStall gives a body up that yields nothing for long, not one that is slow, nor one
