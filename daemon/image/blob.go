@@ -16,11 +16,8 @@ import (
 	"gantry/api/errdefs"
 	"gantry/libctr/core/content"
 	"gantry/libctr/core/lease"
+	coremanifest "gantry/libctr/core/manifest"
 )
-
-// maxDocument bounds manifests, indexes and configs, in bytes. The distribution
-// specification asks for at least 4 MiB.
-const maxDocument = 8 << 20
 
 // readBlob returns a small blob whole.
 func (s *Service) readBlob(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
@@ -30,17 +27,9 @@ func (s *Service) readBlob(ctx context.Context, desc ocispec.Descriptor) ([]byte
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, errdefs.InvalidArgument("blob %q: %w", desc.Digest, err)
 	}
-	ra, err := s.Content.ReaderAt(ctx, desc)
+	p, err := coremanifest.Read(ctx, s.Content, desc)
 	if err != nil {
 		return nil, err
-	}
-	defer ra.Close()
-	if ra.Size() > maxDocument {
-		return nil, errdefs.ResourceExhausted("blob %s: %d bytes, a document may have %d", desc.Digest, ra.Size(), maxDocument)
-	}
-	p := make([]byte, ra.Size())
-	if n, err := ra.ReadAt(p, 0); n < len(p) {
-		return nil, fmt.Errorf("read blob %s: %w", desc.Digest, err)
 	}
 	s.blobs.put(desc.Digest, p)
 	return p, nil
@@ -118,27 +107,7 @@ func (s *Service) adopt(ctx context.Context, d digest.Digest, labels map[string]
 			return err
 		}
 	}
-	return s.addBlobLabels(ctx, d, labels)
-}
-
-// addBlobLabels sets those labels that the blob does not have yet. NotFound when the
-// blob has gone.
-func (s *Service) addBlobLabels(ctx context.Context, d digest.Digest, labels map[string]string) error {
-	info, err := s.Content.Info(ctx, d)
-	if err != nil {
-		return err
-	}
-	var paths []string
-	for k, v := range labels {
-		if info.Labels[k] != v {
-			paths = append(paths, "labels."+k)
-		}
-	}
-	if len(paths) == 0 {
-		return nil
-	}
-	_, err = s.Content.Update(ctx, content.Info{Digest: d, Labels: labels}, paths...)
-	return err
+	return content.AddLabels(ctx, s.Content, d, labels)
 }
 
 // hasBlob says whether the store has the blob.
@@ -148,18 +117,6 @@ func (s *Service) hasBlob(ctx context.Context, d digest.Digest) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
-}
-
-// blobReader reads a blob from its start; it also yields a clear error for a short one.
-func (s *Service) blobReader(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	ra, err := s.Content.ReaderAt(ctx, desc)
-	if err != nil {
-		return nil, err
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.NewSectionReader(ra, 0, ra.Size()), ra}, nil
 }
 
 // blobCache keeps the latest small documents by digest; what it holds never changes.

@@ -20,6 +20,7 @@ import (
 	"gantry/api/failpoint"
 	"gantry/libctr/core/diff"
 	"gantry/libctr/core/image"
+	coremanifest "gantry/libctr/core/manifest"
 	"gantry/libctr/core/mount"
 )
 
@@ -148,7 +149,7 @@ func (s *Service) commitManifest(ctx context.Context, parent *manifest, c Commit
 	if layer != nil {
 		m.body.Layers = append(m.body.Layers, *layer)
 	}
-	m.desc, err = s.writeJSON(ctx, ocispec.MediaTypeImageManifest, m.body, childLabels(manifestChildren(&m.body)))
+	m.desc, err = s.writeJSON(ctx, ocispec.MediaTypeImageManifest, m.body, coremanifest.Labels(manifestChildren(&m.body)))
 	return m, err
 }
 

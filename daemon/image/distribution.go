@@ -12,6 +12,7 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/daemon/registry"
+	coremanifest "gantry/libctr/core/manifest"
 )
 
 // maxConfig bounds an image's config that is read from a registry, in bytes.
@@ -47,7 +48,7 @@ func (s *Service) Distribution(ctx context.Context, ref string, a *registrytypes
 // platformsIn are those that an index lists, or the one that a manifest's config tells.
 // A config that can't be had tells none.
 func platformsIn(ctx context.Context, repo *registry.Repository, mediaType string, body []byte) ([]ocispec.Platform, error) {
-	if isIndex(mediaType) {
+	if coremanifest.IsIndex(mediaType) {
 		var index ocispec.Index
 		if err := json.Unmarshal(body, &index); err != nil {
 			return nil, fmt.Errorf("read index: %w", err)
@@ -60,7 +61,7 @@ func platformsIn(ctx context.Context, repo *registry.Repository, mediaType strin
 		}
 		return all, nil
 	}
-	if !isManifest(mediaType) {
+	if !coremanifest.IsManifest(mediaType) {
 		return nil, nil
 	}
 	var m ocispec.Manifest

@@ -13,6 +13,7 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/libctr/core/image"
+	coremanifest "gantry/libctr/core/manifest"
 )
 
 var (
@@ -168,7 +169,7 @@ func (s *Service) labelFilters(ctx context.Context, args filters.Args) ([]keepFu
 	return []keepFunc{func(img image.Image) bool {
 		found := false
 		err := s.walk(ctx, img.Target, func(d ocispec.Descriptor) error {
-			if !isConfig(d.MediaType) {
+			if !coremanifest.IsImageConfig(d.MediaType) {
 				return nil
 			}
 			if ok, err := s.labelsMatch(ctx, d, rules); err != nil || !ok {

@@ -24,7 +24,9 @@ import (
 	"gantry/api/errdefs"
 	apiimage "gantry/api/image"
 	"gantry/daemon/image/change"
+	"gantry/libctr/core/content"
 	"gantry/libctr/core/image"
+	coremanifest "gantry/libctr/core/manifest"
 )
 
 // Import makes an image of one layer from a tar, packed or not, of the request's body or
@@ -162,7 +164,7 @@ func (s *Service) importLayer(ctx context.Context, r io.Reader) (ocispec.Descrip
 		return desc, "", fmt.Errorf("store layer: %w", err)
 	}
 	desc.MediaType = mediaType
-	err = s.addBlobLabels(ctx, desc.Digest, map[string]string{labelUncompressed: diff.String()})
+	err = content.AddLabels(ctx, s.Content, desc.Digest, map[string]string{labelUncompressed: diff.String()})
 	return desc, diff, err
 }
 
@@ -255,7 +257,7 @@ func (s *Service) importManifest(ctx context.Context, o apiimage.ImportOptions, 
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
 		Config: configDesc, Layers: []ocispec.Descriptor{l},
 	}
-	m.desc, err = s.writeJSON(ctx, ocispec.MediaTypeImageManifest, m.body, childLabels(manifestChildren(&m.body)))
+	m.desc, err = s.writeJSON(ctx, ocispec.MediaTypeImageManifest, m.body, coremanifest.Labels(manifestChildren(&m.body)))
 	return m, err
 }
 

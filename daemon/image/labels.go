@@ -1,15 +1,8 @@
 package image
 
-import (
-	"fmt"
-
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-)
-
 // Labels that the core's garbage collector follows, and others that containerd's
 // clients know; see containerd's docs/garbage-collection.md.
 const (
-	labelRefContent   = "containerd.io/gc.ref.content"       // + ".m.N", ".config", ".l.N"
 	labelRefSnapshot  = "containerd.io/gc.ref.snapshot."     // + the snapshotter's name
 	labelRoot         = "containerd.io/gc.root"              // keeps what carries it
 	labelExpire       = "containerd.io/gc.expire"            // on leases, RFC 3339
@@ -29,25 +22,3 @@ const (
 	annotationReferenceType = "vnd.docker.reference.type"
 	annotationReferenceFor  = "vnd.docker.reference.digest"
 )
-
-// childLabels are what keeps the children of a manifest or index alive.
-func childLabels(children []ocispec.Descriptor) map[string]string {
-	labels := map[string]string{}
-	counts := map[string]int{}
-	for _, c := range children {
-		kind := ""
-		switch {
-		case isManifest(c.MediaType) || isIndex(c.MediaType):
-			kind = "m."
-		case isLayer(c.MediaType):
-			kind = "l."
-		case isConfig(c.MediaType):
-			labels[labelRefContent+".config"] = c.Digest.String()
-			continue
-		}
-		key := labelRefContent + "." + kind
-		labels[fmt.Sprintf("%s%d", key, counts[key])] = c.Digest.String()
-		counts[key]++
-	}
-	return labels
-}

@@ -22,6 +22,7 @@ import (
 	"gantry/libctr/core/content"
 	"gantry/libctr/core/image"
 	"gantry/libctr/core/lease"
+	coremanifest "gantry/libctr/core/manifest"
 )
 
 // Load takes the images of a tar: an OCI layout or Docker's archive, packed or not. An
@@ -166,7 +167,7 @@ func (s *Service) tie(ctx context.Context, target ocispec.Descriptor) (ocispec.D
 				return errdefs.InvalidArgument("%s names digest %q: %w", d.Digest, c.Digest, err)
 			}
 		}
-		return s.addBlobLabels(ctx, d.Digest, childLabels(children))
+		return content.AddLabels(ctx, s.Content, d.Digest, coremanifest.Labels(children))
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/libctr/core/image"
+	coremanifest "gantry/libctr/core/manifest"
 )
 
 // manifest is one platform of an image, read from the store.
@@ -42,7 +43,7 @@ func isPseudo(desc ocispec.Descriptor, body *ocispec.Manifest) bool {
 		return false
 	}
 	for _, l := range body.Layers {
-		if isLayer(l.MediaType) {
+		if coremanifest.IsLayer(l.MediaType) {
 			return false
 		}
 	}
@@ -79,11 +80,11 @@ func (s *Service) readImage(ctx context.Context, desc ocispec.Descriptor) (*mani
 // children are what a manifest or index points to; other blobs have none.
 func (s *Service) children(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	switch {
-	case isIndex(desc.MediaType):
+	case coremanifest.IsIndex(desc.MediaType):
 		var index ocispec.Index
 		err := s.readJSON(ctx, desc, &index)
 		return index.Manifests, err
-	case isManifest(desc.MediaType):
+	case coremanifest.IsManifest(desc.MediaType):
 		body, err := s.readManifest(ctx, desc)
 		if err != nil {
 			return nil, err
@@ -135,12 +136,12 @@ func (s *Service) walk(ctx context.Context, root ocispec.Descriptor, fn func(oci
 
 // manifests lists the image manifests that target leads to, present or not.
 func (s *Service) manifests(ctx context.Context, target ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	if !isManifest(target.MediaType) && !isIndex(target.MediaType) {
+	if !coremanifest.IsManifest(target.MediaType) && !coremanifest.IsIndex(target.MediaType) {
 		return nil, errdefs.InvalidArgument("%s is neither a manifest nor an index: %s", target.Digest, target.MediaType)
 	}
 	var out []ocispec.Descriptor
 	err := s.walk(ctx, target, func(d ocispec.Descriptor) error {
-		if isManifest(d.MediaType) {
+		if coremanifest.IsManifest(d.MediaType) {
 			out = append(out, d)
 		}
 		return nil

@@ -17,6 +17,7 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/libctr/core/image"
+	coremanifest "gantry/libctr/core/manifest"
 )
 
 // Prune deletes the images without a name, with the filter dangling=false all that no
@@ -165,7 +166,7 @@ func (s *Service) pruneImage(ctx context.Context, img image.Image, report *image
 		}
 		s.blobs.drop(b.Digest)
 		report.SpaceReclaimed += uint64(size)
-		if isManifest(b.MediaType) || isIndex(b.MediaType) {
+		if coremanifest.IsManifest(b.MediaType) || coremanifest.IsIndex(b.MediaType) {
 			deleted = true
 			report.ImagesDeleted = append(report.ImagesDeleted, imagetypes.DeleteResponse{Deleted: b.Digest.String()})
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +21,7 @@ import (
 	apiimage "gantry/api/image"
 	"gantry/daemon/registry"
 	"gantry/libctr/core/image"
+	coremanifest "gantry/libctr/core/manifest"
 )
 
 // Pull fetches an image, or with o.All every tag of its repository, unpacks it and
@@ -125,7 +125,7 @@ func (x *pull) fetch(ctx context.Context) (ocispec.Descriptor, error) {
 	if err != nil {
 		return target, fmt.Errorf("failed to resolve reference %q: %w", x.ref, named(x.ref, err))
 	}
-	if strings.HasPrefix(target.MediaType, mediaSchema1) {
+	if coremanifest.IsSchema1(target.MediaType) {
 		return target, errdefs.InvalidArgument("Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed. "+
 			"Suggest the author of %s to upgrade the image to the OCI Format or Docker Image manifest v2, schema 2. "+
 			"More information at https://docs.docker.com/go/deprecated-image-specs/", x.ref)
@@ -159,10 +159,10 @@ func (x *pull) document(ctx context.Context, desc ocispec.Descriptor, depth int)
 	if depth > maxDepth {
 		return desc, errdefs.InvalidArgument("image %s is nested deeper than %d", x.ref, maxDepth)
 	}
-	if isManifest(desc.MediaType) {
+	if coremanifest.IsManifest(desc.MediaType) {
 		return desc, nil
 	}
-	if !isIndex(desc.MediaType) {
+	if !coremanifest.IsIndex(desc.MediaType) {
 		return desc, errdefs.InvalidArgument("unsupported media type %s of %s", desc.MediaType, x.ref)
 	}
 	body, err := x.read(ctx, desc)
@@ -196,7 +196,7 @@ func (x *pull) choose(children []ocispec.Descriptor) (ocispec.Descriptor, error)
 	var fits, nested []ocispec.Descriptor
 	for _, d := range children {
 		switch {
-		case isPseudo(d, nil) || !isManifest(d.MediaType) && !isIndex(d.MediaType):
+		case isPseudo(d, nil) || !coremanifest.IsManifest(d.MediaType) && !coremanifest.IsIndex(d.MediaType):
 		case d.Platform == nil:
 			nested = append(nested, d)
 		case pm.Match(*d.Platform):
@@ -250,7 +250,7 @@ func (x *pull) read(ctx context.Context, desc ocispec.Descriptor) ([]byte, error
 
 // store keeps a document with the labels that hold its children.
 func (x *pull) store(ctx context.Context, desc ocispec.Descriptor, body []byte, children []ocispec.Descriptor) error {
-	labels := childLabels(children)
+	labels := coremanifest.Labels(children)
 	for k, v := range x.source {
 		labels[k] = v
 	}
@@ -327,7 +327,7 @@ func checkDescriptor(d ocispec.Descriptor) error {
 	if err := d.Digest.Validate(); err != nil {
 		return errdefs.InvalidArgument("descriptor with digest %q: %w", d.Digest, err)
 	}
-	if d.Size < 0 || isConfig(d.MediaType) && d.Size > maxDocument {
+	if d.Size < 0 || coremanifest.IsImageConfig(d.MediaType) && d.Size > coremanifest.MaxSize {
 		return errdefs.InvalidArgument("descriptor %s with size %d", d.Digest, d.Size)
 	}
 	return nil
@@ -336,7 +336,7 @@ func checkDescriptor(d ocispec.Descriptor) error {
 // blob brings one blob here.
 func (x *pull) blob(ctx context.Context, b *blobState, quiet bool) error {
 	id := shortID(b.desc.Digest.String())
-	shown := !quiet && !isConfig(b.desc.MediaType)
+	shown := !quiet && !coremanifest.IsImageConfig(b.desc.MediaType)
 	say := func(text string) {
 		if shown {
 			x.show.state(id, text)
@@ -380,7 +380,7 @@ func (x *pull) unpack(ctx context.Context, m *manifest, w *wantedBlobs, quiet bo
 	if err := wait(ctx, m.body.Config.Digest); err != nil {
 		return err
 	}
-	if isPseudo(m.desc, &m.body) || !isConfig(m.body.Config.MediaType) {
+	if isPseudo(m.desc, &m.body) || !coremanifest.IsImageConfig(m.body.Config.MediaType) {
 		return nil // an artifact: kept, never run
 	}
 	if err := x.s.readJSON(ctx, m.body.Config, &m.config); err != nil {

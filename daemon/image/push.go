@@ -17,7 +17,9 @@ import (
 	"gantry/api/errdefs"
 	apiimage "gantry/api/image"
 	"gantry/daemon/registry"
+	"gantry/libctr/core/content"
 	"gantry/libctr/core/image"
+	coremanifest "gantry/libctr/core/manifest"
 )
 
 // maxAsked bounds the blobs of one push that a registry is asked about at the same time.
@@ -117,7 +119,7 @@ func (s *Service) pushTarget(ctx context.Context, img image.Image, p *ocispec.Pl
 		whole := true
 		err := s.walk(ctx, img.Target, func(d ocispec.Descriptor) error {
 			ok, err := s.hasBlob(ctx, d.Digest)
-			whole = whole && (ok || isForeign(d.MediaType))
+			whole = whole && (ok || coremanifest.IsNonDistributable(d.MediaType))
 			return err
 		})
 		if err != nil || whole {
@@ -145,9 +147,9 @@ func (x *push) all(ctx context.Context, target ocispec.Descriptor) error {
 	var blobs, documents []ocispec.Descriptor
 	err := x.s.walk(ctx, target, func(d ocispec.Descriptor) error {
 		switch {
-		case isManifest(d.MediaType), isIndex(d.MediaType):
+		case coremanifest.IsManifest(d.MediaType), coremanifest.IsIndex(d.MediaType):
 			documents = append(documents, d)
-		case !isForeign(d.MediaType):
+		case !coremanifest.IsNonDistributable(d.MediaType):
 			blobs = append(blobs, d)
 		}
 		return nil
@@ -172,7 +174,7 @@ func (x *push) all(ctx context.Context, target ocispec.Descriptor) error {
 }
 
 func (x *push) blob(ctx context.Context, desc ocispec.Descriptor) error {
-	id, shown := shortID(desc.Digest.String()), !isConfig(desc.MediaType)
+	id, shown := shortID(desc.Digest.String()), !coremanifest.IsImageConfig(desc.MediaType)
 	say := func(text string) {
 		if shown {
 			x.show.state(id, text)
@@ -191,7 +193,7 @@ func (x *push) blob(ctx context.Context, desc ocispec.Descriptor) error {
 		return err
 	}
 	defer x.s.uploads.release()
-	body, err := x.s.blobReader(ctx, desc)
+	body, err := content.Open(ctx, x.s.Content, desc)
 	if err != nil {
 		return err
 	}

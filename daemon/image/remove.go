@@ -14,6 +14,7 @@ import (
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
 	"gantry/libctr/core/image"
+	coremanifest "gantry/libctr/core/manifest"
 )
 
 // conflict says what keeps an image from being deleted.
@@ -283,7 +284,7 @@ func (r *removal) platform(ctx context.Context, desc ocispec.Descriptor) error {
 		if err != nil {
 			return err
 		}
-		if isManifest(d.MediaType) || isIndex(d.MediaType) {
+		if coremanifest.IsManifest(d.MediaType) || coremanifest.IsIndex(d.MediaType) {
 			r.records = append(r.records, imagetypes.DeleteResponse{Deleted: d.Digest.String()})
 		}
 	}

@@ -14,7 +14,9 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/libctr/core/archive"
+	"gantry/libctr/core/content"
 	"gantry/libctr/core/image"
+	coremanifest "gantry/libctr/core/manifest"
 )
 
 // Save writes images as one tar. A name without a tag means every tag of its
@@ -161,7 +163,7 @@ func (s *Service) savedBlobs(ctx context.Context, images []archive.Saved) ([]oci
 	seen := map[digest.Digest]bool{}
 	for _, img := range images {
 		err := s.walk(ctx, img.Target, func(d ocispec.Descriptor) error {
-			if seen[d.Digest] || isForeign(d.MediaType) {
+			if seen[d.Digest] || coremanifest.IsNonDistributable(d.MediaType) {
 				return nil
 			}
 			seen[d.Digest] = true
@@ -183,5 +185,5 @@ func (s *Service) savedBlobs(ctx context.Context, images []archive.Saved) ([]oci
 type savedSource struct{ s *Service }
 
 func (k savedSource) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	return k.s.blobReader(ctx, desc)
+	return content.Open(ctx, k.s.Content, desc)
 }

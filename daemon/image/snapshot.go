@@ -9,6 +9,7 @@ import (
 
 	"gantry/api/errdefs"
 	"gantry/api/failpoint"
+	"gantry/libctr/core/content"
 	"gantry/libctr/core/mount"
 	"gantry/libctr/core/snapshot"
 )
@@ -70,7 +71,7 @@ func (s *Service) layBelow(ctx context.Context, img *Image) (name string, err er
 	if name, err = s.makeInit(ctx, chain.String()); err != nil {
 		return "", err
 	}
-	err = s.addBlobLabels(ctx, m.body.Config.Digest, map[string]string{
+	err = content.AddLabels(ctx, s.Content, m.body.Config.Digest, map[string]string{
 		labelRefSnapshot + s.cfg.Snapshotter + labelRefInit: name,
 	})
 	if err != nil {

@@ -156,7 +156,7 @@ func check(d ocispec.Descriptor) error {
 		return errdefs.InvalidArgument("digest %q: %w", d.Digest, err)
 	}
 	switch {
-	case d.MediaType == manifest.DockerSchema1:
+	case manifest.IsSchema1(d.MediaType):
 		return errdefs.InvalidArgument("%s: schema 1 image manifests are no longer supported", d.Digest)
 	case d.Size == 0:
 		return errdefs.InvalidArgument("unable to fetch descriptor (%s) which reports content size of zero", d.Digest)

@@ -46,25 +46,8 @@ func (c choice) of(d ocispec.Descriptor, all []ocispec.Descriptor) ([]ocispec.De
 	if len(out) == 0 {
 		return nil, errdefs.NotFound("no match for platform in manifest")
 	}
-	slices.SortStableFunc(out, c.compare)
+	slices.SortStableFunc(out, manifest.ByPlatform(c.platforms))
 	return out[:min(c.limit, len(out))], nil
-}
-
-// compare puts what fits best first, what has no platform last.
-func (c choice) compare(a, b ocispec.Descriptor) int {
-	switch {
-	case a.Platform == nil && b.Platform == nil:
-		return 0
-	case a.Platform == nil:
-		return 1
-	case b.Platform == nil:
-		return -1
-	case c.platforms.Less(*a.Platform, *b.Platform):
-		return -1
-	case c.platforms.Less(*b.Platform, *a.Platform):
-		return 1
-	}
-	return 0
 }
 
 // children reads what d names, ties all of it to d, and returns what is taken.
@@ -86,20 +69,7 @@ func (s *Service) children(ctx context.Context, d ocispec.Descriptor, c choice) 
 
 // label adds labels to a blob, if any of them is new.
 func (s *Service) label(ctx context.Context, d ocispec.Descriptor, labels map[string]string) error {
-	info, err := s.cfg.Content.Info(ctx, d.Digest)
-	if err != nil {
-		return err
-	}
-	var paths []string
-	for k, v := range labels {
-		if info.Labels[k] != v {
-			paths = append(paths, "labels."+k)
-		}
-	}
-	if len(paths) == 0 {
-		return nil
-	}
-	if _, err := s.cfg.Content.Update(ctx, content.Info{Digest: d.Digest, Labels: labels}, paths...); err != nil {
+	if err := content.AddLabels(ctx, s.cfg.Content, d.Digest, labels); err != nil {
 		return fmt.Errorf("label %s: %w", d.Digest, err)
 	}
 	return nil

@@ -233,19 +233,5 @@ func (e *exporter) best(children []ocispec.Descriptor) (ocispec.Descriptor, bool
 	if len(fits) == 0 {
 		return ocispec.Descriptor{}, false
 	}
-	return slices.MinFunc(fits, func(a, b ocispec.Descriptor) int {
-		switch {
-		case a.Platform == nil && b.Platform == nil:
-			return 0
-		case a.Platform == nil:
-			return 1
-		case b.Platform == nil:
-			return -1
-		case e.o.Platform.Less(*a.Platform, *b.Platform):
-			return -1
-		case e.o.Platform.Less(*b.Platform, *a.Platform):
-			return 1
-		}
-		return 0
-	}), true
+	return slices.MinFunc(fits, manifest.ByPlatform(e.o.Platform)), true
 }

@@ -95,14 +95,7 @@ func (k *storeSink) abort(ctx context.Context, ref string) {
 
 // Open implements Source.
 func (k *storeSink) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	ra, err := k.store.ReaderAt(ctx, desc)
-	if err != nil {
-		return nil, err
-	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.NewSectionReader(ra, 0, ra.Size()), ra}, nil
+	return content.Open(ctx, k.store, desc)
 }
 
 // compress makes a packed blob of a plain one, which keeps its diff id as a label.

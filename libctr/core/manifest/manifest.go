@@ -1,5 +1,5 @@
 // Package manifest reads what images are made of: manifests, indexes and the media types
-// of OCI and Docker. It holds values only; blobs come from a content store.
+// of OCI and Docker.
 package manifest
 
 import (
@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/containerd/platforms"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/api/errdefs"
@@ -53,6 +54,11 @@ func IsLayer(mt string) bool {
 		return true
 	}
 	return false
+}
+
+// IsSchema1 tells the manifests of distribution's first schema, which nothing here reads.
+func IsSchema1(mt string) bool {
+	return strings.HasPrefix(mt, "application/vnd.docker.distribution.manifest.v1+") // json or prettyjws
 }
 
 func IsAttestation(mt string) bool { return mt == inToto }
@@ -115,6 +121,25 @@ func Children(mediaType string, document []byte) ([]ocispec.Descriptor, error) {
 		return nil, errdefs.InvalidArgument("manifest without a config (%s)", mediaType)
 	}
 	return append([]ocispec.Descriptor{*doc.Config}, doc.Layers...), nil
+}
+
+// ByPlatform orders descriptors: what fits best first, what has no platform last.
+func ByPlatform(m platforms.MatchComparer) func(a, b ocispec.Descriptor) int {
+	return func(a, b ocispec.Descriptor) int {
+		switch {
+		case a.Platform == nil && b.Platform == nil:
+			return 0
+		case a.Platform == nil:
+			return 1
+		case b.Platform == nil:
+			return -1
+		case m.Less(*a.Platform, *b.Platform):
+			return -1
+		case m.Less(*b.Platform, *a.Platform):
+			return 1
+		}
+		return 0
+	}
 }
 
 // Labels are what keeps the children of a manifest or an index from being collected,
