@@ -72,11 +72,7 @@ func getContainer(tx *bbolt.Tx, ns, id string) (container.Container, error) {
 }
 
 func (s containerStore) List(ctx context.Context, filters ...string) ([]container.Container, error) {
-	ns, err := namespaceOf(ctx)
-	if err != nil {
-		return nil, err
-	}
-	match, err := filter.Parse(filters...)
+	ns, match, err := query(ctx, filters)
 	if err != nil {
 		return nil, err
 	}
@@ -94,11 +90,7 @@ func (s containerStore) List(ctx context.Context, filters ...string) ([]containe
 
 // ListEncoded implements wire.EncodedLister: each is a containerd.services.containers.v1.Container.
 func (s containerStore) ListEncoded(ctx context.Context, filters ...string) ([][]byte, error) {
-	ns, err := namespaceOf(ctx)
-	if err != nil {
-		return nil, err
-	}
-	match, err := filter.Parse(filters...)
+	ns, match, err := query(ctx, filters)
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,6 @@ import (
 	"gantry/api/failpoint"
 	"gantry/libctr/core/image"
 	"gantry/libctr/core/wire"
-	"gantry/libctr/filter"
 	"gantry/libctr/label"
 )
 
@@ -46,11 +45,7 @@ func getImage(tx *bbolt.Tx, ns, name string) (image.Image, error) {
 }
 
 func (s imageStore) List(ctx context.Context, filters ...string) ([]image.Image, error) {
-	ns, err := namespaceOf(ctx)
-	if err != nil {
-		return nil, err
-	}
-	match, err := filter.Parse(filters...)
+	ns, match, err := query(ctx, filters)
 	if err != nil {
 		return nil, err
 	}
@@ -70,11 +65,7 @@ func (s imageStore) List(ctx context.Context, filters ...string) ([]image.Image,
 
 // ListEncoded implements wire.EncodedLister: each is a containerd.services.images.v1.Image.
 func (s imageStore) ListEncoded(ctx context.Context, filters ...string) ([][]byte, error) {
-	ns, err := namespaceOf(ctx)
-	if err != nil {
-		return nil, err
-	}
-	match, err := filter.Parse(filters...)
+	ns, match, err := query(ctx, filters)
 	if err != nil {
 		return nil, err
 	}

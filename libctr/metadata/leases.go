@@ -14,7 +14,6 @@ import (
 	"gantry/api/failpoint"
 	"gantry/libctr/core/lease"
 	"gantry/libctr/core/wire"
-	"gantry/libctr/filter"
 	"gantry/libctr/label"
 )
 
@@ -83,36 +82,20 @@ func (m leaseManager) Delete(ctx context.Context, id string, sync bool) error {
 }
 
 func (m leaseManager) List(ctx context.Context, filters ...string) ([]lease.Lease, error) {
-	ns, err := namespaceOf(ctx)
-	if err != nil {
-		return nil, err
-	}
-	match, err := filter.Parse(filters...)
+	ns, match, err := query(ctx, filters)
 	if err != nil {
 		return nil, err
 	}
 	var out []lease.Lease
 	err = m.db.view(func(tx *bbolt.Tx) error {
 		return eachLease(tx, ns, func(l lease.Lease, _ *bbolt.Bucket) error {
-			if match.Match(leaseFields(l)) {
+			if match.Match(fieldsOf("id", l.ID, l.Labels)) {
 				out = append(out, l)
 			}
 			return nil
 		})
 	})
 	return out, err
-}
-
-func leaseFields(l lease.Lease) filter.Fields {
-	return func(path []string) (string, bool) {
-		switch path[0] {
-		case "id":
-			return l.ID, true
-		case "labels":
-			return filter.Label(l.Labels, path[1:])
-		}
-		return "", false
-	}
 }
 
 func getLease(tx *bbolt.Tx, ns, id string) (lease.Lease, error) {

@@ -16,7 +16,6 @@ import (
 	"gantry/libctr/core/activation"
 	"gantry/libctr/core/lease"
 	"gantry/libctr/core/mount"
-	"gantry/libctr/filter"
 	"gantry/libctr/label"
 )
 
@@ -170,17 +169,13 @@ func (s *Mounts) Get(ctx context.Context, name string) (a activation.Activation,
 
 // List returns those of the namespace.
 func (s *Mounts) List(ctx context.Context, filters ...string) (out []activation.Activation, err error) {
-	ns, err := namespaceOf(ctx)
-	if err != nil {
-		return nil, err
-	}
-	match, err := filter.Parse(filters...)
+	ns, match, err := query(ctx, filters)
 	if err != nil {
 		return nil, err
 	}
 	err = s.file().View(func(tx *bbolt.Tx) error {
 		return s.each(tx, ns, func(name string, r mountRecord) {
-			if a := r.activation(name); match.Match(mountFields(a)) {
+			if a := r.activation(name); match.Match(fieldsOf("name", a.Name, a.Labels)) {
 				out = append(out, a)
 			}
 		})
@@ -199,18 +194,6 @@ func (s *Mounts) each(tx *bbolt.Tx, ns string, fn func(name string, r mountRecor
 		fn(name, r)
 		return nil
 	})
-}
-
-func mountFields(a activation.Activation) filter.Fields {
-	return func(path []string) (string, bool) {
-		switch path[0] {
-		case "name":
-			return a.Name, true
-		case "labels":
-			return filter.Label(a.Labels, path[1:])
-		}
-		return "", false
-	}
 }
 
 // Update replaces labels.

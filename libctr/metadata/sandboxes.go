@@ -13,7 +13,6 @@ import (
 	"gantry/api/errdefs"
 	"gantry/libctr/core/sandbox"
 	"gantry/libctr/core/wire"
-	"gantry/libctr/filter"
 	"gantry/libctr/label"
 )
 
@@ -49,11 +48,7 @@ func getSandbox(tx *bbolt.Tx, ns, id string) (sandbox.Sandbox, error) {
 }
 
 func (s sandboxStore) List(ctx context.Context, filters ...string) ([]sandbox.Sandbox, error) {
-	ns, err := namespaceOf(ctx)
-	if err != nil {
-		return nil, err
-	}
-	match, err := filter.Parse(filters...)
+	ns, match, err := query(ctx, filters)
 	if err != nil {
 		return nil, err
 	}
@@ -65,25 +60,13 @@ func (s sandboxStore) List(ctx context.Context, filters ...string) ([]sandbox.Sa
 				s.db.passOver(ns, "sandbox", id, err)
 				return nil
 			}
-			if sb := wire.FromSandbox(&m); match.Match(sandboxFields(sb)) {
+			if sb := wire.FromSandbox(&m); match.Match(fieldsOf("id", sb.ID, sb.Labels)) {
 				out = append(out, sb)
 			}
 			return nil
 		})
 	})
 	return out, err
-}
-
-func sandboxFields(s sandbox.Sandbox) filter.Fields {
-	return func(path []string) (string, bool) {
-		switch path[0] {
-		case "id":
-			return s.ID, true
-		case "labels":
-			return filter.Label(s.Labels, path[1:])
-		}
-		return "", false
-	}
 }
 
 func (s sandboxStore) Create(ctx context.Context, sb sandbox.Sandbox) (sandbox.Sandbox, error) {

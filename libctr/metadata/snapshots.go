@@ -476,11 +476,7 @@ func (s *snapshotter) Remove(ctx context.Context, key string) error {
 }
 
 func (s *snapshotter) Walk(ctx context.Context, fn func(snapshot.Info) error, filters ...string) error {
-	ns, err := namespaceOf(ctx)
-	if err != nil {
-		return err
-	}
-	match, err := filter.Parse(filters...)
+	ns, match, err := query(ctx, filters)
 	if err != nil {
 		return err
 	}
