@@ -107,6 +107,8 @@ var acts = map[string]act{
 	"libctr/core/unpack.":                   (*site).load,
 	"libctr/metadata.":                      (*site).load,
 	"libctr/metadata.container.":            (*site).live,
+	"libctr/metadata.collect.ingest":        (*site).abandon,
+	"libctr/metadata.ingest.aborted":        (*site).abandon,
 	"libctr/metadata.snapshot.forgotten":    (*site).live,
 	"libctr/snapshot/":                      (*site).live,
 	"libctr/snapshot/overlay.commit.":       (*site).load,
@@ -114,9 +116,12 @@ var acts = map[string]act{
 	"libctr/registry.":                      (*site).transfer,
 	"libctr/transfer.":                      (*site).transfer,
 	"libctr/activation.sweep.":              (*site).unheld,
+	"libctr/restart.":                       (*site).revived,
 	"libctr/sandbox.":                       (*site).pod,
 	"libctr/task.":                          (*site).live,
 	"libctr/task.activate.":                 (*site).mounts,
+	"libctr/task.group.":                    (*site).pods,
+	"libctr/task.join.":                     (*site).pods,
 	"libctr/task.launch.started":            (*site).liveStarted,
 	"libctr/task.launch.saved":              (*site).liveStarted,
 	"shim/boot.start.":                      (*site).liveStarted,
@@ -134,12 +139,22 @@ var acts = map[string]act{
 var befores = map[string]act{
 	"daemon/container.restore.": (*site).lose,
 	"daemon/image.restore.":     (*site).cutLoad,
+	"libctr/restart.":           (*site).labelled,
 	"libctr/task.reload.":       (*site).lose,
 
 	"daemon/network/netns.create-owned.": (*site).remap,
 
 	"daemon/container.checkpoint.": (*site).dump,
 	"shim/process.restore.":        (*site).dump,
+}
+
+// afters take away what was made through the core and is none of the engine's: nothing
+// but that may be left.
+var afters = map[string]act{
+	"libctr/restart.":               func(s *site) error { return s.core().Revived() },
+	"libctr/sandbox.create.created": func(s *site) error { return s.core().NoPod() },
+	"libctr/task.group.":            func(s *site) error { return s.core().NoMembers() },
+	"libctr/task.join.":             func(s *site) error { return s.core().NoMembers() },
 }
 
 func actOf(acts map[string]act, point string) act {
@@ -228,6 +243,11 @@ func (s *site) crash(t *testing.T, point string, both bool) {
 	}
 	s.e.Kill()
 	s.e.Launch()
+	if after := actOf(afters, point); after != nil {
+		if err := after(s); err != nil {
+			t.Errorf("after the crash: %v", err)
+		}
+	}
 	s.settled(t, !strings.HasPrefix(point, "shim/"))
 	if t.Failed() {
 		return

@@ -13,3 +13,28 @@ func (s *site) unheld() error { return s.core().Unheld() }
 
 // mounts has a client of the core use mounts that the core makes, alone and for a task.
 func (s *site) mounts() error { return s.core().Mounts() }
+
+// pods has a client of the core put containers into a sandbox, and into a group.
+func (s *site) pods() error { return s.core().Members() }
+
+// labelled leaves a container for the next core to start.
+func (s *site) labelled() error {
+	err := s.core().Labelled()
+	s.e.Kill()
+	return err
+}
+
+// revived waits until the core has started a container by its labels.
+func (s *site) revived() error {
+	if there, err := s.core().Look(); err != nil {
+		return err
+	} else if !there {
+		if err := s.labelled(); err != nil {
+			return err
+		}
+		if err := s.e.TryLaunch(); err != nil {
+			return err
+		}
+	}
+	return s.core().Revived()
+}

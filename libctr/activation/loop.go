@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gantry/api/failpoint"
 	"gantry/libctr/core/mount"
 )
 
@@ -33,9 +34,11 @@ func attachLoop(m mount.Mount, link string) error {
 		return fmt.Errorf("loop device of %s: %w", m.Source, err)
 	}
 	defer loop.Close()
+	failpoint.Hit("libctr/activation.loop.configured")
 	if err := os.Symlink(loop.Name(), link); err != nil {
 		return err
 	}
+	failpoint.Hit("libctr/activation.loop.linked")
 	return setAutoclear(loop, false)
 }
 

@@ -85,11 +85,7 @@ func (s *contentStore) Update(ctx context.Context, info content.Info, paths ...s
 }
 
 func (s *contentStore) Walk(ctx context.Context, fn func(content.Info) error, filters ...string) error {
-	ns, err := namespaceOf(ctx)
-	if err != nil {
-		return err
-	}
-	match, err := filter.Parse(filters...)
+	ns, match, err := query(ctx, filters)
 	if err != nil {
 		return err
 	}
@@ -174,11 +170,7 @@ func noIngest(ref string, err error) error {
 }
 
 func (s *contentStore) ListStatuses(ctx context.Context, filters ...string) ([]content.Status, error) {
-	ns, err := namespaceOf(ctx)
-	if err != nil {
-		return nil, err
-	}
-	match, err := filter.Parse(filters...)
+	ns, match, err := query(ctx, filters)
 	if err != nil {
 		return nil, err
 	}
@@ -213,6 +205,7 @@ func (s *contentStore) Abort(ctx context.Context, ref string) error {
 	if err := s.backend.Abort(ctx, backendRef(ns, ref)); err != nil {
 		return noIngest(ref, err)
 	}
+	failpoint.Hit("libctr/metadata.ingest.aborted")
 	return s.db.forgetIngest(ns, ref)
 }
 

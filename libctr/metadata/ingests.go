@@ -11,6 +11,7 @@ import (
 
 	"gantry/api/database"
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/content"
 	"gantry/libctr/core/lease"
 )
@@ -241,6 +242,7 @@ func (s *contentStore) sweepIngest(ctx context.Context, ref string) error {
 	if err := s.backend.Abort(ctx, ref); err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
+	failpoint.Hit("libctr/metadata.collect.ingest")
 	return s.db.forgetIngest(ns, name)
 }
 

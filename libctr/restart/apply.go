@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/api/undo"
 	"gantry/libctr/core/container"
 	"gantry/libctr/core/mount"
@@ -62,6 +63,7 @@ func (m *Monitor) start(ctx context.Context, c container.Container) (err error) 
 	if c, err = m.label(ctx, c, LabelCount, strconv.Itoa(n+1)); err != nil {
 		return err
 	}
+	failpoint.Hit("libctr/restart.start.counted")
 	o, err := m.options(ctx, c)
 	if err != nil {
 		return err
@@ -69,12 +71,14 @@ func (m *Monitor) start(ctx context.Context, c container.Container) (err error) 
 	if err := m.end(ctx, c.ID); err != nil {
 		return err
 	}
+	failpoint.Hit("libctr/restart.start.ended")
 	var u undo.Stack
 	defer func() { u.OnError(ctx, undoTimeout, &err) }()
 	if _, err := m.cfg.Tasks.Create(ctx, o); err != nil {
 		return err
 	}
 	u.Add("delete task", func(ctx context.Context) error { return m.end(ctx, c.ID) })
+	failpoint.Hit("libctr/restart.start.created")
 	if _, err := m.cfg.Tasks.Start(ctx, c.ID, ""); err != nil {
 		return err
 	}

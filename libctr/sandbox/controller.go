@@ -76,6 +76,7 @@ func (c *Controller) Create(ctx context.Context, s sandbox.Sandbox, o sandbox.Cr
 		Annotations: o.Annotations,
 	}, &sandboxapi.CreateSandboxResponse{})
 	if err == nil {
+		failpoint.Hit("libctr/sandbox.create.created")
 		return nil
 	}
 	c.abandon(ctx, s.ID, shim)

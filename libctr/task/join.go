@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/api/undo"
 	"gantry/libctr/core/container"
 	"gantry/libctr/core/task"
@@ -40,6 +41,7 @@ func (m *Manager) serveGroup(ctx context.Context, s *shim, u *undo.Stack) error 
 		if err := s.boot.save(s.bundle); err != nil {
 			return fmt.Errorf("note bootstrap parameters: %w", err)
 		}
+		failpoint.Hit("libctr/task.group.saved")
 		return s.bundle.notePID(d.pid)
 	}
 }
@@ -71,6 +73,7 @@ func (m *Manager) join(ctx context.Context, s *shim, c container.Container, o ta
 	if err := s.boot.save(s.bundle); err != nil {
 		return false, fmt.Errorf("note bootstrap parameters: %w", err)
 	}
+	failpoint.Hit("libctr/task.join.saved")
 	if err := s.bundle.writeFile(fileSandbox, []byte(c.SandboxID)); err != nil {
 		return false, fmt.Errorf("note sandbox: %w", err)
 	}

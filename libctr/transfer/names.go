@@ -9,6 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/archive"
 	"gantry/libctr/core/image"
 	"gantry/libctr/core/transfer"
@@ -109,6 +110,7 @@ func (s *Service) save(ctx context.Context, images []image.Image) ([]image.Image
 			return nil, err
 		}
 		images[i] = saved
+		failpoint.Hit("libctr/transfer.save.one")
 	}
 	return images, nil
 }

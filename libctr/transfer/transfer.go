@@ -20,6 +20,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"gantry/api/errdefs"
+	"gantry/api/failpoint"
 	"gantry/libctr/core/content"
 	"gantry/libctr/core/image"
 	"gantry/libctr/core/lease"
@@ -138,7 +139,9 @@ func (s *Service) leased(ctx context.Context, fn func(ctx context.Context) error
 	if _, err := s.cfg.Leases.Create(ctx, id, expire); err != nil {
 		return fmt.Errorf("create lease: %w", err)
 	}
+	failpoint.Hit("libctr/transfer.lease.made")
 	err := fn(lease.With(ctx, id))
+	failpoint.Hit("libctr/transfer.lease.used")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
 	if derr := s.cfg.Leases.Delete(ctx, id, false); derr != nil && !errdefs.IsNotFound(derr) {

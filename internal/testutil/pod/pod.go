@@ -48,10 +48,10 @@ func (c Core) with(fn func(ctx context.Context, core *client.Client) error) erro
 // first.
 func (c Core) Live() error {
 	return c.with(func(ctx context.Context, core *client.Client) error {
-		controller, store := core.SandboxController("shim"), core.Sandboxes()
-		if err := ignore(controller.Shutdown(ctx, "pod"), store.Delete(ctx, "pod")); err != nil {
+		if err := noPod(ctx, core); err != nil {
 			return err
 		}
+		controller, store := core.SandboxController("shim"), core.Sandboxes()
 		s, err := store.Create(ctx, sandbox.Sandbox{ID: "pod", Sandboxer: "shim", Runtime: sandbox.Runtime{Name: runtime}})
 		if err != nil {
 			return err
@@ -69,6 +69,13 @@ func (c Core) Live() error {
 	})
 }
 
+// NoPod takes away what Live has left.
+func (c Core) NoPod() error { return c.with(noPod) }
+
+func noPod(ctx context.Context, core *client.Client) error {
+	return ignore(core.SandboxController("shim").Shutdown(ctx, "pod"), core.Sandboxes().Delete(ctx, "pod"))
+}
+
 // ignore joins errors but those that nothing was there.
 func ignore(errs ...error) error {
 	for i, err := range errs {
@@ -82,7 +89,7 @@ func ignore(errs ...error) error {
 // Mounts makes mounts of every kind, a task on some, and takes all away.
 func (c Core) Mounts() error {
 	return c.with(func(ctx context.Context, core *client.Client) error {
-		if err := ignore(clear(ctx, core)); err != nil {
+		if err := clear(ctx, core, id); err != nil {
 			return err
 		}
 		if err := c.record(ctx, core); err != nil {
@@ -122,7 +129,8 @@ func (c Core) Unheld() error {
 
 const id = "on-mounts"
 
-func clear(ctx context.Context, core *client.Client) error {
+// clear takes away a container, in whatever state it is.
+func clear(ctx context.Context, core *client.Client, id string) error {
 	tasks := core.Tasks()
 	err := tasks.Kill(ctx, id, "", 9, true)
 	if err == nil {
@@ -171,7 +179,7 @@ func (c Core) task(ctx context.Context, core *client.Client) error {
 	if e, err := tasks.Wait(ctx, id, ""); err != nil || e.Code != 0 {
 		return fmt.Errorf("exit %+v: %w", e, err)
 	}
-	return clear(ctx, core)
+	return clear(ctx, core, id)
 }
 
 func userland(root string) error {

@@ -48,7 +48,7 @@ func (c Core) Begin(ids ...string) (*Running, error) {
 		}
 		r.PID = i.PID
 		for _, id := range ids {
-			if r.Members[id], err = c.member(ctx, core, id); err != nil {
+			if r.Members[id], err = c.member(ctx, core, container.Container{ID: id, SandboxID: "pod"}, nil); err != nil {
 				return fmt.Errorf("container %s: %w", id, err)
 			}
 		}
@@ -56,28 +56,37 @@ func (c Core) Begin(ids ...string) (*Running, error) {
 	})
 }
 
-func (c Core) member(ctx context.Context, core *client.Client, id string) (uint32, error) {
+// member starts a container that sleeps.
+func (c Core) member(ctx context.Context, core *client.Client, rec container.Container, annotations map[string]string) (uint32, error) {
+	if err := c.sleeper(ctx, core, rec, annotations); err != nil {
+		return 0, err
+	}
+	if _, err := core.Tasks().Create(ctx, task.CreateOptions{ContainerID: rec.ID}); err != nil {
+		return 0, err
+	}
+	return core.Tasks().Start(ctx, rec.ID, "")
+}
+
+// sleeper makes the record of one.
+func (c Core) sleeper(ctx context.Context, core *client.Client, rec container.Container, annotations map[string]string) error {
 	spec, err := json.Marshal(specs.Spec{
 		Version: "1.0.2",
 		Process: &specs.Process{Args: []string{"/busybox", "sleep", "1000"}, Cwd: "/", Capabilities: &specs.LinuxCapabilities{}},
 		Root:    &specs.Root{Path: filepath.Join(c.Dir, "pod-root")},
+
+		Annotations: annotations,
 		Linux: &specs.Linux{
-			CgroupsPath: "/" + leak.Instance(c.Dir) + "/" + id,
+			CgroupsPath: "/" + leak.Instance(c.Dir) + "/" + rec.ID,
 			Namespaces:  []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.NetworkNamespace}},
 		},
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
-	_, err = core.Containers().Create(ctx, container.Container{ID: id, Runtime: container.Runtime{Name: runtime}, SandboxID: "pod",
-		Spec: &anypb.Any{TypeUrl: "types.containerd.io/opencontainers/runtime-spec/1/Spec", Value: spec}})
-	if err != nil {
-		return 0, err
-	}
-	if _, err := core.Tasks().Create(ctx, task.CreateOptions{ContainerID: id}); err != nil {
-		return 0, err
-	}
-	return core.Tasks().Start(ctx, id, "")
+	rec.Runtime.Name = runtime
+	rec.Spec = &anypb.Any{TypeUrl: "types.containerd.io/opencontainers/runtime-spec/1/Spec", Value: spec}
+	_, err = core.Containers().Create(ctx, rec)
+	return err
 }
 
 // Check says what of the pod is not as it was, and executes something in each container.

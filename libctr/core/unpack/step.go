@@ -167,6 +167,7 @@ func (s *step) commit(ctx context.Context, key string, alone bool) error {
 	if err := s.labelBlob(ctx); err != nil {
 		return err
 	}
+	failpoint.Hit("libctr/core/unpack.layer.labelled")
 	if err := wait(ctx, s.below); err != nil {
 		return err
 	}
