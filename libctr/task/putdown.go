@@ -87,6 +87,11 @@ func (m *Manager) killShim(ctx context.Context, s *shim) error {
 	if m.homes.shared(s) {
 		return nil
 	}
+	return s.endProcess(ctx)
+}
+
+// endProcess waits a moment for the end of the shim's process, then kills it.
+func (s *shim) endProcess(ctx context.Context) error {
 	fd, pid, err := s.process()
 	if err != nil {
 		return nil //nolint:nilerr // it has ended

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/containerd/typeurl/v2"
-	"golang.org/x/sys/unix"
 
 	"gantry/api/errdefs"
 	"gantry/api/undo"
@@ -157,7 +156,8 @@ func (b *Sandbox) End(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.Timeouts.undo())
 	defer cancel()
 	m.homes.died(s)
-	err := m.endProcess(ctx, s)
+	s.waitLink(ctx, shutdownWait)
+	err := s.endProcess(ctx)
 	if _, derr := m.runDelete(ctx, s.bundle, s.binary); derr != nil && !errors.Is(derr, os.ErrNotExist) {
 		s.log.WarnContext(ctx, "clean up after sandbox's shim", "err", derr)
 	}
@@ -170,22 +170,12 @@ func (b *Sandbox) End(ctx context.Context) error {
 	return err
 }
 
-// endProcess waits a moment for the end of a shim, then kills it.
-func (m *Manager) endProcess(ctx context.Context, s *shim) error {
-	wait, cancel := context.WithTimeout(ctx, shutdownWait)
+// waitLink waits for the end of the connection, which comes with that of the shim.
+func (s *shim) waitLink(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	select {
 	case <-s.link.Load().ended():
-	case <-wait.Done():
+	case <-ctx.Done():
 	}
-	fd, pid, err := s.process()
-	if err != nil {
-		return nil //nolint:nilerr // it has ended
-	}
-	defer unix.Close(fd)
-	if endsWithin(fd, shutdownWait) {
-		return nil
-	}
-	s.log.WarnContext(ctx, "sandbox's shim does not end, killing it", "shim", pid)
-	return killGroup(fd)
 }
