@@ -29,7 +29,7 @@ func TestGoClient(t *testing.T) {
 					}
 					said[c.name] = strings.Replace(said[c.name], events, "", 1)
 				}
-				if got.code != 0 || !strings.Contains(got.out, "exec: from exec 7") || !strings.Contains(got.out, "image removed") {
+				if got.code != 0 || !strings.Contains(got.out, "exec: from exec 7") || !strings.Contains(got.out, "updated: 67108864 true 40 1\n") || !strings.Contains(got.out, "image removed") {
 					t.Errorf("%s: exit code %d\n%s", c.name, got.code, got.out)
 				}
 			}

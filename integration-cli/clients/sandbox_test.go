@@ -21,7 +21,7 @@ func TestGoClientPod(t *testing.T) {
 	for _, c := range []core{theirs, ours} {
 		got := c.run(t, "", program, "-address", c.socket, "-namespace", ns, "-ref", r.Host+"/bb:1", "-cgroup", "/"+ns+"/g", "-runtime", shim, "-pod")
 		_, said[c.name], _ = strings.Cut(got.out, "\n") // the first line is the version
-		if got.code != 0 || !strings.Contains(got.out, "sandbox removed") || strings.Count(got.out, "exec: from exec 7") != 2 {
+		if got.code != 0 || !strings.Contains(got.out, "sandbox removed") || strings.Count(got.out, "exec: from exec 7") != 2 || strings.Count(got.out, "sandbox metrics: ") != 2 {
 			t.Errorf("%s: exit code %d\n%s", c.name, got.code, got.out)
 		}
 	}

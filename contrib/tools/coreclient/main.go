@@ -173,6 +173,9 @@ func work(ctx context.Context, c *containerd.Client, img containerd.Image, o opt
 		return fmt.Errorf("metrics: %w", err)
 	}
 	say("metrics", metrics.Data.GetTypeUrl())
+	if err := update(ctx, task); err != nil {
+		return err
+	}
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error

@@ -41,7 +41,7 @@ func pod(ctx context.Context, c *containerd.Client, img containerd.Image, o opti
 		return fmt.Errorf("wait for sandbox: %w", err)
 	}
 	for _, id := range []string{o.id + "-a", o.id + "-b"} {
-		if err := member(ctx, sandbox, img, id, o); err != nil {
+		if err := member(ctx, c, sandbox, img, id, o); err != nil {
 			return fmt.Errorf("container %s: %w", id, err)
 		}
 	}
@@ -73,7 +73,7 @@ func pod(ctx context.Context, c *containerd.Client, img containerd.Image, o opti
 }
 
 // member runs one container in a sandbox.
-func member(ctx context.Context, sandbox containerd.Sandbox, img containerd.Image, id string, o options) (err error) {
+func member(ctx context.Context, client *containerd.Client, sandbox containerd.Sandbox, img containerd.Image, id string, o options) (err error) {
 	spec := []oci.SpecOpts{oci.WithImageConfig(img), oci.WithProcessArgs("sleep", "1000")}
 	if o.cgroup != "" {
 		spec = append(spec, oci.WithCgroup(o.cgroup+"-"+id))
@@ -99,6 +99,9 @@ func member(ctx context.Context, sandbox containerd.Sandbox, img containerd.Imag
 	if err := execute(ctx, c, task); err != nil {
 		return err
 	}
+	if err := together(ctx, client, sandbox); err != nil {
+		return err
+	}
 	if err := task.Kill(ctx, syscall.SIGKILL); err != nil {
 		return err
 	}
@@ -106,4 +109,18 @@ func member(ctx context.Context, sandbox containerd.Sandbox, img containerd.Imag
 	say("member", fmt.Sprint(id, " ", status.ExitCode()))
 	_, err = task.Delete(ctx)
 	return err
+}
+
+// together tells of the metrics of a sandbox, with a container in it.
+func together(ctx context.Context, c *containerd.Client, of containerd.Sandbox) error {
+	metrics, err := c.SandboxController(of.Metadata().Sandboxer).Metrics(ctx, of.ID())
+	if err != nil {
+		return fmt.Errorf("metrics of the sandbox: %w", err)
+	}
+	counted, err := counts(metrics)
+	if err != nil {
+		return err
+	}
+	say("sandbox metrics", fmt.Sprint(metrics.Data.GetTypeUrl(), " ", counted))
+	return nil
 }
