@@ -64,6 +64,53 @@ func TestCloseIO(t *testing.T) {
 	k.remove()
 }
 
+// TestEarlyCloseIO ends the input of processes whose calls that make them have not
+// returned: a client's copy is at its end as soon as the shim has opened the fifo.
+func TestEarlyCloseIO(t *testing.T) {
+	e := newEngine(t, anyRuntime(t))
+	k := e.newTask(t, nil, "sh", "-c", "cat; exec sleep 1000")
+	ended := make(chan error)
+	// feed ends the input of a process the moment that the shim reads it.
+	feed := func(exec string) (path string) {
+		path = filepath.Join(e.dir, "in"+exec)
+		if err := unix.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err == nil {
+				err = f.Close()
+			}
+			if err == nil {
+				_, err = k.api.CloseIO(k.ctx, &taskapi.CloseIORequest{ID: k.id, ExecID: exec, Stdin: true})
+			}
+			ended <- err
+		}()
+		return path
+	}
+	in := feed("")
+	k.create(func(r *taskapi.CreateTaskRequest) { r.Stdin = in })
+	if err := <-ended; err != nil {
+		t.Errorf("of the init: %v", err)
+	}
+	k.start("")
+	for i := range 20 {
+		id := fmt.Sprint("e", i)
+		in := feed(id)
+		k.exec(id, func(r *taskapi.ExecProcessRequest) { r.Stdin = in }, "cat")
+		if err := <-ended; err != nil {
+			t.Errorf("of %s: %v", id, err)
+		}
+		k.start(id)
+		if status := k.wait(id); status != 0 {
+			t.Errorf("%s: status %d", id, status)
+		}
+	}
+	k.kill("", 9)
+	k.wait("")
+	k.remove()
+}
+
 // anyRuntime is for tests of what does not depend on the runtime.
 func anyRuntime(*testing.T) string { return "" }
 

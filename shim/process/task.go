@@ -46,12 +46,13 @@ type Task struct {
 	oom        *oomWatch
 	probing    chan struct{} // a lane for probes
 
-	mu     sync.Mutex
-	c      Container           // guarded by mu
-	execs  map[string]*Process // guarded by mu
-	live   int                 // execs that are being started, run, or whose exit is not told; guarded by mu
-	idle   chan struct{}       // closed when the init has ended and live is 0; guarded by mu
-	ending bool                // the init has ended: no exec may start; guarded by mu
+	mu      sync.Mutex
+	c       Container           // guarded by mu
+	execs   map[string]*Process // guarded by mu
+	opening map[string]bool     // ids of execs whose streams are being opened; guarded by mu
+	live    int                 // execs that are being started, run, or whose exit is not told; guarded by mu
+	idle    chan struct{}       // closed when the init has ended and live is 0; guarded by mu
+	ending  bool                // the init has ended: no exec may start; guarded by mu
 }
 
 // Options are what a task is made of.
@@ -191,33 +192,54 @@ func (t *Task) Process(exec string) (*Process, error) {
 	return nil, errdefs.NotFound("process %s not found", exec)
 }
 
+// Opening says whether an exec is about to be there: its streams are being opened.
+func (t *Task) Opening(exec string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.opening[exec]
+}
+
 // AddExec registers a process to be started later; its streams are open at once.
 func (t *Task) AddExec(ctx context.Context, exec string, spec *specs.Process, io stdio.Spec) error {
-	taken := func() bool { t.mu.Lock(); defer t.mu.Unlock(); return t.execs[exec] != nil }
-	if exec == "" || taken() {
+	if err := t.reserve(exec); err != nil {
+		return err
+	}
+	p, err := t.newExec(ctx, exec, spec, io)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.opening, exec)
+	if err == nil {
+		t.execs[exec] = p
+	}
+	return err
+}
+
+// reserve takes the id of an exec that is being made.
+func (t *Task) reserve(exec string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if exec == "" || t.execs[exec] != nil || t.opening[exec] {
 		return errdefs.AlreadyExists("process %q already exists", exec)
 	}
+	if t.opening == nil {
+		t.opening = map[string]bool{}
+	}
+	t.opening[exec] = true
+	return nil
+}
+
+func (t *Task) newExec(ctx context.Context, exec string, spec *specs.Process, io stdio.Spec) (*Process, error) {
 	if s := t.init.Status().State; s != Running && s != Created {
-		return errdefs.FailedPrecondition("cannot exec in a %s container", s)
+		return nil, errdefs.FailedPrecondition("cannot exec in a %s container", s)
 	}
 	spec.Terminal = io.Terminal
 	ends, err := t.openIO(ctx, io)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p := newProcess(exec, ends)
 	p.spec = spec
-	t.mu.Lock()
-	lost := t.execs[exec] != nil
-	if !lost {
-		t.execs[exec] = p
-	}
-	t.mu.Unlock()
-	if lost {
-		ends.Close(ctx)
-		return errdefs.AlreadyExists("process %q already exists", exec)
-	}
-	return nil
+	return p, nil
 }
 
 // Start lets a created process run and tells so.

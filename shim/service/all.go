@@ -98,7 +98,12 @@ func (s *Service) End(ctx context.Context) error {
 
 // awaitCreated waits for the creations that are under way.
 func (s *Service) awaitCreated(ctx context.Context) error {
-	for s.creating() {
+	return until(ctx, func() bool { return !s.creating() })
+}
+
+// until waits for what takes a moment.
+func until(ctx context.Context, done func() bool) error {
+	for !done() {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():

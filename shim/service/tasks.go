@@ -157,6 +157,17 @@ func (s *Service) process(id, exec string) (*container, *process.Process, error)
 	return c, p, err
 }
 
+// making says whether a container, or an exec in it, is being made.
+func (s *Service) making(id, exec string) bool {
+	s.mu.Lock()
+	c, there := s.containers[id]
+	s.mu.Unlock()
+	if c == nil {
+		return there
+	}
+	return c.Opening(exec)
+}
+
 // Pids implements the API.
 func (s *Service) Pids(_ context.Context, r *taskapi.PidsRequest) (*taskapi.PidsResponse, error) {
 	c, err := s.get(r.ID)
@@ -254,8 +265,12 @@ func (s *Service) ResizePty(_ context.Context, r *taskapi.ResizePtyRequest) (*em
 	return none, p.IO().Resize(uint16(min(r.Width, 0xffff)), uint16(min(r.Height, 0xffff)))
 }
 
-// CloseIO implements the API.
-func (s *Service) CloseIO(_ context.Context, r *taskapi.CloseIORequest) (*emptypb.Empty, error) {
+// CloseIO implements the API. A client's input may be at its end before the call has
+// returned that makes the process, whose streams are open by then: that is awaited.
+func (s *Service) CloseIO(ctx context.Context, r *taskapi.CloseIORequest) (*emptypb.Empty, error) {
+	if err := until(ctx, func() bool { return !s.making(r.ID, r.ExecID) }); err != nil {
+		return nil, err
+	}
 	_, p, err := s.process(r.ID, r.ExecID)
 	if err != nil {
 		return nil, err
