@@ -129,6 +129,43 @@ func TestStreams(t *testing.T) {
 	open(0)
 }
 
+// TestTransferLeavesStreams cancels a transfer whose stream its client keeps open.
+func TestTransferLeavesStreams(t *testing.T) {
+	c := start(t, newConfig(t))
+	m, err := c.Plugin("io.containerd.streaming.v1.manager")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := inNamespace(t.Context(), "left")
+	if _, err := c.client.Streams().Create(ctx, "archive"); err != nil {
+		t.Fatal(err)
+	}
+	cut, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := transferapi.NewTransferClient(c.client.Conn()).Transfer(cut, &transferapi.TransferRequest{
+			Source:      message(t, &transfertypes.ImageImportStream{Stream: "archive"}),
+			Destination: message(t, &transfertypes.ImageStore{Name: "x"})})
+		ended <- err
+	}()
+	eventually(t, "transfer begins", func() error {
+		list, err := c.client.Leases().List(ctx)
+		if err == nil && len(list) == 0 {
+			err = errors.New("no lease")
+		}
+		return err
+	})
+	cancel()
+	<-ended
+	eventually(t, "stream and lease go", func() error {
+		list, err := c.client.Leases().List(ctx)
+		if n := m.(*stream.Manager).Len(); err == nil && n+len(list) > 0 {
+			err = fmt.Errorf("%d streams, leases %v", n, list)
+		}
+		return err
+	})
+}
+
 func message(t *testing.T, m proto.Message) *anypb.Any {
 	t.Helper()
 	a, err := typeurl.MarshalAny(m)

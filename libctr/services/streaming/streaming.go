@@ -27,7 +27,8 @@ type Registry interface {
 	Register(ctx context.Context, id string, s stream.Stream) (forget func(), err error)
 }
 
-// patience is how long a stream may take to say its name.
+// patience is how long a stream may take to say its name, and to take what was sent to it
+// before it was closed.
 const patience = 10 * time.Second
 
 // Service adapts a registry.
@@ -49,7 +50,7 @@ func (s *Service) Stream(srv api.Streaming_StreamServer) error {
 	if err != nil {
 		return rpcstatus.To(err)
 	}
-	str := &serverStream{srv: srv, closed: make(chan struct{})}
+	str := &serverStream{srv: srv, turn: make(chan struct{}, 1), closed: make(chan struct{})}
 	forget, err := s.registry.Register(srv.Context(), id, str)
 	if err != nil {
 		return rpcstatus.To(err)
@@ -66,8 +67,7 @@ func (s *Service) Stream(srv api.Streaming_StreamServer) error {
 	case <-srv.Context().Done(): // what was sent may not be all
 		return rpcstatus.To(context.Cause(srv.Context()))
 	case <-str.closed:
-		str.finish()
-		return nil
+		return rpcstatus.To(str.finish())
 	}
 }
 
@@ -104,28 +104,39 @@ type serverStream struct {
 	srv    api.Streaming_StreamServer
 	once   sync.Once
 	closed chan struct{}
-
-	mu   sync.Mutex // one sends at a time
-	over bool       // guarded by mu: the call returns
+	// turn holds a token while somebody sends, and for ever when the call returns.
+	turn chan struct{}
 }
 
 var errOver = errdefs.FailedPrecondition("the stream has been closed")
 
 // Send implements stream.Stream.
 func (s *serverStream) Send(a typeurl.Any) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over {
+	select {
+	case <-s.closed:
 		return errOver
+	case s.turn <- struct{}{}:
+	}
+	defer func() { <-s.turn }()
+	select {
+	case <-s.closed: // who waits for a turn may get it afterwards
+		return errOver
+	default:
 	}
 	return classed(s.srv.Send(wire.Any(a)))
 }
 
-// finish waits for a sender and refuses the next: nothing is sent on a call that has returned.
-func (s *serverStream) finish() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.over = true
+// finish waits for a sender and lets no other in: nothing is sent on a call that has
+// returned. A client that takes nothing has its sender cut off by the return.
+func (s *serverStream) finish() error {
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return errdefs.Unavailable("the stream does not take what is sent")
+	}
 }
 
 // Recv implements stream.Stream.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	api "github.com/containerd/containerd/api/services/transfer/v1"
 	transfertypes "github.com/containerd/containerd/api/types/transfer"
@@ -43,6 +44,8 @@ func (s *Service) Register(r grpc.ServiceRegistrar) { api.RegisterTransferServer
 // end then.
 func (s *Service) Transfer(ctx context.Context, r *api.TransferRequest) (*emptypb.Empty, error) {
 	c := &call{service: s}
+	// A stream that its client has left open would be waited for.
+	defer context.AfterFunc(ctx, c.close)()
 	defer c.close()
 	if err := c.run(ctx, r); err != nil {
 		return nil, rpcstatus.To(err)
@@ -53,11 +56,18 @@ func (s *Service) Transfer(ctx context.Context, r *api.TransferRequest) (*emptyp
 // call is one request.
 type call struct {
 	service *Service
-	opened  []stream.Stream
+
+	mu     sync.Mutex
+	opened []stream.Stream // guarded by mu
+	closed bool            // guarded by mu
 }
 
 func (c *call) close() {
-	for _, s := range c.opened {
+	c.mu.Lock()
+	opened := c.opened
+	c.opened, c.closed = nil, true
+	c.mu.Unlock()
+	for _, s := range opened {
 		if err := s.Close(); err != nil {
 			c.service.log.Debug("close stream", "err", err)
 		}
@@ -67,10 +77,16 @@ func (c *call) close() {
 // stream finds a stream that the client has opened; it ends with the call.
 func (c *call) stream(ctx context.Context, id string) (stream.Stream, error) {
 	s, err := c.service.streams.Get(ctx, id)
-	if err == nil {
-		c.opened = append(c.opened, s)
+	if err != nil {
+		return nil, err
 	}
-	return s, err
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, ctx.Err()
+	}
+	c.opened = append(c.opened, s)
+	return s, nil
 }
 
 func (c *call) run(ctx context.Context, r *api.TransferRequest) error {
