@@ -30,9 +30,9 @@ func (k Kind) String() string {
 	return [...]string{"none", "gzip", "zstd", "xz", "bzip2"}[k]
 }
 
-// maxWindow bounds the memory of a zstd decoder, in bytes: what `zstd --ultra` makes
+// MaxWindow bounds the memory of a zstd decoder, in bytes: what `zstd --ultra` makes
 // at most without --long.
-const maxWindow = 128 << 20
+const MaxWindow = 128 << 20
 
 // PeekSize is how many bytes Detect wants to see.
 const PeekSize = 10
@@ -91,7 +91,7 @@ func open(r *bufio.Reader, kind Kind) (io.ReadCloser, error) {
 		return gzip.NewReader(r)
 	case Zstd:
 		d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1),
-			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(MaxWindow))
 		if err != nil {
 			return nil, err
 		}

@@ -2,8 +2,6 @@ package diff
 
 import (
 	"bufio"
-	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -12,39 +10,27 @@ import (
 	"github.com/klauspost/compress/zstd"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"gantry/api/compression"
 	"gantry/api/errdefs"
 )
 
-// maxWindow bounds the memory that a zstd blob may ask for, in bytes.
-const maxWindow = 128 << 20
-
-var (
-	magicGzip = []byte{0x1f, 0x8b, 0x08}
-	magicZstd = []byte{0x28, 0xb5, 0x2f, 0xfd}
-)
-
-// skippable says whether a zstd stream starts with a skippable frame (0x184d2a50
-// to 5f, little endian).
-func skippable(head []byte) bool {
-	return len(head) >= 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:4], []byte{0x2a, 0x4d, 0x18})
-}
-
-// decompress looks at the first bytes and returns the plain stream.
+// decompress looks at the first bytes and returns the plain stream. Layers are packed with
+// gzip or zstd; what is packed with anything else is no tar.
 func decompress(r io.Reader) (io.ReadCloser, error) {
 	br := bufio.NewReaderSize(r, 256<<10)
-	head, err := br.Peek(4)
-	if err != nil && !errors.Is(err, io.EOF) {
+	kind, err := compression.Peek(br)
+	if err != nil {
 		return nil, err
 	}
-	switch {
-	case bytes.HasPrefix(head, magicGzip):
+	switch kind {
+	case compression.Gzip:
 		z, err := gzip.NewReader(br)
 		if err != nil {
 			return nil, errdefs.InvalidArgument("read gzip header: %w", err)
 		}
 		return z, nil
-	case bytes.HasPrefix(head, magicZstd), skippable(head):
-		z, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+	case compression.Zstd:
+		z, err := zstd.NewReader(br, zstd.WithDecoderMaxWindow(compression.MaxWindow), zstd.WithDecoderLowmem(true))
 		if err != nil {
 			return nil, fmt.Errorf("read zstd: %w", err)
 		}
