@@ -7,8 +7,8 @@
 // directory without a record or a record that is not finished, the next collection takes
 // away.
 //
-// Lock order: the lane of a name, the lane of removals; both are held across mounts. The
-// mutex covers memory only.
+// Lock order: the lane of a name, that of a file system that is being made, the lane of
+// removals; all are held across mounts. The mutex covers memory only.
 package activation
 
 import (
@@ -66,6 +66,8 @@ type Manager struct {
 	cfg   Config
 	lanes keylock.Locks // of names
 	clean keylock.Locks // one removal at a time
+	// drafts are file systems that are being made, by directory and name.
+	drafts keylock.Locks
 
 	mu   sync.Mutex
 	busy map[key]int // names that somebody is at work on; guarded by mu

@@ -94,6 +94,14 @@ func (m *Manager) makeFilesystem(ctx context.Context, path string, fs filesystem
 	defer parent.Close()
 	dir := int(parent.Fd())
 	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return fmt.Errorf("file system in %s: %w", path, err)
+	}
+	unlock, err := m.drafts.Lock(ctx, fmt.Sprintf("%d:%d/%s", st.Dev, st.Ino, name))
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW); !errors.Is(err, unix.ENOENT) {
 		return err // it is there
 	}
