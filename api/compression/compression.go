@@ -34,8 +34,8 @@ func (k Kind) String() string {
 // at most without --long.
 const MaxWindow = 128 << 20
 
-// PeekSize is how many bytes Detect wants to see.
-const PeekSize = 10
+// peekSize is how many bytes Detect wants to see.
+const peekSize = 10
 
 var magics = []struct {
 	kind  Kind
@@ -63,7 +63,7 @@ func Detect(head []byte) Kind {
 
 // Peek tells the kind of what r will yield, without taking any of it.
 func Peek(r *bufio.Reader) (Kind, error) {
-	head, err := r.Peek(PeekSize)
+	head, err := r.Peek(peekSize)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return None, err
 	}

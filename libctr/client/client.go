@@ -40,7 +40,6 @@ type options struct {
 	namespace string
 	tracer    trace.TracerProvider
 	local     Invoker
-	grpc      []grpc.DialOption
 }
 
 // Option changes how New connects.
@@ -60,11 +59,6 @@ func WithTracing(tp trace.TracerProvider) Option { return func(o *options) { o.t
 
 // WithLocal makes unary calls on a server of this process; streams use the connection.
 func WithLocal(server Invoker) Option { return func(o *options) { o.local = server } }
-
-// WithGRPC passes further options to gRPC.
-func WithGRPC(opts ...grpc.DialOption) Option {
-	return func(o *options) { o.grpc = append(o.grpc, opts...) }
-}
 
 // New returns a client of the core at address, the path of a unix socket with or
 // without "unix://". It does not wait for the server: see Ready.
@@ -113,7 +107,7 @@ func (o options) dialOptions() []grpc.DialOption {
 		opts = append(opts, grpc.WithStatsHandler(otelgrpc.NewClientHandler(
 			otelgrpc.WithTracerProvider(o.tracer), otelgrpc.WithPropagators(propagation.TraceContext{}))))
 	}
-	return append(opts, o.grpc...)
+	return opts
 }
 
 // Conn is the connection itself, for services that have no proxy here. Errors

@@ -5,7 +5,6 @@ import (
 
 	diffapi "github.com/containerd/containerd/api/services/diff/v1"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -21,12 +20,7 @@ type Differ interface {
 }
 
 // Differ returns the core's diff service.
-func (c *Client) Differ() Differ { return NewDiffer(c.conn) }
-
-// NewDiffer is the same on a connection with this package's interceptors.
-func NewDiffer(conn grpc.ClientConnInterface) Differ {
-	return differ{diffapi.NewDiffClient(conn)}
-}
+func (c *Client) Differ() Differ { return differ{diffapi.NewDiffClient(c.conn)} }
 
 type differ struct{ rpc diffapi.DiffClient }
 

@@ -46,15 +46,15 @@ func (s *Store) ListStatuses(ctx context.Context, filters ...string) ([]content.
 			continue // gone meanwhile, or its writer is only just making it
 		}
 		st, err := readStatus(dir, string(ref))
-		if err == nil && match.Match(StatusFields(st)) {
+		if err == nil && match.Match(statusFields(st)) {
 			out = append(out, st)
 		}
 	}
 	return out, ctx.Err()
 }
 
-// StatusFields makes an ingest filterable: ref.
-func StatusFields(st content.Status) filter.Fields {
+// statusFields makes an ingest filterable: ref.
+func statusFields(st content.Status) filter.Fields {
 	return func(path []string) (string, bool) { return st.Ref, path[0] == "ref" }
 }
 

@@ -41,8 +41,8 @@ func IsIndex(mt string) bool { return mt == ocispec.MediaTypeImageIndex || mt ==
 
 func IsImageConfig(mt string) bool { return mt == ocispec.MediaTypeImageConfig || mt == DockerConfig }
 
-// IsConfig also knows the configs of containerd's checkpoints.
-func IsConfig(mt string) bool { return IsImageConfig(mt) || mt == checkpoint || mt == checkpointCfg }
+// isConfig also knows the configs of containerd's checkpoints.
+func isConfig(mt string) bool { return IsImageConfig(mt) || mt == checkpoint || mt == checkpointCfg }
 
 func IsLayer(mt string) bool {
 	if strings.HasPrefix(mt, "application/vnd.oci.image.layer.") {
@@ -61,7 +61,7 @@ func IsSchema1(mt string) bool {
 	return strings.HasPrefix(mt, "application/vnd.docker.distribution.manifest.v1+") // json or prettyjws
 }
 
-func IsAttestation(mt string) bool { return mt == inToto }
+func isAttestation(mt string) bool { return mt == inToto }
 
 // IsNonDistributable says whether the layer is not to be moved with its image.
 func IsNonDistributable(mt string) bool {
@@ -83,9 +83,9 @@ func Ref(d ocispec.Descriptor) string {
 		return "index-" + key
 	case IsLayer(mt):
 		return "layer-" + key
-	case IsConfig(mt):
+	case isConfig(mt):
 		return "config-" + key
-	case IsAttestation(mt):
+	case isAttestation(mt):
 		return "attestation-" + key
 	}
 	return "unknown-" + key
@@ -150,7 +150,7 @@ func Labels(children []ocispec.Descriptor) map[string]string {
 	for _, c := range children {
 		key, plain := ref, false
 		switch {
-		case IsConfig(c.MediaType):
+		case isConfig(c.MediaType):
 			key, plain = ref+"config", true
 		case IsManifest(c.MediaType):
 			key = ref + "m."

@@ -2,8 +2,6 @@ package wire
 
 import (
 	"github.com/containerd/containerd/api/types"
-	"github.com/containerd/typeurl/v2"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"gantry/libctr/core/sandbox"
 )
@@ -34,29 +32,4 @@ func FromSandbox(s *types.Sandbox) sandbox.Sandbox {
 		Extensions: fromAnys(s.GetExtensions()),
 		Sandboxer:  s.GetSandboxer(),
 	}
-}
-
-// FromAny decodes a message within a message; nil stays a nil interface.
-func FromAny(a *anypb.Any) typeurl.Any { return fromAny(a) }
-
-func anys(in map[string]typeurl.Any) map[string]*anypb.Any {
-	if in == nil {
-		return nil
-	}
-	out := make(map[string]*anypb.Any, len(in))
-	for k, v := range in {
-		out[k] = Any(v)
-	}
-	return out
-}
-
-func fromAnys(in map[string]*anypb.Any) map[string]typeurl.Any {
-	if in == nil {
-		return nil
-	}
-	out := make(map[string]typeurl.Any, len(in))
-	for k, v := range in {
-		out[k] = fromAny(v)
-	}
-	return out
 }

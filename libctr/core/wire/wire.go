@@ -55,17 +55,39 @@ func Any(a typeurl.Any) *anypb.Any {
 	return &anypb.Any{TypeUrl: a.GetTypeUrl(), Value: a.GetValue()}
 }
 
-// fromAny keeps a nil message a nil interface.
-func fromAny(a *anypb.Any) typeurl.Any {
+// FromAny decodes a message within a message; nil stays a nil interface.
+func FromAny(a *anypb.Any) typeurl.Any {
 	if a == nil {
 		return nil
 	}
 	return a
 }
 
+func anys(in map[string]typeurl.Any) map[string]*anypb.Any {
+	if in == nil {
+		return nil
+	}
+	out := make(map[string]*anypb.Any, len(in))
+	for k, v := range in {
+		out[k] = Any(v)
+	}
+	return out
+}
+
+func fromAnys(in map[string]*anypb.Any) map[string]typeurl.Any {
+	if in == nil {
+		return nil
+	}
+	out := make(map[string]typeurl.Any, len(in))
+	for k, v := range in {
+		out[k] = FromAny(v)
+	}
+	return out
+}
+
 // Container encodes a container record.
 func Container(c container.Container) *containersapi.Container {
-	out := &containersapi.Container{
+	return &containersapi.Container{
 		ID:          c.ID,
 		Labels:      c.Labels,
 		Image:       c.Image,
@@ -76,37 +98,25 @@ func Container(c container.Container) *containersapi.Container {
 		CreatedAt:   Timestamp(c.CreatedAt),
 		UpdatedAt:   Timestamp(c.UpdatedAt),
 		Sandbox:     c.SandboxID,
+		Extensions:  anys(c.Extensions),
 	}
-	if c.Extensions != nil {
-		out.Extensions = make(map[string]*anypb.Any, len(c.Extensions))
-		for k, v := range c.Extensions {
-			out.Extensions[k] = Any(v)
-		}
-	}
-	return out
 }
 
 // FromContainer decodes a container record.
 func FromContainer(c *containersapi.Container) container.Container {
-	out := container.Container{
+	return container.Container{
 		ID:          c.GetID(),
 		Labels:      c.GetLabels(),
 		Image:       c.GetImage(),
-		Runtime:     container.Runtime{Name: c.GetRuntime().GetName(), Options: fromAny(c.GetRuntime().GetOptions())},
-		Spec:        fromAny(c.GetSpec()),
+		Runtime:     container.Runtime{Name: c.GetRuntime().GetName(), Options: FromAny(c.GetRuntime().GetOptions())},
+		Spec:        FromAny(c.GetSpec()),
 		SnapshotKey: c.GetSnapshotKey(),
 		Snapshotter: c.GetSnapshotter(),
 		SandboxID:   c.GetSandbox(),
 		CreatedAt:   Time(c.GetCreatedAt()),
 		UpdatedAt:   Time(c.GetUpdatedAt()),
+		Extensions:  fromAnys(c.GetExtensions()),
 	}
-	if ext := c.GetExtensions(); ext != nil {
-		out.Extensions = make(map[string]typeurl.Any, len(ext))
-		for k, v := range ext {
-			out.Extensions[k] = fromAny(v)
-		}
-	}
-	return out
 }
 
 // Descriptor encodes what containerd's API carries of a descriptor: media type,

@@ -191,7 +191,7 @@ func (d *Dirs) list() (map[uint64]bool, error) {
 	}
 	ids := make(map[uint64]bool, len(entries))
 	for _, e := range entries {
-		if id, err := ParseID(e.Name()); err == nil {
+		if id, err := parseID(e.Name()); err == nil {
 			ids[id] = true
 		}
 	}

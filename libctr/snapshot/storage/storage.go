@@ -378,8 +378,8 @@ func checkKey(key string) error {
 	return nil
 }
 
-// ParseID reads the name of a snapshot's directory.
-func ParseID(name string) (uint64, error) {
+// parseID reads the name of a snapshot's directory.
+func parseID(name string) (uint64, error) {
 	id, err := strconv.ParseUint(name, 10, 64)
 	if err == nil && strconv.FormatUint(id, 10) != name {
 		err = errors.New("not a canonical number")
