@@ -74,6 +74,27 @@ busybox_root() {
 	printf 'hosts: files\n' >"$1/etc/nsswitch.conf"
 }
 
+# program ROOT NAME...: programs of this machine, with the libraries that they load.
+program() {
+	local root=$1 name path
+	shift
+	for name in "$@"; do
+		path=$(readlink -f "$(command -v "$name")")
+		install -D -m 755 "$path" "$root/usr/bin/$name"
+		{ ldd "$path" 2>/dev/null || true; } | grep -oE '/[^ ]+' | while read -r path; do
+			[ -e "$root$path" ] || install -D -m 755 "$(readlink -f "$path")" "$root$path"
+		done
+	done
+}
+
+# Busybox with Debian's containerd and its like, and the pinned clients where tests look
+# for them.
+clients_root() {
+	busybox_root "$1"
+	program "$1" ctr containerd containerd-shim-runc-v2 runc docker-registry script mkfs.ext4
+	install -D -t "$1/gantry/.build/clients" .build/clients/{ctr,containerd,containerd-shim-runc-v2,coreclient}
+}
+
 # Debian's root, with the packages of some lists, is kept as an archive for as long as
 # they are the same.
 debian_archive() {
@@ -184,13 +205,20 @@ ramdisk
 declare -A archive
 [ -z "$(wanted debian)$(wanted hybrid)" ] || debian_archive debian $here/packages
 [ -z "$(wanted swaps)" ] || debian_archive swaps $here/packages $here/packages-swaps
+[ -z "$(wanted clients)" ] || { contrib/tools/install.sh && make -s clients; }
 SECONDS=0 # the limit is without what was downloaded
 disk busybox busybox
+disk clients clients
 disk debian debian "${archive[debian]:-}"
 disk swaps debian "${archive[swaps]:-}"
 disk hybrid debian "${archive[debian]:-}"
 # Two at a time: the steps of one keep no more than a processor busy.
-(machine busybox 'gantry.init=/gantry/init') &
+(
+	failed=0
+	machine busybox 'gantry.init=/gantry/init' || failed=1
+	machine clients 'gantry.init=/gantry/init' || failed=1
+	exit $failed
+) &
 ours=$!
 (
 	failed=0
