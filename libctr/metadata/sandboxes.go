@@ -19,7 +19,7 @@ import (
 const bucketSandboxes = "sandboxes"
 
 // Sandboxes is the store of sandboxes' records on this file. Nothing else holds them, and
-// they hold nothing: the collector does not know them.
+// they go only when they are deleted; what their labels refer to is held meanwhile.
 func (db *DB) Sandboxes() sandbox.Store { return sandboxStore{db} }
 
 type sandboxStore struct{ db *DB }
