@@ -32,9 +32,7 @@ func TestCoreCrash(t *testing.T) {
 		w.kept()
 		c.Ctr("leases", "create", "--id", fmt.Sprint("collect", n))
 		c.Ctr("leases", "delete", "--sync", fmt.Sprint("collect", n))
-		c.Terminate()
-		w.check("--deep")
-		c.Launch()
+		checkCore(t, c, "--deep")
 		if t.Failed() {
 			return
 		}
@@ -175,12 +173,14 @@ func (w *coreCrasher) kept() {
 	}
 }
 
-// check has the core's directories checked while it is down.
-func (w *coreCrasher) check(args ...string) {
-	w.t.Helper()
-	args = append([]string{"core", "--config", filepath.Join(w.c.Dir, "core.toml"), "check"}, args...)
-	out, err := exec.Command(engine.Binary(w.t, "gantryd"), args...).CombinedOutput()
+// checkCore stops the core, has its directories checked, and starts it again.
+func checkCore(t *testing.T, c *corealone.Core, args ...string) {
+	t.Helper()
+	c.Terminate()
+	args = append([]string{"core", "--config", filepath.Join(c.Dir, "core.toml"), "check"}, args...)
+	out, err := exec.Command(engine.Binary(t, "gantryd"), args...).CombinedOutput()
 	if err != nil {
-		w.t.Errorf("%v:\n%s", err, out)
+		t.Errorf("%v:\n%s", err, out)
 	}
+	c.Launch()
 }

@@ -31,8 +31,26 @@ type disk struct {
 // starts the engine anew on it.
 func newDisk(t *testing.T, e *engine.Engine, sub string, mb int64) disk {
 	t.Helper()
+	e.Terminate()
+	d := mountDisk(t, filepath.Join(e.Dir, sub), mb)
+	t.Cleanup(func() {
+		if ids := strings.Fields(e.Docker("ps", "-aq").Stdout); len(ids) > 0 {
+			e.Docker(append([]string{"rm", "-fv"}, ids...)...)
+		}
+		e.Terminate()
+		if err := unmount(d.path); err != nil {
+			t.Errorf("unmount: %v", err)
+		}
+	})
+	e.Launch()
+	return d
+}
+
+// mountDisk puts a fresh ext4 of mb megabytes in the place of a directory.
+func mountDisk(t *testing.T, path string, mb int64) disk {
+	t.Helper()
 	mkfs, mount := need.Command(t, "mkfs.ext4"), need.Command(t, "mount")
-	d := disk{t, filepath.Join(e.Dir, sub)}
+	d := disk{t, path}
 	image := filepath.Join(t.TempDir(), "disk")
 	f, err := os.Create(image)
 	if err == nil {
@@ -44,23 +62,12 @@ func newDisk(t *testing.T, e *engine.Engine, sub string, mb int64) disk {
 	if out, err := exec.Command(mkfs, "-q", "-m", "0", image).CombinedOutput(); err != nil {
 		t.Fatalf("mkfs: %s", out)
 	}
-	e.Terminate()
 	if err := errors.Join(os.RemoveAll(d.path), os.Mkdir(d.path, 0o711)); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command(mount, "-o", "loop", image, d.path).CombinedOutput(); err != nil {
 		t.Skipf("needs loop devices: %s", out)
 	}
-	t.Cleanup(func() {
-		if ids := strings.Fields(e.Docker("ps", "-aq").Stdout); len(ids) > 0 {
-			e.Docker(append([]string{"rm", "-fv"}, ids...)...)
-		}
-		e.Terminate()
-		if err := unmount(d.path); err != nil {
-			t.Errorf("unmount: %v", err)
-		}
-	})
-	e.Launch()
 	return d
 }
 
