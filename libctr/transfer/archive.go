@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/containerd/platforms"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"gantry/api/errdefs"
@@ -70,11 +71,11 @@ func (s *Service) importTree(ctx context.Context, index ocispec.Descriptor, dst 
 	if err != nil {
 		return nil, err
 	}
-	t := tying{service: s, choice: choiceOf(dst), targets: s.targets(dst.Unpacks)}
+	t := tying{service: s, choice: choiceOf(dst), targets: s.targets(dst.Unpacks), seen: map[tied]bool{}}
 	if err := t.tie(ctx, index, 0); err != nil {
 		return nil, err
 	}
-	if t.seen < 2 {
+	if len(t.seen) < 2 {
 		return nil, errdefs.NotFound("image might be filtered out")
 	}
 	return entries, nil
@@ -85,11 +86,21 @@ type tying struct {
 	service *Service
 	choice  choice
 	targets []Target
-	seen    int
+	seen    map[tied]bool
+}
+
+// tied is a blob as it was taken for.
+type tied struct {
+	digest    digest.Digest
+	mediaType string
 }
 
 func (t *tying) tie(ctx context.Context, d ocispec.Descriptor, depth int) error {
-	if t.seen++; t.seen > maxDescriptors || depth > maxNested {
+	k := tied{d.Digest, d.MediaType}
+	if t.seen[k] {
+		return nil
+	}
+	if t.seen[k] = true; len(t.seen) > maxDescriptors || depth > maxNested {
 		return errdefs.ResourceExhausted("too many descriptors (limit %d), or nested deeper than %d", maxDescriptors, maxNested)
 	}
 	children, err := t.service.children(ctx, d, t.choice)

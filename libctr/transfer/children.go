@@ -56,6 +56,9 @@ func (s *Service) children(ctx context.Context, d ocispec.Descriptor, c choice) 
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
+	if len(all) > maxDescriptors {
+		return nil, errdefs.ResourceExhausted("%s names %d descriptors (limit %d)", d.Digest, len(all), maxDescriptors)
+	}
 	for _, child := range all {
 		if err := child.Digest.Validate(); err != nil {
 			return nil, errdefs.InvalidArgument("%s: digest %q: %w", d.Digest, child.Digest, err)
