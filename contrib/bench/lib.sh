@@ -1,4 +1,4 @@
-# Parts of run.sh: what it makes on the host, and how all of it goes again. Everything
+# Parts of run.sh and core.sh: what it makes on the host, and how all of it goes again. Everything
 # is named after $dir, and each engine's processes stay in cgroups of that name.
 
 die() { echo "$*" >&2; exit 1; }
@@ -13,6 +13,31 @@ accounting() {
 	local v1
 	v1=$(awk '$3 == "cgroup" && "," $4 "," ~ /,cpuacct,/ { print $2; exit }' /proc/self/mounts)
 	echo "${v1:-$(unified)}"
+}
+
+# make_room makes $dir, from which on everything is taken back, however the script ends.
+make_room() {
+	dir=$(mktemp -d "${TMPDIR:-/tmp}/gantry-bench-XXXX")
+	trap finish EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+}
+
+# at_work runs a program so that a signal to the script does not wait for its end.
+worker=
+at_work() {
+	local status=0
+	"$@" &
+	worker=$!
+	wait "$worker" || status=$?
+	worker=
+	return $status
+}
+
+# count_events mounts tracefs, by which the kernel counts executions, forks and syncs.
+count_events() {
+	mkdir "$dir/tracing"
+	mount -t tracefs tracefs "$dir/tracing" 2>/dev/null || echo "no tracefs: nothing is counted"
 }
 
 # make_rootfs makes the test image's root of busybox, as a directory and as a tar.
@@ -120,6 +145,64 @@ kill_rest() {
 	done
 }
 
+# core starts a core that reads a configuration file after --config: core NAME PROGRAM...
+# Its state is in memory, as /run is.
+cores=()
+core() {
+	local name=$1 tag
+	shift
+	tag=$(basename "$dir")-$name
+	groups+=("$tag")
+	group "$tag" daemon
+	mkdir -p "$dir/$name/state"
+	mount -t tmpfs -o mode=711 tmpfs "$dir/$name/state"
+	cat >"$dir/$name/config.toml" <<-END
+		version = 2
+		root = "$dir/$name/root"
+		state = "$dir/$name/state"
+		disabled_plugins = ["io.containerd.grpc.v1.cri"]
+		[grpc]
+		address = "$dir/$name/s"
+	END
+	sh -c "$(printf 'echo $$ >%q; echo $$ >%q; exec' "$(accounting)/$tag/daemon/cgroup.procs" "$(unified)/$tag/daemon/cgroup.procs"
+		printf ' %q' "$@" --config "$dir/$name/config.toml")" >"$dir/$name/log" 2>&1 &
+	daemons+=($!)
+	for _ in $(seq 300); do
+		if [ -S "$dir/$name/s" ]; then break; fi
+		kill -0 $! 2>/dev/null || { tail "$dir/$name/log"; die "$name ended"; }
+		sleep 0.1
+	done
+	[ -S "$dir/$name/s" ] || die "$name does not serve"
+	cores+=(-core "$name=$dir/$name/s,$!,/$tag")
+}
+
+# measure_core compares Debian's containerd with the core alone, both with what they find
+# under runc's name, into $dir/core.json.
+measure_core() {
+	local args=()
+	command -v ctr >/dev/null || { echo "no ctr: the core is not measured"; return 0; }
+	(cd core && go build -o ../bin/corebench .)
+	[ ${#quick[@]} -eq 0 ] || args=(-n 4 -records 500 -tasks 10 -layer-mb 4 -settle 1s)
+	! command -v containerd-shim-runc-v2 >/dev/null || args+=(-runc-shim "$(command -v containerd-shim-runc-v2)")
+	[ ! -d "$dir/tracing/events" ] || args+=(-tracefs "$dir/tracing" -unified "$(unified)")
+	! command -v containerd >/dev/null || core containerd containerd
+	core gantry "$bin/gantryd" core
+	at_work bin/corebench "${cores[@]}" -accounting "$(accounting)" -ctr "$(command -v ctr)" -json "$dir/core.json" "${args[@]}" "$@" || status=$?
+	end_engines
+}
+
+# forget removes what tasks that were killed have outside their core's directories: the
+# sockets of their shims, and what runc keeps of them.
+forget() {
+	local file socket
+	for file in "$dir"/*/state/io.containerd.runtime.v2.task/*/*/address; do
+		[ -e "$file" ] || continue
+		socket=$(cat "$file")
+		case $socket in unix:///run/containerd/s/*) rm -f "${socket#unix://}" ;; esac
+	done
+	rm -rf /run/containerd/runc/"$(basename "$dir")"-*
+}
+
 # measure_runtimes compares the command lines, with Docker's default seccomp profile, where no cgroup v2 side has controllers
 # beside v1: crun refuses such a host.
 measure_runtimes() {
@@ -147,7 +230,9 @@ measure_floor() {
 finish() {
 	local n group hierarchy
 	set +e
+	[ -z "$worker" ] || { kill "$worker"; wait "$worker"; } 2>/dev/null
 	end_engines
+	forget
 	# Deepest first: each mount point below the directory, as the kernel spells it.
 	for _ in 1 2 3; do
 		awk -v d="$dir/" 'index($5, d) == 1 { print $5 }' /proc/self/mountinfo | tac | while read -r n; do

@@ -35,14 +35,10 @@ for tool in ip nsenter busybox tar; do command -v $tool >/dev/null || die "needs
 [ ! -S /run/containerd/containerd.sock ] || die "a containerd serves /run/containerd: dockerd would use it, and it would not be counted"
 bin=${BENCH_BIN:-$root/bin} # where the engine's binaries are
 go build -o bin/ ./cmd/...
-dir=$(mktemp -d "${TMPDIR:-/tmp}/gantry-bench-XXXX")
-trap finish EXIT
+make_room
 export TMPDIR=$dir
-trap 'exit 130' INT TERM
-
 make_rootfs
-mkdir "$dir/tracing"
-mount -t tracefs tracefs "$dir/tracing" 2>/dev/null || echo "no tracefs: nothing is counted"
+count_events
 
 endpoints=() runtimes=()
 letter=a
@@ -60,10 +56,11 @@ launch() {
 engine gantry
 
 status=0
-# The engines come first, while they are fresh; the runtimes and the kernel run alone.
-bin/enginebench "${endpoints[@]}" -tracefs "$dir/tracing" -samples -json "$dir/engine.json" "${quick[@]}" "$@" || status=$?
+# The engines come first, while they are fresh; the core, the runtimes and the kernel run alone.
+at_work bin/enginebench "${endpoints[@]}" -tracefs "$dir/tracing" -samples -json "$dir/engine.json" "${quick[@]}" "$@" || status=$?
 end_engines
 if [ $# -eq 0 ]; then
+	[ -z "$whole" ] || measure_core
 	measure_runtimes
 	measure_floor
 fi
@@ -71,7 +68,7 @@ fi
 mkdir -p results
 markdown=results/$name.md
 [ -z "$whole" ] || markdown=RESULTS.md
-bin/benchreport -engine "$dir/engine.json" -runtime "$dir/runtime.json" -floor "$dir/floor.txt" \
+bin/benchreport -engine "$dir/engine.json" -core "$dir/core.json" -runtime "$dir/runtime.json" -floor "$dir/floor.txt" \
 	-name "$name" -commit "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" \
 	-json "results/$name.json" -markdown "$markdown"
 echo "wrote results/$name.json and $markdown"

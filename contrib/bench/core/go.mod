@@ -13,7 +13,7 @@ require (
 	google.golang.org/protobuf v1.36.12
 )
 
-require github.com/containerd/containerd/api v1.12.0 // indirect
+require github.com/containerd/containerd/api v1.12.0
 
 require (
 	github.com/Microsoft/go-winio v0.6.3-0.20251027160822-ad3df93bed29 // indirect

@@ -9,6 +9,8 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"path"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -17,30 +19,34 @@ import (
 	"syscall"
 	"time"
 
+	tasksapi "github.com/containerd/containerd/api/services/tasks/v1"
 	containerd "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 
+	"bench/internal/cputime"
 	"bench/internal/stats"
 )
 
 // subject is a core under test.
 type subject struct {
-	name, socket string // the name is also the namespace of all that is made
+	name, socket string
 	pid          int    // of its daemon
-	cgroup       string
+	cgroup       string // that all it runs is below, in each hierarchy; its last part is the namespace of all that is made
+	namespace    string
 	client       *containerd.Client
 	image        containerd.Image // busybox, unpacked
 }
 
 // in is ctx in the subject's namespace.
 func (s *subject) in(ctx context.Context) context.Context {
-	return namespaces.WithNamespace(ctx, s.name)
+	return namespaces.WithNamespace(ctx, s.namespace)
 }
 
 type options struct {
 	N, Workers, Batch, Records, Tasks, Layers, LayerMB int
 	Settle                                             time.Duration
-	CTR, Rootfs                                        string
+	CTR, Rootfs, RuncShim                              string
+	Accounting, Unified, Tracefs                       string
 }
 
 // add notes a sample.
@@ -71,7 +77,7 @@ func (s *subjects) Set(v string) error {
 	if err != nil {
 		return err
 	}
-	*s = append(*s, &subject{name: name, socket: f[0], pid: pid, cgroup: f[2]})
+	*s = append(*s, &subject{name: name, socket: f[0], pid: pid, cgroup: f[2], namespace: path.Base(f[2])})
 	return nil
 }
 
@@ -91,6 +97,10 @@ func main() {
 	flag.DurationVar(&o.Settle, "settle", 5*time.Second, "rest before memory is read")
 	flag.StringVar(&o.CTR, "ctr", "ctr", "the client program of the ctr test")
 	flag.StringVar(&o.Rootfs, "rootfs", os.Getenv("BENCH_ROOTFS"), "tar of a root with busybox ($BENCH_ROOTFS)")
+	flag.StringVar(&o.RuncShim, "runc-shim", "containerd-shim-runc-v2", "path of runc's own shim")
+	flag.StringVar(&o.Accounting, "accounting", "", "directory of the hierarchy that accounts CPU time: adds it to every test")
+	flag.StringVar(&o.Unified, "unified", "", "directory of the cgroup v2 hierarchy, for what is counted")
+	flag.StringVar(&o.Tracefs, "tracefs", "", "where tracefs is mounted, for what is counted")
 	run := flag.String("run", ".", "run only tests whose name matches this regular expression")
 	out := flag.String("json", "", "where the JSON goes")
 	flag.Parse()
@@ -117,7 +127,7 @@ func main() {
 	match := regexp.MustCompile(*run)
 	for _, t := range tests(o) {
 		if match.MatchString(t.name) && ctx.Err() == nil {
-			repeat(ctx, t, all, o.N, book)
+			repeat(ctx, t, all, o.N, o.Accounting, book)
 		}
 	}
 	meta["load_after"] = read("/proc/loadavg")
@@ -140,8 +150,32 @@ func main() {
 	}
 }
 
+// cpu is what the core, its shims and containers have used, in ms.
+func (s *subject) cpu(accounting string) (float64, bool) {
+	if accounting == "" {
+		return 0, false
+	}
+	return cputime.Read(cputime.File(filepath.Join(accounting, s.cgroup)))
+}
+
+// empty checks that a test has left no containers and no tasks.
+func (s *subject) empty(ctx context.Context) error {
+	left, err := s.client.Containers(ctx)
+	if err != nil {
+		return err
+	}
+	tasks, err := s.client.TaskService().List(ctx, &tasksapi.ListTasksRequest{})
+	if err != nil {
+		return err
+	}
+	if len(left) > 0 || len(tasks.Tasks) > 0 {
+		return fmt.Errorf("%d containers and %d tasks are left", len(left), len(tasks.Tasks))
+	}
+	return nil
+}
+
 // repeat runs a test on all subjects, interleaved. One that fails is dropped from it.
-func repeat(ctx context.Context, t test, all subjects, n int, book *stats.Book) {
+func repeat(ctx context.Context, t test, all subjects, n int, accounting string, book *stats.Book) {
 	began := time.Now()
 	live := slices.Clone(all)
 	drop := func(s *subject, what string, err error) {
@@ -166,6 +200,7 @@ func repeat(ctx context.Context, t test, all subjects, n int, book *stats.Book) 
 			slices.Reverse(order)
 		}
 		for _, s := range order {
+			before, counted := s.cpu(accounting)
 			err := t.rep(s.in(ctx), s, i, func(metric, unit string, v float64) {
 				if i >= 0 {
 					book.Add(stats.Key{Test: t.name, Metric: metric, Unit: unit}, s.name, v)
@@ -173,14 +208,23 @@ func repeat(ctx context.Context, t test, all subjects, n int, book *stats.Book) 
 			})
 			if err != nil {
 				drop(s, fmt.Sprintf("repetition %d", i), err)
+				continue
+			}
+			if after, ok := s.cpu(accounting); ok && counted && i >= 0 && t.cost > 0 {
+				book.Add(stats.Key{Test: t.name, Metric: "cpu", Unit: "ms"}, s.name, after-before)
 			}
 		}
 	}
 	if t.teardown != nil {
 		for _, s := range all {
 			if err := t.teardown(s.in(ctx), s); err != nil {
-				log.Printf("%s: %s: teardown: %v", t.name, s.name, err)
+				drop(s, "teardown", err)
 			}
+		}
+	}
+	for _, s := range all {
+		if err := s.empty(s.in(ctx)); err != nil && ctx.Err() == nil {
+			drop(s, "afterwards", err)
 		}
 	}
 	log.Printf("%s: %.1f s", t.name, time.Since(began).Seconds())

@@ -93,13 +93,18 @@ var Aims = []Aim{
 var coreAims = []Aim{
 	atMost("core_task", "task", "life cycle of a task, Go client", 3),
 	atMost("core_task", "container", "with its container and snapshot", 1),
+	atMost("core_task", "cpu", "its CPU time", 3),
+	atMost("core_runc_shim", "task", "the task in runc's own shim", 1),
 	atMost("core_ctr", "total", "ctr run --rm, a program each", 3),
+	atMost("core_ctr", "beyond_version", "beyond what ctr version takes", 3),
 	atLeast("core_parallel", "throughput", "8 tasks at a time", 3),
 	atMost("core_memory", "idle_pss", "idle memory", 2),
 	atMost("core_memory", "tasks_pss", "memory with 100 tasks", 2),
 	atMost("core_images", "list", "list of 10,000 images", 1),
 	atMost("core_containers", "list", "list of 10,000 containers", 1),
-	{Test: "core_unpack", Metric: "parallel", What: "unpack of 14 layers, 500 MB", Bound: 1 / 1.5, Words: "1/1.5"},
+	atMost("core_unpack", "serial", "unpack of 14 layers, 500 MB, one by one", 1),
+	atMost("core_unpack", "parallel", "the same, four at a time", 1),
+	{Test: "core_unpack", Metric: "speedup", What: "the one over the other", Bound: 1.5, Words: "1.5x", Unit: "x", AtLeast: true},
 }
 
 // runtimeAim is an Aim of our command line beside that of one peer.

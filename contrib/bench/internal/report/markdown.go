@@ -21,16 +21,17 @@ func (d Document) Markdown(w io.Writer, source string) error {
 	p.line("- date %s, commit %s", d.Date, d.Commit)
 	if d.Engine != nil {
 		p.machine(d.Engine)
-		p.aims(d.Engine, Aims)
+		p.aims(d.Engine, "Aims", Aims)
 		p.flat(d.Engine)
-		p.counts(d.Engine)
+		p.counts(d.Engine, "Counts", operations)
 		p.section("Everything measured", "")
 		p.all(d.Engine)
 	}
 	if d.Core != nil {
-		p.section("The core", "By containerd's own clients, beside Debian's containerd.")
+		p.section("The core", "By containerd's own clients, beside Debian's containerd: `gantryd core` with our shim, containerd with runc's, both as `io.containerd.runc.v2`; one row has runc's shim under both.")
 		p.machine(d.Core)
-		p.aims(d.Core, coreAims)
+		p.aims(d.Core, "Aims of the core", coreAims)
+		p.counts(d.Core, "Counts of the core", coreOperations)
 		p.section("Everything measured of the core", "")
 		p.all(d.Core)
 	}
@@ -117,9 +118,9 @@ func pair(r *stats.Report) (peer, ours string) {
 	}
 }
 
-func (p *printer) aims(r *stats.Report, aims []Aim) {
+func (p *printer) aims(r *stats.Report, title string, aims []Aim) {
 	peer, ours := pair(r)
-	p.section("Aims", "")
+	p.section(title, "")
 	p.table(1, "what", "peer", "ours", "unit", "ratio", "aim", "met")
 	met, judged := 0, 0
 	for _, a := range aims {
@@ -199,13 +200,21 @@ func (p *printer) flat(r *stats.Report) {
 	}
 }
 
-func (p *printer) counts(r *stats.Report) {
-	peer, ours := pair(r)
-	p.section("Counts", "Per operation, of daemon, helpers, shims and the container's first process, less what the idle engine does; seconds of afterwork included. Forks are new processes, syncs are fsync, fdatasync, sync_file_range, syncfs and sync.")
-	p.table(1, "operation", "execs peer", "ours", "forks peer", "ours", "syncs peer", "ours")
-	for _, op := range []struct{ test, what string }{
+// operation is one whose executions, forks and syncs a test has counted.
+type operation struct{ test, what string }
+
+var (
+	operations = []operation{
 		{"counts_none", "life cycle, none"}, {"counts_bridge", "life cycle, bridge"}, {"counts_exec", "exec"}, {"counts_stop", "stop"},
-	} {
+	}
+	coreOperations = []operation{{"core_counts", "life cycle of a container and its task, Go client"}}
+)
+
+func (p *printer) counts(r *stats.Report, title string, operations []operation) {
+	peer, ours := pair(r)
+	p.section(title, "Per operation, of daemon, helpers, shims and the container's first process, less what the idle daemon does; seconds of afterwork included. Forks are new processes, syncs are fsync, fdatasync, sync_file_range, syncfs and sync.")
+	p.table(1, "operation", "execs peer", "ours", "forks peer", "ours", "syncs peer", "ours")
+	for _, op := range operations {
 		cells := []string{op.what}
 		for _, metric := range []string{"execs", "forks", "syncs"} {
 			cells = append(cells, value(r, op.test, metric, peer), value(r, op.test, metric, ours))

@@ -44,7 +44,16 @@ func sample(t *testing.T) Document {
 		}
 	}
 	rr := rb.Report(nil, true)
-	d := Document{Name: "sample", Date: "2026-01-02", Commit: "abc", Command: "make bench", Engine: &r, Runtime: &rr,
+	cb := stats.NewBook("containerd", "gantry")
+	core := func(test, metric, unit string, peer, ours float64) {
+		cb.Add(stats.Key{Test: test, Metric: metric, Unit: unit}, "containerd", peer)
+		cb.Add(stats.Key{Test: test, Metric: metric, Unit: unit}, "gantry", ours)
+	}
+	core("core_task", "task", "ms", 60, 15)
+	core("core_counts", "syncs", "", 20, 15)
+	core("core_unpack", "speedup", "x", 1.01, 1.4)
+	cr := cb.Report(map[string]any{"cpus": 2}, true)
+	d := Document{Name: "sample", Date: "2026-01-02", Commit: "abc", Command: "make bench", Engine: &r, Runtime: &rr, Core: &cr,
 		Floor: []Step{{Name: "  + all", N: 50, Min: 1, Median: 2.5, P95: 3, Max: 4}}}
 	raw, err := json.Marshal(d) // as a reader of the document has it
 	if err != nil {
