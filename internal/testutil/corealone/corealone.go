@@ -235,13 +235,15 @@ func (c *Core) ids() string {
 	return out
 }
 
-// removeCgroups removes those of the namespace, which nobody else does: ctr makes
-// containers' below one of its name.
+// removeCgroups removes those that containers were put below, which nobody else does: ctr
+// takes the namespace's name, other clients of tests that of the directory.
 func (c *Core) removeCgroups() {
-	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + c.Namespace)
-	for _, dir := range append(dirs, filepath.Join("/sys/fs/cgroup", c.Namespace)) {
-		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-			c.t.Error(err)
+	for _, name := range []string{c.Namespace, leak.Instance(c.Dir)} {
+		dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + name)
+		for _, dir := range append(dirs, filepath.Join("/sys/fs/cgroup", name)) {
+			if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+				c.t.Error(err)
+			}
 		}
 	}
 }

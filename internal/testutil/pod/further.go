@@ -110,3 +110,19 @@ func (c Core) Revived() error {
 		return clear(ctx, core, revived)
 	})
 }
+
+// Cycle takes a container through its life.
+func (c Core) Cycle(id string) error {
+	return c.with(func(ctx context.Context, core *client.Client) error {
+		if err := userland(filepath.Join(c.Dir, "pod-root")); err != nil {
+			return err
+		}
+		if _, err := c.member(ctx, core, container.Container{ID: id}, nil); err != nil {
+			return err
+		}
+		if err := execute(ctx, core, id); err != nil {
+			return fmt.Errorf("exec: %w", err)
+		}
+		return clear(ctx, core, id)
+	})
+}
