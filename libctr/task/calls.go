@@ -1,6 +1,7 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,13 +47,23 @@ func (m *Manager) do(ctx context.Context, id, method string, req any) error {
 	return s.call(ctx, callTimeout, method, req, &emptypb.Empty{})
 }
 
+// refuse answers what the shim must not hear, since runc's would die of it. That there is no
+// task comes first.
+func (m *Manager) refuse(ctx context.Context, id string, why error) error {
+	_, err := m.get(ctx, id)
+	return cmp.Or(err, why)
+}
+
 // Exec prepares a process that Start then starts.
 func (m *Manager) Exec(ctx context.Context, o task.ExecOptions) error {
 	if o.ExecID == "" {
 		return errdefs.InvalidArgument("exec id cannot be empty")
 	}
 	if err := identifier.Validate(o.ExecID); err != nil {
-		return err
+		return fmt.Errorf("invalid exec id %s: %w", o.ExecID, err)
+	}
+	if o.Spec == nil {
+		return m.refuse(ctx, o.ContainerID, errdefs.InvalidArgument("exec %s: no process", o.ExecID))
 	}
 	return m.do(ctx, o.ContainerID, "Exec", &taskapi.ExecProcessRequest{
 		ID:       o.ContainerID,
@@ -70,9 +81,16 @@ func (m *Manager) ResizePty(ctx context.Context, id, execID string, width, heigh
 	return m.do(ctx, id, "ResizePty", &taskapi.ResizePtyRequest{ID: id, ExecID: execID, Width: width, Height: height})
 }
 
-// CloseIO ends the stdin of a process.
+// CloseIO ends the stdin of a process. Of one that there is not runc's shim tells so without
+// a class.
 func (m *Manager) CloseIO(ctx context.Context, id, execID string) error {
-	return m.do(ctx, id, "CloseIO", &taskapi.CloseIORequest{ID: id, ExecID: execID, Stdin: true})
+	err := m.do(ctx, id, "CloseIO", &taskapi.CloseIORequest{ID: id, ExecID: execID, Stdin: true})
+	if err != nil && execID != "" && errdefs.Class(err) == nil {
+		if _, gone := m.Get(ctx, id, execID); errdefs.IsNotFound(gone) {
+			return gone
+		}
+	}
+	return err
 }
 
 // Pause freezes every process of the task.
@@ -87,6 +105,9 @@ func (m *Manager) Resume(ctx context.Context, id string) error {
 
 // Update changes the resources of the task.
 func (m *Manager) Update(ctx context.Context, id string, resources typeurl.Any, annotations map[string]string) error {
+	if resources == nil {
+		return m.refuse(ctx, id, errdefs.InvalidArgument("update of task %s: no resources", id))
+	}
 	return m.do(ctx, id, "Update", &taskapi.UpdateTaskRequest{
 		ID: id, Resources: wire.Any(resources), Annotations: annotations})
 }

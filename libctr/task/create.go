@@ -1,11 +1,11 @@
 package task
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/typeurl/v2"
@@ -118,15 +118,14 @@ func (m *Manager) launch(ctx context.Context, b *bundle, c container.Container, 
 	return s, nil
 }
 
-// binaryFor is the shim of a runtime, or the one at path if that is not "".
+// binaryFor is the shim of a runtime, or the one at path, which may also be a runtime's
+// name, if that is not "".
 func (m *Manager) binaryFor(runtime, path string) (string, error) {
-	if path == "" {
-		return m.resolve(runtime)
+	binary, err := m.resolve(cmp.Or(path, runtime))
+	if err != nil {
+		return "", fmt.Errorf("failed to resolve runtime path: %w", err)
 	}
-	if !filepath.IsAbs(path) {
-		return "", errdefs.InvalidArgument("shim path %s is not absolute", path)
-	}
-	return resolve(path, m.cfg.ShimDir)
+	return binary, nil
 }
 
 // prepare makes ready what must be there before a shim is: where it logs, and the note

@@ -1,13 +1,12 @@
 package task
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-
-	"gantry/api/errdefs"
 )
 
 // aliases are runtime names of old whose binaries are gone; the runc shim v2 does
@@ -25,11 +24,11 @@ func binaryName(runtime string) (string, error) {
 	}
 	parts := strings.Split(runtime, ".")
 	if len(parts) < 2 || strings.Contains(runtime, "/") {
-		return "", errdefs.InvalidArgument("invalid runtime name %s, correct runtime name should be either format like `io.containerd.runc.v2` or a full path to the binary", runtime)
+		return "", fmt.Errorf("invalid runtime name %s, correct runtime name should be either format like `io.containerd.runc.v2` or a full path to the binary", runtime)
 	}
 	name, version := parts[len(parts)-2], parts[len(parts)-1]
 	if name == "" || version == "" {
-		return "", errdefs.InvalidArgument("invalid runtime name %s: empty part", runtime)
+		return "", fmt.Errorf("invalid runtime name %s: empty part", runtime)
 	}
 	return "containerd-shim-" + name + "-" + version, nil
 }
@@ -46,14 +45,18 @@ func (m *Manager) resolve(runtime string) (string, error) {
 }
 
 // resolve finds the shim binary of a runtime: an absolute path is taken as it
-// is, a name is looked for in dir first, then in PATH.
+// is, a name is looked for in dir first, then in PATH. Its errors have no class, as
+// containerd's: to a client, what is not found would be the container.
 func resolve(runtime, dir string) (string, error) {
 	if runtime == "" {
-		return "", errdefs.InvalidArgument("no runtime name")
+		return "", errors.New("no runtime name")
 	}
 	if filepath.IsAbs(runtime) {
+		if _, err := os.Stat(runtime); err != nil {
+			return "", fmt.Errorf("invalid custom binary path: %w", err)
+		}
 		if !executable(runtime) {
-			return "", errdefs.InvalidArgument("runtime %s: no executable file", runtime)
+			return "", fmt.Errorf("invalid custom binary path: %s is no executable file", runtime)
 		}
 		return filepath.Clean(runtime), nil
 	}
@@ -66,7 +69,7 @@ func resolve(runtime, dir string) (string, error) {
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
-		return "", errdefs.NotFound("runtime %q binary not installed %q: %w", runtime, name, os.ErrNotExist)
+		return "", fmt.Errorf("runtime %q binary not installed %q: %w", runtime, name, os.ErrNotExist)
 	}
 	if path, err = filepath.Abs(path); err != nil {
 		return "", fmt.Errorf("path of runtime %s: %w", runtime, err)

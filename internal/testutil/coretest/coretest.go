@@ -29,17 +29,22 @@ func Start(t testing.TB) *client.Client {
 	return connect(t, Serve(t))
 }
 
-// Serve is Start for a test that makes its own connections, to the socket returned.
-func Serve(t testing.TB) string {
+// Serve is Start for a test that makes its own connections, to the socket returned. Each
+// change is made to the configuration first.
+func Serve(t testing.TB, changes ...func(*server.Config)) string {
 	t.Helper()
 	need.Root(t, "mounts overlayfs")
 	dir := shortDir(t)
-	s, err := server.New(context.Background(), server.Config{
+	cfg := server.Config{
 		Root:            filepath.Join(dir, "root"),
 		State:           filepath.Join(dir, "state"),
 		RequiredPlugins: server.Essential(),
 		Log:             Log(t),
-	})
+	}
+	for _, change := range changes {
+		change(&cfg)
+	}
+	s, err := server.New(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

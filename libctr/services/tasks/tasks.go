@@ -6,6 +6,7 @@ package tasks
 import (
 	"cmp"
 	"context"
+	"time"
 
 	tasksapi "github.com/containerd/containerd/api/services/tasks/v1"
 	runcoptions "github.com/containerd/containerd/api/types/runc/options"
@@ -13,6 +14,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"gantry/api/errdefs"
 	"gantry/libctr/core/task"
@@ -113,7 +115,7 @@ func deleted(execID string, e task.Exit, err error) (*tasksapi.DeleteResponse, e
 	if err != nil {
 		return nil, err
 	}
-	return &tasksapi.DeleteResponse{ID: execID, Pid: e.PID, ExitStatus: e.Code, ExitedAt: wire.Timestamp(e.At)}, nil
+	return &tasksapi.DeleteResponse{ID: execID, Pid: e.PID, ExitStatus: e.Code, ExitedAt: moment(e.At)}, nil
 }
 
 func (s *Service) Get(ctx context.Context, r *tasksapi.GetRequest) (*tasksapi.GetResponse, error) {
@@ -136,24 +138,33 @@ func (s *Service) List(ctx context.Context, _ *tasksapi.ListTasksRequest) (*task
 	return resp, nil
 }
 
+// never is what clients of containerd take for no time; one that is not sent is 1970 to them.
+var never = timestamppb.New(time.Time{})
+
+func moment(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return never
+	}
+	return wire.Timestamp(t)
+}
+
 // process encodes a state as containerd does: ID is the exec's, or the
-// container's for the init.
+// container's for the init, and nothing else names the container.
 func process(st task.State) *tasktypes.Process {
 	id := st.ExecID
 	if id == "" {
 		id = st.ContainerID
 	}
 	return &tasktypes.Process{
-		ContainerID: st.ContainerID,
-		ID:          id,
-		Pid:         st.PID,
-		Status:      tasktypes.Status(st.Status),
-		Stdin:       st.IO.Stdin,
-		Stdout:      st.IO.Stdout,
-		Stderr:      st.IO.Stderr,
-		Terminal:    st.IO.Terminal,
-		ExitStatus:  st.ExitStatus,
-		ExitedAt:    wire.Timestamp(st.ExitedAt),
+		ID:         id,
+		Pid:        st.PID,
+		Status:     tasktypes.Status(st.Status),
+		Stdin:      st.IO.Stdin,
+		Stdout:     st.IO.Stdout,
+		Stderr:     st.IO.Stderr,
+		Terminal:   st.IO.Terminal,
+		ExitStatus: st.ExitStatus,
+		ExitedAt:   moment(st.ExitedAt),
 	}
 }
 
