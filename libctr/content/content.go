@@ -57,11 +57,16 @@ type Store struct {
 
 var _ content.Store = (*Store)(nil)
 
-// New opens or makes a store at root. Ingests that nobody sees go: a crash came before
-// they had all their files.
+// New opens or makes a store at root, of which others see nothing: images may be private.
+// Ingests that nobody sees go: a crash came before they had all their files.
 func New(root string) (*Store, error) {
-	for _, dir := range []string{"blobs", "ingest"} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+	for _, name := range []string{"blobs", "ingest"} {
+		dir := filepath.Join(root, name)
+		err := os.MkdirAll(dir, 0o755)
+		if err == nil {
+			err = os.Chmod(dir, 0o700)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("open content store: %w", err)
 		}
 	}

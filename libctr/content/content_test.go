@@ -59,3 +59,19 @@ func TestTornIngests(t *testing.T) {
 		t.Errorf("ingests left: %v", left)
 	}
 }
+
+// TestOthersSeeNothing closes a store to other users, one too that was open to them.
+func TestOthersSeeNothing(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "blobs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := content.New(root); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"blobs", "ingest"} {
+		if st, err := os.Stat(filepath.Join(root, name)); err != nil || st.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", name, st.Mode(), err)
+		}
+	}
+}
