@@ -2,13 +2,10 @@ package metadata
 
 import (
 	"bytes"
-	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -328,115 +325,6 @@ func (s *snapshotter) target(ctx context.Context, ns, name string) error {
 	return errdefs.AlreadyExists("target snapshot %q: already exists", name)
 }
 
-func (s *snapshotter) Commit(ctx context.Context, name, key string, labels map[string]string) error {
-	return s.CommitOnto(ctx, name, key, "", labels)
-}
-
-// CommitOnto implements snapshot.Rebaser; NotImplemented where the backend is none.
-func (s *snapshotter) CommitOnto(ctx context.Context, name, key, parent string, labels map[string]string) error {
-	ns, err := s.check(ctx, name, labels)
-	if err != nil {
-		return err
-	}
-	// One commit to a name at a time: the second must fail before its snapshot is spent.
-	leave, err := s.db.lanes.enter(ctx, s.name+"\x00"+ns+"\x00"+name)
-	if err != nil {
-		return err
-	}
-	defer leave()
-	if err := s.free(ns, name); err != nil {
-		return err
-	}
-	old, err := s.look(ctx, key)
-	if errdefs.IsNotFound(err) && !s.used(ns) {
-		err = errdefs.NotFound("can not find snapshotter %q: not found", s.name)
-	}
-	if err != nil {
-		return err
-	}
-	if old.Kind != snapshot.KindActive {
-		return errdefs.FailedPrecondition("failed to commit snapshot %[1]s: snapshot %[1]q is not active: failed precondition", old.Backend)
-	}
-	if err := s.db.leased(ctx, ns); err != nil {
-		return err // before the snapshot is spent
-	}
-	below, err := s.below(ctx, key, old, parent)
-	if err != nil {
-		return err
-	}
-	now := s.db.now().UTC()
-	r := snapshotRecord{
-		Backend: s.protect(committedAs(old.Backend, name)), Kind: snapshot.KindCommitted, Parent: cmp.Or(old.Parent, parent),
-		Labels: label.Clean(labels), Created: now, Updated: now,
-	}
-	defer s.end(r.Backend)
-	if err := s.commitBackend(ctx, r, old, below, backendLabels(labels)); err != nil {
-		return err
-	}
-	failpoint.Hit("libctr/metadata.snapshot.committed")
-	ctx = context.WithoutCancel(ctx) // half done: the record must follow
-	err = s.db.update(ctx, func(tx *bbolt.Tx) error {
-		cur, err := s.get(tx, ns, key)
-		if err != nil {
-			return err
-		}
-		if cur.Backend != old.Backend {
-			return errdefs.NotFound("snapshot %q: replaced meanwhile", key)
-		}
-		if err := s.absent(tx, ns, name); err != nil {
-			return err
-		}
-		if p, err := s.get(tx, ns, r.Parent); below != "" && (err != nil || p.Backend != below) {
-			return errdefs.NotFound("parent snapshot %q: removed meanwhile", r.Parent)
-		}
-		if err := s.drop(tx, ns, key, cur); err != nil {
-			return err
-		}
-		if err := release(ctx, tx, ns, typeSnapshots+s.name, key); err != nil {
-			return err
-		}
-		// A lease that has gone since then may as well have gone after this.
-		if err := hold(ctx, tx, ns, typeSnapshots+s.name, name); err != nil && !errdefs.IsNotFound(err) {
-			return err
-		}
-		return s.put(tx, ns, name, r)
-	})
-	if err != nil {
-		s.spill()
-	}
-	return err
-}
-
-// below is the backend key of the parent that an active snapshot gets by its commit, ""
-// when it keeps what it has.
-func (s *snapshotter) below(ctx context.Context, key string, old snapshotRecord, parent string) (string, error) {
-	if parent == "" || parent == old.Parent {
-		return "", nil
-	}
-	if old.Parent != "" {
-		return "", errdefs.InvalidArgument("cannot change parent of active snapshot %q on commit", key)
-	}
-	p, err := s.look(ctx, parent)
-	if err != nil {
-		return "", fmt.Errorf("parent of snapshot %q: %w", key, err)
-	}
-	if p.Kind != snapshot.KindCommitted {
-		return "", errdefs.FailedPrecondition("parent snapshot %q is not committed", parent)
-	}
-	return p.Backend, nil
-}
-
-func (s *snapshotter) commitBackend(ctx context.Context, r, old snapshotRecord, below string, labels map[string]string) error {
-	if below == "" {
-		return s.backend.Commit(ctx, r.Backend, old.Backend, labels)
-	}
-	rebaser, ok := s.backend.(snapshot.Rebaser)
-	if !ok {
-		return errdefs.NotImplemented("snapshotter %s can't put a snapshot onto a parent when it is committed", s.name)
-	}
-	return rebaser.CommitOnto(ctx, r.Backend, old.Backend, below, labels)
-}
-
 // spill tells the collector of a backend snapshot that may have no record.
 func (s *snapshotter) spill() {
 	s.dirty.Store(true)
@@ -504,98 +392,8 @@ func (s *snapshotter) Walk(ctx context.Context, fn func(snapshot.Info) error, fi
 	return handOut(ctx, infos, fn)
 }
 
-// Cleanup removes from the backend what no namespace has a record of.
-func (s *snapshotter) Cleanup(ctx context.Context) error { return s.sweep(ctx) }
-
 // Close does nothing: the backend is its opener's to close.
 func (s *snapshotter) Close() error { return nil }
-
-// sweep removes backend snapshots without a record, children first. The order of
-// the three looks counts: a key that was listed is either still pending at the
-// second look or has its record at the third.
-func (s *snapshotter) sweep(ctx context.Context) error {
-	var listed []snapshot.Info
-	err := s.backend.Walk(ctx, func(i snapshot.Info) error {
-		listed = append(listed, i)
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("sweep snapshots of %s: %w", s.name, err)
-	}
-	s.mu.Lock()
-	keep := maps.Clone(s.pending)
-	s.mu.Unlock()
-	if err := s.db.view(func(tx *bbolt.Tx) error { return s.recorded(tx, keep) }); err != nil {
-		return fmt.Errorf("sweep snapshots of %s: %w", s.name, err)
-	}
-	dead := unrecorded(listed, keep)
-	if err := s.dropSpent(ctx, listed, dead); err != nil {
-		return fmt.Errorf("sweep snapshots of %s: %w", s.name, err)
-	}
-	for _, key := range dead {
-		err := s.backend.Remove(ctx, key)
-		failpoint.Hit("libctr/metadata.collect.snapshot")
-		if errdefs.IsFailedPrecondition(err) { // a child is being made that will find no parent
-			s.dirty.Store(true)
-			continue
-		}
-		if err != nil && !errdefs.IsNotFound(err) {
-			return fmt.Errorf("sweep snapshot %q of %s: %w", key, s.name, err)
-		}
-	}
-	return s.backend.Cleanup(ctx)
-}
-
-// eachRecord calls fn with the records of all namespaces.
-func (s *snapshotter) eachRecord(tx *bbolt.Tx, fn func(ns, key string, r snapshotRecord) error) error {
-	return tx.Bucket(bucketV1).ForEachBucket(func(ns []byte) error {
-		return each(s.keys(tx, string(ns)), func(key string, v []byte) error {
-			var r snapshotRecord
-			if err := json.Unmarshal(v, &r); err != nil {
-				return fmt.Errorf("decode snapshot %q: %w", key, err)
-			}
-			return fn(string(ns), key, r)
-		})
-	})
-}
-
-// recorded adds the backend keys of all namespaces to keys.
-func (s *snapshotter) recorded(tx *bbolt.Tx, keys map[string]bool) error {
-	return s.eachRecord(tx, func(_, _ string, r snapshotRecord) error {
-		keys[r.Backend] = true
-		return nil
-	})
-}
-
-// unrecorded lists what is not to be kept, each after all its children.
-func unrecorded(listed []snapshot.Info, keep map[string]bool) []string {
-	parent := make(map[string]string, len(listed))
-	for _, i := range listed {
-		parent[i.Name] = i.Parent
-	}
-	depth := func(key string) (n int) {
-		for key != "" && n <= len(parent) {
-			key = parent[key]
-			n++
-		}
-		return n
-	}
-	var out []string
-	depths := make(map[string]int)
-	for key := range parent {
-		if !keep[key] {
-			out = append(out, key)
-			depths[key] = depth(key)
-		}
-	}
-	slices.SortFunc(out, func(a, b string) int {
-		if d := depths[b] - depths[a]; d != 0 {
-			return d
-		}
-		return strings.Compare(a, b)
-	})
-	return out
-}
 
 // check validates what a new snapshot is called.
 func (s *snapshotter) check(ctx context.Context, key string, labels map[string]string) (ns string, err error) {
@@ -609,25 +407,6 @@ func (s *snapshotter) check(ctx context.Context, key string, labels map[string]s
 		return "", fmt.Errorf("info.Labels: %w", err)
 	}
 	return ns, nil
-}
-
-// begin gives a backend key that sweep leaves alone until end.
-func (s *snapshotter) begin(ns, key string) string {
-	return s.protect(ns + "/" + strings.ToLower(rand.Text()[:16]) + "/" + key)
-}
-
-// protect is begin for a key of the caller's.
-func (s *snapshotter) protect(backend string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pending[backend] = true
-	return backend
-}
-
-func (s *snapshotter) end(backend string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.pending, backend)
 }
 
 // undo takes back what the backend made; what fails is left to the collector.
