@@ -163,7 +163,9 @@ func (s *stats) fillV2(m *cgroup.StatsV2) {
 	s.Memory.Usage.Failcnt = orZero(m.MemoryEvents).Max
 	io := orZero(m.Io)
 	s.CPU.PSI, s.Blkio.PSI = pressureOf(u.PSI), pressureOf(io.PSI)
-	s.Pids = pidsStats(orZero(m.Pids))
+	if s.Pids = pidsStats(orZero(m.Pids)); s.Pids.Limit == ^uint64(0) {
+		s.Pids.Limit = 0 // as runc tells that there is none
+	}
 	for _, e := range io.Usage {
 		s.Blkio.Bytes = append(s.Blkio.Bytes, blkioEntry{e.Major, e.Minor, "Read", e.Rbytes}, blkioEntry{e.Major, e.Minor, "Write", e.Wbytes})
 		s.Blkio.Ops = append(s.Blkio.Ops, blkioEntry{e.Major, e.Minor, "Read", e.Rios}, blkioEntry{e.Major, e.Minor, "Write", e.Wios})

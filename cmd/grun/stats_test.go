@@ -16,3 +16,13 @@ func TestStatsSwap(t *testing.T) {
 		}
 	}
 }
+
+// TestStatsPids: what runc's callers read as no limit of processes is 0, whatever the kernel says.
+func TestStatsPids(t *testing.T) {
+	for limit, want := range map[uint64]uint64{^uint64(0): 0, 40: 40} {
+		s := statsOf(&cgroup.Stats{V2: &cgroup.StatsV2{Pids: &cgroup.Pids{Current: 1, Limit: limit}}})
+		if s.Pids.Limit != want || s.Pids.Current != 1 {
+			t.Errorf("%d: %+v", limit, s.Pids)
+		}
+	}
+}

@@ -567,7 +567,7 @@ func grownV2(t *testing.T, a, b *StatsV2) {
 	if b.Memory == nil || b.Memory.Usage == 0 || b.Memory.UsageLimit != unlimited || b.Memory.Anon == 0 {
 		t.Errorf("memory: %v", b.Memory)
 	}
-	if b.Pids == nil || b.Pids.Current == 0 {
+	if b.Pids == nil || b.Pids.Current == 0 || b.Pids.Limit != unlimited {
 		t.Errorf("pids: %v", b.Pids)
 	}
 	if b.MemoryEvents == nil {

@@ -62,8 +62,9 @@ type PSIData struct {
 	Total                uint64
 }
 
-// Pids are the tasks, threads with them.
-type Pids struct{ Current, Limit uint64 } // 0 is no limit
+// Pids are the tasks, threads with them. No limit is 0 with v1, and the largest number
+// with v2, where it is what all files say.
+type Pids struct{ Current, Limit uint64 }
 
 // MemoryV1 is memory.stat, of which a field's tag is the kernel's name, and memory's limits.
 type MemoryV1 struct {

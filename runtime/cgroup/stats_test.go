@@ -1,6 +1,8 @@
 package cgroup
 
 import (
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"testing"
@@ -59,6 +61,22 @@ func TestRaw(t *testing.T) {
 		}
 		if len(raw) < 31 || raw["pgpgin"]+raw["pgmajfault"] != 3 || sum != 7 && sum != 12 {
 			t.Error(raw)
+		}
+	}
+}
+
+// TestPidsLimitV2: no limit of processes is told as containerd tells it, as that of memory is.
+func TestPidsLimitV2(t *testing.T) {
+	for text, want := range map[string]uint64{"max\n": unlimited, "40\n": 40} {
+		dir := t.TempDir()
+		for name, content := range map[string]string{"pids.current": "1\n", "pids.max": text} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := (&unified{path: dir}).stats()
+		if err != nil || s.V2.Pids == nil || *s.V2.Pids != (Pids{1, want}) {
+			t.Errorf("%q: %+v, %v", text, s, err)
 		}
 	}
 }

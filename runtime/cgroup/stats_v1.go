@@ -32,7 +32,7 @@ func (c *legacy) stats() (*Stats, error) {
 	return &Stats{V1: m}, r.err
 }
 
-// pidsLimit: 0 is no limit, as containerd has it.
+// pidsLimit: 0 is no limit, as containerd has it with v1.
 func pidsLimit(s string) uint64 {
 	n, _ := parseUint(s)
 	if n == unlimited {

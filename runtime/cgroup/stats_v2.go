@@ -23,7 +23,7 @@ func (c *unified) stats() (*Stats, error) {
 		Hugetlb: hugetlbV2(r),
 	}
 	if r.has("pids", "pids.current") {
-		m.Pids = &Pids{Current: r.uint("pids", "pids.current"), Limit: pidsLimit(r.text("pids", "pids.max"))}
+		m.Pids = &Pids{Current: r.uint("pids", "pids.current"), Limit: r.uint("pids", "pids.max")}
 	}
 	if e := r.flat("memory", "memory.events"); len(e) > 0 {
 		m.MemoryEvents = &MemoryEvents{Low: e["low"], High: e["high"], Max: e["max"], Oom: e["oom"], OomKill: e["oom_kill"], OomGroupKill: e["oom_group_kill"]}
