@@ -28,7 +28,7 @@ func BenchmarkList(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	for name, serve := range map[string]func(testing.TB) string{"gantry": coretest.Serve, "containerd": coretest.ServeContainerd} {
+	for name, serve := range map[string]func(testing.TB) string{"gantry": func(t testing.TB) string { return coretest.Serve(t) }, "containerd": coretest.ServeContainerd} {
 		b.Run(name, func(b *testing.B) {
 			conn, err := grpc.NewClient("unix://"+serve(b), grpc.WithTransportCredentials(insecure.NewCredentials()),
 				grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.WaitForReady(true)))
