@@ -1,33 +1,42 @@
 package integrationcli
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"gantry/internal/testutil/busybox"
 	"gantry/internal/testutil/corealone"
 	"gantry/internal/testutil/engine"
+	"gantry/internal/testutil/moving"
+	"gantry/internal/testutil/pod"
+	"gantry/internal/testutil/registrytest"
 )
 
 // TestCoreCrash kills the core at random moments while clients import images, which
-// unpacks them, run containers, commit snapshots and remove it all, with collections on
-// the way. What was acknowledged stays; and when the next core has collected, every record
+// unpacks them, have the core pull, export and import one of many layers, run containers
+// and sandboxes, commit snapshots and remove it all, with collections on the way. What was acknowledged stays; and when the next core has collected, every record
 // has its thing and every thing its record.
 func TestCoreCrash(t *testing.T) {
 	c := corealone.Start(t)
-	w := &coreCrasher{t: t, c: c, base: c.Image(), dir: t.TempDir()}
-	rounds := scale(200, 5)
+	reg := registrytest.Start(t)
+	pushLayers(reg, 8)
+	w := &coreCrasher{t: t, c: c, base: c.Image(), dir: t.TempDir(), remote: reg.Host + "/layers:1"}
+	rounds := scale(200, 4)
 	for n := range rounds {
-		w.round(200*time.Millisecond + time.Duration(rand.IntN(1500))*time.Millisecond)
+		w.round(200*time.Millisecond + time.Duration(rand.IntN(scale(3000, 1500)))*time.Millisecond)
 		c.Launch()
 		w.kept()
 		c.Ctr("leases", "create", "--id", fmt.Sprint("collect", n))
@@ -40,8 +49,11 @@ func TestCoreCrash(t *testing.T) {
 	for _, id := range strings.Fields(c.Ctr("containers", "ls", "-q")) {
 		c.Remove(id)
 	}
-	t.Logf("%d rounds: %d images, %d containers and %d snapshots came to their ends", rounds, w.lived[0].Load(), w.lived[1].Load(), w.lived[2].Load())
-	for i, what := range []string{"image", "container", "snapshot"} {
+	if err := w.pods().NoPod(); err != nil {
+		t.Error(err)
+	}
+	for i, what := range []string{"image", "container", "snapshot", "moved image", "sandbox"} {
+		t.Logf("%d rounds: %d times a %s came to its end", rounds, w.lived[i].Load(), what)
 		if w.lived[i].Load() == 0 && rounds > 50 {
 			t.Errorf("no %s ever lived", what)
 		}
@@ -50,13 +62,14 @@ func TestCoreCrash(t *testing.T) {
 
 // coreCrasher is the clients of a core that dies.
 type coreCrasher struct {
-	t     *testing.T
-	c     *corealone.Core
-	base  string // an image that stays
-	dir   string
-	ctx   context.Context // of the round
-	lived [3]atomic.Int32
-	next  atomic.Int32
+	t      *testing.T
+	c      *corealone.Core
+	base   string // an image that stays
+	dir    string
+	remote string          // an image in a registry
+	ctx    context.Context // of the round
+	lived  [5]atomic.Int32
+	next   atomic.Int32
 
 	mu           sync.Mutex
 	acknowledged map[string]bool // "images NAME", "containers ID", "snapshots KEY"; guarded by mu
@@ -70,7 +83,7 @@ func (w *coreCrasher) round(d time.Duration) {
 	w.ctx = ctx
 	var over atomic.Bool
 	var clients sync.WaitGroup
-	for _, once := range []func(n int32) bool{w.image, w.container, w.snapshot, w.container} {
+	for _, once := range []func(n int32) bool{w.image, w.container, w.snapshot, w.container, w.move, w.sandbox} {
 		clients.Go(func() {
 			for !over.Load() && once(w.next.Add(1)) {
 			}
@@ -149,6 +162,20 @@ func (w *coreCrasher) snapshot(n int32) bool {
 	return ok
 }
 
+func (w *coreCrasher) move(int32) bool {
+	ok := moving.Through(w.ctx, w.c.Socket(), w.remote) == nil
+	w.count(3, ok)
+	return ok
+}
+
+func (w *coreCrasher) pods() pod.Core { return pod.Core{Socket: w.c.Socket(), Dir: w.c.Dir} }
+
+func (w *coreCrasher) sandbox(int32) bool {
+	ok := w.pods().Live() == nil
+	w.count(4, ok)
+	return ok
+}
+
 func (w *coreCrasher) count(i int, ok bool) {
 	if ok {
 		w.lived[i].Add(1)
@@ -183,4 +210,19 @@ func checkCore(t *testing.T, c *corealone.Core, args ...string) {
 		t.Errorf("%v:\n%s", err, out)
 	}
 	c.Launch()
+}
+
+// pushLayers fills a registry with an image of n layers, each of which changes and removes
+// something of the one before.
+func pushLayers(r *registrytest.Registry, n int) {
+	img := registrytest.Image{Architecture: runtime.GOARCH}
+	for i := range n {
+		layer := tarOf(map[string][]byte{
+			"same":                              []byte(fmt.Sprint(i)),
+			fmt.Sprint("file", i):               bytes.Repeat([]byte{byte(i)}, 256<<10),
+			fmt.Sprint(".wh.file", max(i-1, 0)): nil,
+		})
+		img.Layers, img.DiffIDs = append(img.Layers, layer), append(img.DiffIDs, digest.FromBytes(layer))
+	}
+	r.Push("layers", "1", img)
 }
