@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -34,14 +35,39 @@ func (s *subject) prepare(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	if s.image, err = s.put(ctx, "bench/busybox:latest", [][]byte{layer}, false); err != nil {
+	if s.image, err = s.put(ctx, "bench/busybox:latest", plain(layer)); err != nil {
 		return err
 	}
 	return s.image.Unpack(ctx, snapshotter)
 }
 
-// put stores an image of layers, tars, which it compresses if told to.
-func (s *subject) put(ctx context.Context, name string, layers [][]byte, compress bool) (containerd.Image, error) {
+// packed is a layer as it is in an image.
+type packed struct {
+	kind string // media type
+	blob []byte
+	diff digest.Digest
+}
+
+func plain(tar []byte) packed {
+	return packed{kind: ocispec.MediaTypeImageLayer, blob: tar, diff: digest.FromBytes(tar)}
+}
+
+// zipped packs a tar with gzip at the level that is used most.
+func zipped(tar []byte) packed {
+	var out bytes.Buffer
+	w := gzip.NewWriter(&out)
+	w.Write(tar)
+	w.Close()
+	return packed{kind: ocispec.MediaTypeImageLayerGzip, blob: out.Bytes(), diff: digest.FromBytes(tar)}
+}
+
+// put stores an image of layers.
+func (s *subject) put(ctx context.Context, name string, layers ...packed) (_ containerd.Image, err error) {
+	ctx, done, err := s.client.WithLease(ctx) // until the image holds its blobs
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, done(context.WithoutCancel(ctx))) }()
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	c := ocispec.Image{Platform: ocispec.Platform{Architecture: runtime.GOARCH, OS: "linux"}}
 	c.Config.Env = []string{"PATH=/bin"}
@@ -52,12 +78,8 @@ func (s *subject) put(ctx context.Context, name string, layers [][]byte, compres
 		return d
 	}
 	for _, layer := range layers {
-		kind := ocispec.MediaTypeImageLayer
-		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, digest.FromBytes(layer))
-		if compress {
-			kind, layer = ocispec.MediaTypeImageLayerGzip, zipped(layer)
-		}
-		d, err := s.blob(ctx, kind, layer, nil)
+		c.RootFS.DiffIDs = append(c.RootFS.DiffIDs, layer.diff)
+		d, err := s.blob(ctx, layer.kind, layer.blob, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -88,14 +110,6 @@ func (s *subject) put(ctx context.Context, name string, layers [][]byte, compres
 func (s *subject) blob(ctx context.Context, kind string, p []byte, labels map[string]string) (ocispec.Descriptor, error) {
 	d := ocispec.Descriptor{MediaType: kind, Digest: digest.FromBytes(p), Size: int64(len(p))}
 	return d, content.WriteBlob(ctx, s.client.ContentStore(), d.Digest.String(), bytes.NewReader(p), d, content.WithLabels(labels))
-}
-
-func zipped(p []byte) []byte {
-	var out bytes.Buffer
-	w := gzip.NewWriter(&out)
-	w.Write(p)
-	w.Close()
-	return out.Bytes()
 }
 
 // layer makes a tar of about mb MB: files of 1 to 256 KiB of text that shrinks to about a

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	containerd "github.com/containerd/containerd/v2/client"
@@ -22,15 +23,18 @@ import (
 // layer after the other, and as many at a time as the core's snapshotter allows.
 func unpacking(o options) test {
 	made := map[*subject]containerd.Image{}
-	var layers [][]byte
+	var layers []packed
 	return test{name: "core_unpack", about: "blobs of an image of many layers to snapshots", cost: 5,
 		setup: func(ctx context.Context, s *subject) (err error) {
 			if layers == nil {
-				for i := range o.Layers {
-					layers = append(layers, layer(uint64(i), o.LayerMB))
+				layers = make([]packed, o.Layers)
+				var wg sync.WaitGroup
+				for i := range layers {
+					wg.Go(func() { layers[i] = zipped(layer(uint64(i), o.LayerMB)) })
 				}
+				wg.Wait()
 			}
-			made[s], err = s.put(ctx, "bench/layers:latest", layers, true)
+			made[s], err = s.put(ctx, "bench/layers:latest", layers...)
 			return err
 		},
 		rep: func(ctx context.Context, s *subject, i int, add add) error {
