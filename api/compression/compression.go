@@ -12,7 +12,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/ulikunitz/xz"
+	"github.com/therootcompany/xz"
 )
 
 // Kind is how a stream is packed.
@@ -30,9 +30,11 @@ func (k Kind) String() string {
 	return [...]string{"none", "gzip", "zstd", "xz", "bzip2"}[k]
 }
 
-// MaxWindow bounds the memory of a zstd decoder, in bytes: what `zstd --ultra` makes
-// at most without --long.
-const MaxWindow = 128 << 20
+// Bounds of a decoder's memory, in bytes.
+const (
+	MaxWindow     = 128 << 20 // of zstd: what `zstd --ultra` makes at most without --long
+	maxDictionary = 64 << 20  // of xz: what `xz -9` makes
+)
 
 // peekSize is how many bytes Detect wants to see.
 const peekSize = 10
@@ -97,7 +99,7 @@ func open(r *bufio.Reader, kind Kind) (io.ReadCloser, error) {
 		}
 		return d.IOReadCloser(), nil
 	case Xz:
-		x, err := xz.NewReader(r)
+		x, err := xz.NewReader(r, maxDictionary)
 		return io.NopCloser(x), err
 	case Bzip2:
 		return io.NopCloser(bzip2.NewReader(r)), nil

@@ -2,6 +2,8 @@ package compression_test
 
 import (
 	"bytes"
+	"encoding/binary"
+	"hash/crc32"
 	"io"
 	"os/exec"
 	"strings"
@@ -39,6 +41,31 @@ func TestReader(t *testing.T) {
 				t.Errorf("%d bytes as %s, %v", len(got), kind, err)
 			}
 		})
+	}
+}
+
+// TestXzDictionary refuses a stream that says that it needs 4 GiB, which a few bytes could
+// then fill.
+func TestXzDictionary(t *testing.T) {
+	cmd := exec.Command(need.Command(t, "xz"), "-c")
+	cmd.Stdin = strings.NewReader("some text")
+	p, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const block = 12 // after the stream's header: size, flags, filter, size and dictionary, padding, CRC
+	if p[block+2] != 0x21 {
+		t.Fatalf("no LZMA2 in % x", p)
+	}
+	p[block+4] = 40
+	sum := block + 4*int(p[block])
+	binary.LittleEndian.PutUint32(p[sum:], crc32.ChecksumIEEE(p[block:sum]))
+	r, _, err := compression.Reader(bytes.NewReader(p))
+	if err == nil {
+		_, err = io.ReadAll(r)
+	}
+	if err == nil || !strings.Contains(err.Error(), "dictionary") {
+		t.Errorf("unpacked: %v", err)
 	}
 }
 
