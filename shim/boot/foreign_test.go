@@ -106,7 +106,7 @@ func TestPublishBinary(t *testing.T) {
 	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(shimBinary, "-namespace", "test", "-address", k.dir + "/sock", "-publish-binary", program, "-id", k.id, "start")
+	cmd := exec.Command(shimBinary, "-namespace", "test", "-address", k.dir+"/sock", "-publish-binary", program, "-id", k.id, "start")
 	cmd.Dir, cmd.Env = k.bundle, append(os.Environ(), "SCHED_CORE=1") // which most kernels here can't do
 	out, err := cmd.Output()
 	if err != nil {

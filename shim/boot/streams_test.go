@@ -64,8 +64,9 @@ func TestCloseIO(t *testing.T) {
 	k.remove()
 }
 
-// TestEarlyCloseIO ends the input of processes whose calls that make them have not
-// returned: a client's copy is at its end as soon as the shim has opened the fifo.
+// TestEarlyCloseIO ends the input of processes as soon as the shim has opened the fifo: of
+// the init that is while the call that makes it has not returned, of an exec not before it
+// is started.
 func TestEarlyCloseIO(t *testing.T) {
 	e := newEngine(t, anyRuntime(t))
 	k := e.newTask(t, nil, "sh", "-c", "cat; exec sleep 1000")
@@ -98,10 +99,15 @@ func TestEarlyCloseIO(t *testing.T) {
 		id := fmt.Sprint("e", i)
 		in := feed(id)
 		k.exec(id, func(r *taskapi.ExecProcessRequest) { r.Stdin = in }, "cat")
+		select { // ctr could not tell now that it is at its end
+		case err := <-ended:
+			t.Errorf("%s: input before the start: %v", id, err)
+		case <-time.After(time.Millisecond):
+		}
+		k.start(id)
 		if err := <-ended; err != nil {
 			t.Errorf("of %s: %v", id, err)
 		}
-		k.start(id)
 		if status := k.wait(id); status != 0 {
 			t.Errorf("%s: status %d", id, status)
 		}

@@ -232,7 +232,7 @@ func (t *Task) newExec(ctx context.Context, exec string, spec *specs.Process, io
 	if s := t.init.Status().State; s != Running && s != Created {
 		return nil, errdefs.FailedPrecondition("cannot exec in a %s container", s)
 	}
-	spec.Terminal = io.Terminal
+	spec.Terminal, io.LateStdin = io.Terminal, true
 	ends, err := t.openIO(ctx, io)
 	if err != nil {
 		return nil, err

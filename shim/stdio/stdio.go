@@ -38,6 +38,10 @@ const Grace = 2 * time.Second
 type Spec struct {
 	Stdin, Stdout, Stderr string
 	Terminal              bool
+	// LateStdin leaves a fifo of stdin closed until Begin. A client's input may be at its end
+	// as soon as it is open; ctr's can tell that only when the call that makes an exec has
+	// returned.
+	LateStdin bool
 }
 
 // Socket returns the path of the stream socket that the spec names, "" if it names none.
@@ -87,6 +91,8 @@ type IO struct {
 	sources []*source // what is copied; guarded by mu
 	begun   bool      // guarded by mu
 	closed  bool      // guarded by mu
+	// stdinEnded notes that a fifo of stdin that is not open yet has no keeper; guarded by mu.
+	stdinEnded bool
 }
 
 // Open makes the ends of a process that does not run yet. On error nothing is left.
@@ -218,7 +224,14 @@ func (io *IO) openStdin() error {
 	if sch := scheme(io.spec.Stdin); sch != "" && sch != "fifo" {
 		return errdefs.InvalidArgument("stdin %q is not a fifo", io.spec.Stdin)
 	}
-	var err error
+	if io.spec.LateStdin {
+		return nil
+	}
+	return io.openSource()
+}
+
+// openSource opens the fifo that feeds stdin.
+func (io *IO) openSource() (err error) {
 	io.source, io.keeper, err = openStdinFifo(location(io.spec.Stdin))
 	return err
 }
@@ -244,6 +257,15 @@ func (io *IO) Begin(console *os.File) error {
 	if io.spec.Terminal {
 		if err := io.takeConsole(console); err != nil {
 			return err
+		}
+	}
+	if io.spec.LateStdin && io.stdin != nil && !shimwire.IsURI(io.spec.Stdin) {
+		if err := io.openSource(); err != nil {
+			return err
+		}
+		if io.stdinEnded {
+			io.keeper.Close()
+			io.keeper = nil
 		}
 	}
 	io.begin()
@@ -354,6 +376,8 @@ func (io *IO) CloseStdin() {
 	case io.keeper != nil:
 		io.keeper.Close()
 		io.keeper = nil
+	case io.spec.LateStdin && !io.begun && !shimwire.IsURI(io.spec.Stdin):
+		io.stdinEnded = true
 	case io.stdin != nil && io.source == nil:
 		io.stdin.CloseSoon()
 	}
