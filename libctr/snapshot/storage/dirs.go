@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"gantry/api/errdefs"
 	"gantry/api/failpoint"
 	"gantry/libctr/core/snapshot"
 )
@@ -140,6 +141,9 @@ func (d *Dirs) Create(kind snapshot.Kind, key, parent string, labels map[string]
 	}
 	if err != nil {
 		d.discard(id)
+		if err := d.removed(parent, parents); err != nil { // and its directory under fill's hands
+			return Snapshot{}, fmt.Errorf("parent of snapshot %q: %w", key, err)
+		}
 		return Snapshot{}, fmt.Errorf("make snapshot %q: %w", key, err)
 	}
 	failpoint.Hit("libctr/snapshot/storage.create.filled")
@@ -149,6 +153,21 @@ func (d *Dirs) Create(kind snapshot.Kind, key, parent string, labels map[string]
 		d.discard(id)
 	}
 	return sn, err
+}
+
+// removed is NotFound when the parent has been removed since its chain was looked up.
+func (d *Dirs) removed(parent string, chain []uint64) error {
+	if parent == "" {
+		return nil
+	}
+	p, err := d.Records.Get(parent)
+	if err == nil && p.ID != chain[0] {
+		err = errdefs.NotFound("snapshot %q: not found", parent)
+	}
+	if !errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 // begin gives an id whose directory Sweep leaves alone until end.
