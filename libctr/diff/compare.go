@@ -89,19 +89,9 @@ func (d *Differ) compare(ctx context.Context, w content.Writer, lower, upper []c
 	desc := ocispec.Descriptor{MediaType: o.MediaType, Digest: w.Digest(), Size: st.Offset}
 	err = w.Commit(ctx, desc.Size, desc.Digest, labels)
 	if errdefs.IsAlreadyExists(err) {
-		err = d.label(ctx, desc.Digest, labels)
+		err = content.AddLabels(ctx, d.store, desc.Digest, labels)
 	}
 	return desc, err
-}
-
-// label adds labels to a blob that was there before.
-func (d *Differ) label(ctx context.Context, blob digest.Digest, labels map[string]string) error {
-	var paths []string
-	for k := range labels {
-		paths = append(paths, "labels."+k)
-	}
-	_, err := d.store.Update(ctx, content.Info{Digest: blob, Labels: labels}, paths...)
-	return err
 }
 
 // withSource calls fn with the directories to compare. When the upper mount is an

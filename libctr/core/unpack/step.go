@@ -206,12 +206,7 @@ func (u *Unpacker) Tie(ctx context.Context, config, chain digest.Digest) error {
 
 // label sets a label of a blob unless it has it.
 func (u *Unpacker) label(ctx context.Context, blob digest.Digest, name, value string) error {
-	info, err := u.cfg.Content.Info(ctx, blob)
-	if err != nil || info.Labels[name] == value {
-		return err
-	}
-	_, err = u.cfg.Content.Update(ctx, content.Info{Digest: blob, Labels: map[string]string{name: value}}, "labels."+name)
-	return err
+	return content.AddLabels(ctx, u.cfg.Content, blob, map[string]string{name: value})
 }
 
 // snapshotLabels are what the caller wants, what the manifest says of the layer to
