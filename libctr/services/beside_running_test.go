@@ -23,6 +23,7 @@ import (
 	"gantry/internal/testutil/busybox"
 	"gantry/internal/testutil/coretest"
 	"gantry/internal/testutil/need"
+	"gantry/libctr/server"
 )
 
 // home is what a side's containers have of their own.
@@ -182,9 +183,10 @@ func checkpoint(name, id string, options *anypb.Any) step {
 
 var listTasks = tasks("List", "", &tasksapi.ListTasksRequest{})
 
-func (s step) at(name string) step    { s.later = name; return s }
-func (s step) coded() step            { s.code = true; return s }
-func (s step) but(o, why string) step { s.ours, s.why = o, why; return s }
+func (s step) at(name string) step     { s.later = name; return s }
+func (s step) called(name string) step { s.name = name; return s }
+func (s step) coded() step             { s.code = true; return s }
+func (s step) but(o, why string) step  { s.ours, s.why = o, why; return s }
 
 func awaited(name string) step { return step{name: name, await: name} }
 
@@ -265,11 +267,10 @@ func (h home) life() []step {
 		killTask("c", "", 0, false), killTask("c", "", 99, false), killTask("c", "", 15, false), getTask("c", ""),
 		execTask("c", "left", sleep), startTask("c", "left"), waitTask("c", "left").at("left"),
 		killTask("c", "", 9, true), awaited("first"), awaited("second"), awaited("left"), waitTask("c", ""), getTask("c", ""), getTask("c", "left"), listTasks,
-		killTask("c", "", 9, false), killTask("c", "", 9, true), pause("c"), resume("c"), startTask("c", ""), execTask("c", "late", sleep), pidsOf("c"), update("after its end", "c", limits), resize("c", ""), closeIO("c", "", true), metricsOf("id==c"),
+		killTask("c", "", 9, false), killTask("c", "", 9, true), pause("c"), resume("c"), startTask("c", ""), execTask("c", "late", sleep), pidsOf("c").called("after its end"), update("after its end", "c", limits), resize("c", ""), closeIO("c", "", true), metricsOf("id==c"),
 		checkpoint("after its end", "c", nil),
 		deleteTask("c"), deleteTask("c"), getTask("c", ""), waitTask("c", ""), listTasks,
 
-		h.create("c"), deleteTask("c"), getTask("c", ""), // never started
 		h.create("c"), killTask("c", "", 9, false), waitTask("c", ""), getTask("c", ""), startTask("c", ""), deleteTask("c"),
 		record(h.container("short", "sh", "-c", "exit 7")), h.create("short"), startTask("short", ""), waitTask("short", ""), getTask("short", ""), deleteTask("short"),
 	}
@@ -306,11 +307,63 @@ func TestBesideRunning(t *testing.T) {
 	theirs.settle, ours.settle = time.Second, time.Second
 	script := func(name string) []step {
 		h := newHome(t, name, shim, rootfs)
-		script := append(h.refused(), h.life()...)
+		script := slices.Concat(h.refused(), h.life(), []step{h.create("c"), deleteTask("c"), getTask("c", "")})
 		if theirs.old {
 			script = append(script, h.odd()...)
 		}
 		return script
 	}
 	sides(t, theirs, ours, script("theirs"), script("ours"), "/tasks/exit", "/tasks/delete")
+}
+
+// others are what our shim answers in another way.
+var others = []struct{ method, name, why string }{
+	{"tasks/ResizePty", "c e", "without a terminal there is nothing to do, though the process has ended"},
+	{"tasks/DeleteProcess", "c unstarted", "an exec that was never started has an end, and a time"},
+	{"tasks/ListPids", "after its end", "containerd 2 would take no process for the end of the shim"},
+	{"tasks/Get", "odd gone", "one that could not be started too"},
+	{"tasks/DeleteProcess", "odd gone", "the same"},
+}
+
+// TestBesideOurShim plays the same where the shim on our side is ours: its words are its own,
+// and it tells of a task that is deleted before its start that it was killed.
+func TestBesideOurShim(t *testing.T) {
+	need.Root(t, "runs containers")
+	rootfs, dir := busybox.Rootfs(t, t.TempDir()), ourShim(t)
+	ours := dialSide(t, coretest.Serve(t, func(c *server.Config) { c.ShimDir = dir }))
+	theirs := dialSide(t, coretest.ServeContainerd(t))
+	theirs.settle, ours.settle = time.Second, time.Second
+	script := func(h home) []step {
+		script := slices.Concat(h.refused(), h.life())
+		if theirs.old {
+			script = append(script, h.odd()...)
+		}
+		for n := range script {
+			script[n].code, script[n].classed = true, true
+			for _, o := range others {
+				if script[n].method == o.method && script[n].name == o.name {
+					script[n].loose = o.why
+				}
+			}
+		}
+		return script
+	}
+	sides(t, theirs, ours, script(newHome(t, "theirs", runcShim(t), rootfs)), script(newHome(t, "ours", "io.containerd.gantry.v2", rootfs)), "/tasks/exit", "/tasks/delete")
+}
+
+// ourShim is the directory of the built one.
+func ourShim(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("GANTRY_BIN")
+	if dir == "" {
+		dir = "../../bin"
+	}
+	dir, err := filepath.Abs(dir)
+	if err == nil {
+		_, err = os.Stat(filepath.Join(dir, "containerd-shim-gantry-v2"))
+	}
+	if err != nil {
+		t.Skipf("needs the built shim (make build): %v", err)
+	}
+	return dir
 }

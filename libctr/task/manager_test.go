@@ -265,11 +265,13 @@ func TestRefusedBeforeAnythingIsMade(t *testing.T) {
 		{"namespace is a path", reqctx.WithNamespace(ctx, "../x"), coretask.CreateOptions{ContainerID: "one"}, errdefs.ErrInvalidArgument},
 		{"id is a path", ctx, coretask.CreateOptions{ContainerID: "../../etc"}, errdefs.ErrInvalidArgument},
 		{"no container", ctx, coretask.CreateOptions{ContainerID: "none"}, errdefs.ErrNotFound},
-		{"relative shim", ctx, coretask.CreateOptions{ContainerID: "one", ShimPath: "shim"}, errdefs.ErrInvalidArgument},
 	} {
 		if _, err := f.Create(tc.ctx, tc.o); !errors.Is(err, tc.want) {
 			t.Errorf("%s: %v, want %v", tc.name, err, tc.want)
 		}
+	}
+	if _, err := f.Create(ctx, coretask.CreateOptions{ContainerID: "one", ShimPath: "bin/shim"}); err == nil || errdefs.Class(err) != nil {
+		t.Errorf("relative shim: %v", err)
 	}
 	if err := f.Exec(ctx, coretask.ExecOptions{ContainerID: "one", ExecID: "a/b"}); !errors.Is(err, errdefs.ErrInvalidArgument) {
 		t.Errorf("exec id is a path: %v", err)
@@ -499,6 +501,25 @@ func TestShimWithoutTask(t *testing.T) {
 	f.clean(t)
 }
 
+// TestNotForShims has what a shim would die of.
+func TestNotForShims(t *testing.T) {
+	f, ctx := setup(t, "protobuf"), testContext(t)
+	f.create(t, ctx, "one")
+	if err := f.Exec(ctx, coretask.ExecOptions{ContainerID: "one", ExecID: "e"}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("exec without a process: %v", err)
+	}
+	if err := f.Update(ctx, "one", nil, nil); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("update without resources: %v", err)
+	}
+	if err := f.Update(ctx, "none", nil, nil); !errdefs.IsNotFound(err) {
+		t.Errorf("update of no task: %v", err)
+	}
+	if _, err := f.Delete(ctx, "one", ""); err != nil {
+		t.Error(err)
+	}
+	f.clean(t)
+}
+
 func TestInfoIsAskedOnce(t *testing.T) {
 	f, ctx := setup(t, "protobuf"), testContext(t)
 	self, err := os.Executable()
@@ -513,7 +534,7 @@ func TestInfoIsAskedOnce(t *testing.T) {
 	if calls := f.calls(t); !slices.Equal(calls, []string{"-info"}) {
 		t.Errorf("calls %v", calls)
 	}
-	if _, err := f.Info(ctx, "io.containerd.nope.v9", nil); !errdefs.IsNotFound(err) {
+	if _, err := f.Info(ctx, "io.containerd.nope.v9", nil); !errors.Is(err, os.ErrNotExist) || errdefs.Class(err) != nil {
 		t.Errorf("unknown runtime: %v", err)
 	}
 }

@@ -256,11 +256,11 @@ func (s *Service) Kill(ctx context.Context, r *taskapi.KillRequest) (*emptypb.Em
 	return none, c.Kill(ctx, r.ExecID, unix.Signal(r.Signal), r.All)
 }
 
-// ResizePty implements the API.
+// ResizePty implements the API. Without a terminal nothing is done, as by containerd's shim.
 func (s *Service) ResizePty(_ context.Context, r *taskapi.ResizePtyRequest) (*emptypb.Empty, error) {
 	_, p, err := s.process(r.ID, r.ExecID)
-	if err != nil {
-		return nil, err
+	if err != nil || !p.Status().IO.Terminal {
+		return none, err
 	}
 	return none, p.IO().Resize(uint16(min(r.Width, 0xffff)), uint16(min(r.Height, 0xffff)))
 }
