@@ -52,7 +52,8 @@ func Unmount(target string) error {
 }
 
 // WithTemp mounts onto a new temporary directory, calls fn with it and takes both
-// away again. A single writable or read-only bind is not mounted: fn gets its source.
+// away again; SweepTemp does when the process dies. A single writable or read-only bind is
+// not mounted: fn gets its source.
 func WithTemp(ctx context.Context, mounts []mount.Mount, fn func(root string) error) (err error) {
 	if src, ok := Directory(mounts); ok {
 		return fn(src)
@@ -60,7 +61,7 @@ func WithTemp(ctx context.Context, mounts []mount.Mount, fn func(root string) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "gantry-mount-")
+	dir, err := makeTemp()
 	if err != nil {
 		return fmt.Errorf("temporary mount: %w", err)
 	}

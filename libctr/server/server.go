@@ -31,6 +31,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"gantry/api/errdefs"
+	"gantry/libctr/mount"
 	"gantry/libctr/services/health"
 )
 
@@ -81,6 +82,9 @@ func New(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}()
 	if err := s.lockDirs(ctx); err != nil {
 		return nil, err
+	}
+	if err := mount.SweepTemp(); err != nil {
+		s.log.WarnContext(ctx, "unmount what a core has left", "err", err)
 	}
 	b := &builder{cfg: cfg, log: cfg.Log, graph: s.graph}
 	if err := s.graph.init(ctx, cfg, b.registrations()); err != nil {
