@@ -245,5 +245,5 @@ finish() {
 			[ -d "$hierarchy/$group" ] && find "$hierarchy/$group" -depth -type d -exec rmdir {} \;
 		done
 	done
-	rm -rf "$dir"
+	rm -rf --one-file-system "$dir" # a mount that stayed is not emptied
 }
