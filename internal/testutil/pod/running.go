@@ -70,10 +70,9 @@ func (c Core) member(ctx context.Context, core *client.Client, rec container.Con
 // sleeper makes the record of one.
 func (c Core) sleeper(ctx context.Context, core *client.Client, rec container.Container, annotations map[string]string) error {
 	spec, err := json.Marshal(specs.Spec{
-		Version: "1.0.2",
-		Process: &specs.Process{Args: []string{"/busybox", "sleep", "1000"}, Cwd: "/", Capabilities: &specs.LinuxCapabilities{}},
-		Root:    &specs.Root{Path: filepath.Join(c.Dir, "pod-root")},
-
+		Version:     "1.0.2",
+		Process:     &specs.Process{Args: []string{"/busybox", "sleep", "1000"}, Cwd: "/", Capabilities: &specs.LinuxCapabilities{}},
+		Root:        &specs.Root{Path: filepath.Join(c.Dir, "pod-root")},
 		Annotations: annotations,
 		Linux: &specs.Linux{
 			CgroupsPath: "/" + leak.Instance(c.Dir) + "/" + rec.ID,
