@@ -326,11 +326,11 @@ func TestPodDies(t *testing.T) {
 						return fmt.Errorf("process %d runs", pid)
 					}
 				}
+				if err := p.Shutdown(ctx, "pod"); !errdefs.IsNotFound(err) { // once its shim is forgotten
+					return fmt.Errorf("shutdown: %v", err)
+				}
 				return nil
 			})
-			if err := p.Shutdown(ctx, "pod"); !errdefs.IsNotFound(err) {
-				t.Errorf("shutdown: %v", err)
-			}
 			c.noneLeft(t)
 		})
 	}
