@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"gantry/api/reqctx"
 	"gantry/internal/testutil/coretest"
@@ -13,6 +14,7 @@ import (
 	"gantry/libctr/core/lease"
 	"gantry/libctr/core/snapshot"
 	"gantry/libctr/event/eventtest"
+	"gantry/libctr/metadata/metadatatest"
 	"gantry/libctr/snapshot/snapshottest"
 )
 
@@ -41,6 +43,30 @@ func TestReference(t *testing.T) {
 			snapshottest.RunExcept(t, laxSnapshots, func(t *testing.T) (context.Context, snapshot.Snapshotter) { return own(t), ref.Snapshotter(name) })
 		})
 	}
+}
+
+// TestRecordsOfReference runs the suite of records over real containerds, which are empty.
+func TestRecordsOfReference(t *testing.T) {
+	metadatatest.RunExcept(t, laxRecords, func(t *testing.T) metadatatest.Stores {
+		ref, err := client.New(coretest.ServeContainerd(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ref.Close() })
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if err := ref.Ready(ctx); err != nil {
+			t.Fatal(err)
+		}
+		return metadatatest.Stores{Containers: ref.Containers(), Images: ref.Images(), Leases: ref.Leases(), Namespaces: ref.Namespaces()}
+	})
+}
+
+var laxRecords = map[string]string{
+	"containers":          "containerd 1.6 knows no sandboxes",
+	"containers: update":  "the same, and 2.x keeps extensions that an update leaves out",
+	"containers: invalid": "containerd 2.x takes a spec that is not sent for one",
+	"images":              "containerd 2.x has deletes by target",
 }
 
 // What containerd 1.6 does not do or does not refuse.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"time"
 
 	"github.com/containerd/containerd/api/events"
 	taskapi "github.com/containerd/containerd/api/runtime/task/v3"
@@ -26,6 +27,9 @@ import (
 )
 
 var none = &emptypb.Empty{}
+
+// never is when what runs has ended; containerd 2 takes a time that is not sent for 1970.
+var never = timestamppb.New(time.Time{})
 
 // Start implements the API.
 func (s *Service) Start(ctx context.Context, r *taskapi.StartRequest) (*taskapi.StartResponse, error) {
@@ -132,7 +136,7 @@ func (s *Service) State(_ context.Context, r *taskapi.StateRequest) (*taskapi.St
 	st := p.Status()
 	a := &taskapi.StateResponse{
 		ID: r.ID, Bundle: c.Bundle(), Pid: uint32(st.Pid), Status: statuses[st.State], ExecID: r.ExecID,
-		Stdin: st.IO.Stdin, Stdout: st.IO.Stdout, Stderr: st.IO.Stderr, Terminal: st.IO.Terminal,
+		Stdin: st.IO.Stdin, Stdout: st.IO.Stdout, Stderr: st.IO.Stderr, Terminal: st.IO.Terminal, ExitedAt: never,
 	}
 	if st.State == process.Stopped || st.State == process.Deleted {
 		a.ExitStatus, a.ExitedAt = uint32(st.Exit.Status), timestamppb.New(st.Exit.At)
