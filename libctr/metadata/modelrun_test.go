@@ -198,6 +198,7 @@ func (m *modelRun) crash(calls []op) {
 	for _, o := range calls {
 		m.note("crash at %+v", o)
 	}
+	m.believed.doubt(m.during(calls).held(m.now(), true)) // as in batch
 	m.believed = m.during(calls)
 	m.believed.doubt(m.believed.held(m.now(), true))
 	m.process = spawn(m.T, m.dir)
