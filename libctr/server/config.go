@@ -50,6 +50,8 @@ type Config struct {
 
 	// Log takes the core's log; nil is slog's default.
 	Log *slog.Logger `toml:"-"`
+	// Answered, if set, is called after every call that the core serves; it must not block.
+	Answered func() `toml:"-"`
 	// Tracing makes a span of every call that the core serves; nil makes none.
 	Tracing trace.TracerProvider `toml:"-"`
 	// ShimDir is searched for shim binaries before PATH; "" is the directory of

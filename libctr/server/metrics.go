@@ -19,6 +19,7 @@ type callMetrics struct {
 	registry *prometheus.Registry
 	handled  *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec // nil unless configured
+	answered func()                   // may be nil
 }
 
 func newCallMetrics(cfg MetricsConfig) *callMetrics {
@@ -60,6 +61,9 @@ func (m *callMetrics) stream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 }
 
 func (m *callMetrics) observe(full string, start time.Time, err error) {
+	if m.answered != nil {
+		m.answered()
+	}
 	service, method, _ := strings.Cut(strings.TrimPrefix(full, "/"), "/")
 	m.handled.WithLabelValues(service, method, status.Code(err).String()).Inc()
 	if m.seconds != nil {

@@ -130,6 +130,7 @@ func (s *Server) lockDirs(ctx context.Context) error {
 // service register itself.
 func (s *Server) makeServers() error {
 	m := newCallMetrics(s.cfg.Metrics)
+	m.answered = s.cfg.Answered
 	s.grpc, s.local = grpc.NewServer(s.grpcOptions(m)...), newLocal(m.unary, s.unary)
 	var err error
 	if s.ttrpc, err = ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(s.ttrpcInterceptor)); err != nil {

@@ -77,6 +77,7 @@ type started struct {
 }
 
 func newLife(cfg server.Config, in <-chan os.Signal) *life {
+	cfg.Answered = memory.NewQuiet(memory.Rest, func() { memory.Trim(cfg.Log) }).Stir
 	return &life{cfg: cfg, log: cfg.Log, in: in, up: make(chan started, 1), ended: make(chan error, 1)}
 }
 
