@@ -215,11 +215,7 @@ func (s *Service) packLayer(ctx context.Context, ref string, r io.Reader) (ocisp
 	pr, pw := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
-		zw := gzip.NewWriter(pw)
-		_, err := io.Copy(zw, io.TeeReader(plain, h.Hash()))
-		if err == nil {
-			err = zw.Close()
-		}
+		err := pack(pw, io.TeeReader(plain, h.Hash()))
 		pw.CloseWithError(err)
 		packed <- err
 	}()
@@ -229,6 +225,20 @@ func (s *Service) packLayer(ctx context.Context, ref string, r io.Reader) (ocisp
 		err = packErr
 	}
 	return desc, h.Digest(), err
+}
+
+// pack writes r's gzip, in large pieces: gzip writes some hundred bytes at a time, and to
+// another's content store each would be a call.
+func pack(w io.Writer, r io.Reader) error {
+	large := bufio.NewWriterSize(w, 256<<10)
+	zw := gzip.NewWriter(large)
+	if _, err := io.Copy(zw, r); err != nil {
+		return err
+	}
+	if err := zw.Close(); err != nil {
+		return err
+	}
+	return large.Flush()
 }
 
 func (s *Service) importManifest(ctx context.Context, o apiimage.ImportOptions, config dockerspec.DockerOCIImageConfig, l ocispec.Descriptor, diff digest.Digest) (*manifest, error) {
