@@ -30,12 +30,18 @@ func (s *subject) create(ctx context.Context, id, shim string, args ...string) (
 	return s.client.NewContainer(ctx, id, opts...)
 }
 
-// run is the life of a task of c, which runs ending.
-func run(ctx context.Context, c containerd.Container) error {
+// run is the life of a task of c, which runs ending. It notes how long each step took.
+func run(ctx context.Context, c containerd.Container, add add) error {
+	began := time.Now()
+	step := func(name string) {
+		add(name, "ms", ms(began))
+		began = time.Now()
+	}
 	task, err := c.NewTask(ctx, cio.NullIO)
 	if err != nil {
 		return fmt.Errorf("create: %w", err)
 	}
+	step("create")
 	exited, err := task.Wait(ctx)
 	if err != nil {
 		return fmt.Errorf("wait: %w", err)
@@ -43,12 +49,15 @@ func run(ctx context.Context, c containerd.Container) error {
 	if err := task.Start(ctx); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
+	step("start")
 	if status := <-exited; status.Error() != nil || status.ExitCode() != ends {
 		return fmt.Errorf("exit code %d, not %d: %w", status.ExitCode(), ends, status.Error())
 	}
+	step("exit")
 	if _, err := task.Delete(ctx); err != nil {
 		return fmt.Errorf("delete: %w", err)
 	}
+	step("delete")
 	return nil
 }
 
@@ -60,7 +69,7 @@ func lifeCycle(shim string) func(context.Context, *subject, int, add) error {
 			return err
 		}
 		task := time.Now()
-		if err := run(ctx, c); err != nil {
+		if err := run(ctx, c, add); err != nil {
 			return errors.Join(err, c.Delete(ctx, containerd.WithSnapshotCleanup))
 		}
 		add("task", "ms", ms(task))
@@ -127,7 +136,7 @@ func parallel(o options) test {
 		for w := range o.Workers {
 			wg.Go(func() {
 				for i := int(next.Add(1)) - 1; i < len(made); i = int(next.Add(1)) - 1 {
-					errs[w] = errors.Join(errs[w], run(ctx, made[i]))
+					errs[w] = errors.Join(errs[w], run(ctx, made[i], func(string, string, float64) {}))
 				}
 			})
 		}
