@@ -42,8 +42,8 @@ func (s *Store) ListStatuses(ctx context.Context, filters ...string) ([]content.
 	for _, e := range entries {
 		dir := filepath.Join(s.root, "ingest", e.Name())
 		ref, err := os.ReadFile(filepath.Join(dir, "ref"))
-		if err != nil {
-			continue // gone meanwhile, or its writer is only just making it
+		if err != nil || dir != s.ingestDir(string(ref)) {
+			continue // gone meanwhile, or its writer is only just making it, or never came to write its name
 		}
 		st, err := readStatus(dir, string(ref))
 		if err == nil && match.Match(statusFields(st)) {
