@@ -477,7 +477,7 @@ func TestUnknownRuntime(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = c.client.Tasks().Create(ctx, task.CreateOptions{ContainerID: "x"})
-	if !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "failed to start shim") {
+	if err == nil || errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "failed to start shim") {
 		t.Errorf("got %v", err)
 	}
 	c.noneLeft(t)
