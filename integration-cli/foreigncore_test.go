@@ -230,9 +230,14 @@ func TestForeignCoreAbsent(t *testing.T) {
 	e := engine.StartOn(t, "containerd")
 	e.Terminate()
 	e.StopCore(syscall.SIGTERM)
-	late := time.AfterFunc(2*time.Second, e.StartCore)
-	defer late.Stop()
+	late := make(chan struct{})
+	go func() {
+		defer close(late)
+		time.Sleep(2 * time.Second)
+		e.StartCore()
+	}()
 	e.Launch()
+	<-late
 	dir := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), engine.Binary(t, "gantryd"), "--data-root", filepath.Join(dir, "d"), "--exec-root", filepath.Join(dir, "x"),
 		"-H", "unix://"+filepath.Join(dir, "s"), "-p", filepath.Join(dir, "p"), "--bridge", "none", "--containerd", filepath.Join(dir, "none.sock"))

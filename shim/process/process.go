@@ -142,10 +142,14 @@ func (p *Process) fail(status int) {
 }
 
 // startFailed notes the status that an exit without a start is to have; 0 takes it back.
+// The exit may have come first: it is not told before the start has left the lane.
 func (p *Process) startFailed(status int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.failed = status
+	if p.gone && status != 0 {
+		p.exit.Status = status
+	}
 }
 
 // neverRan says whether the start failed. Such an exit is not told.
