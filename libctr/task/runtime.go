@@ -16,12 +16,18 @@ var aliases = map[string]string{
 	"io.containerd.runc.v1":          "io.containerd.runc.v2",
 }
 
+// named is what a runtime's name stands for.
+func named(aliases map[string]string, runtime string) string {
+	if name, ok := aliases[runtime]; ok {
+		return name
+	}
+	return runtime
+}
+
 // binaryName returns the shim of a runtime: "io.containerd.runc.v2" is
 // "containerd-shim-runc-v2".
 func binaryName(runtime string) (string, error) {
-	if alias, ok := aliases[runtime]; ok {
-		runtime = alias
-	}
+	runtime = named(aliases, runtime)
 	parts := strings.Split(runtime, ".")
 	if len(parts) < 2 || strings.Contains(runtime, "/") {
 		return "", fmt.Errorf("invalid runtime name %s, correct runtime name should be either format like `io.containerd.runc.v2` or a full path to the binary", runtime)
@@ -35,13 +41,8 @@ func binaryName(runtime string) (string, error) {
 
 // resolve finds the shim binary of a runtime, or of the one whose name it stands for here.
 func (m *Manager) resolve(runtime string) (string, error) {
-	if name, ok := aliases[runtime]; ok {
-		runtime = name
-	}
-	if name, ok := m.cfg.Aliases[runtime]; ok {
-		runtime = name
-	}
-	return resolve(runtime, m.cfg.ShimDir)
+	runtime = named(aliases, runtime)
+	return resolve(named(m.cfg.Aliases, runtime), m.cfg.ShimDir)
 }
 
 // resolve finds the shim binary of a runtime: an absolute path is taken as it
